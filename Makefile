@@ -1,0 +1,48 @@
+# Everything a checkout can do. `make` alone lists the targets; the first one you use makes .venv.
+
+PYTHON    ?= python3
+LAB_ARGS  ?=
+TEST_ARGS ?=
+TEST_JOBS ?= 2
+
+BIN   := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test train check clean clean-generated
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab $(LAB_ARGS) notebooks/00_setup_check.ipynb
+
+# pytest comes last, in one call, so that its summary is the last line.
+# One thread a worker: two single-thread jobs finish sooner than two that share their threads.
+test: $(READY) ## lint the code, run the tests and the notebooks
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadscope \
+	    --nbval --nbval-current-env tests notebooks $(TEST_ARGS)
+
+train: $(READY) ## make crowd scenes, train on them, evaluate, write a report
+	$(BIN)/hintpose train --preset crowd-quick --out runs/crowd-quick
+
+check: $(READY) ## look at the environment, line by line
+	$(BIN)/hintpose check
+
+clean: $(READY) ## remove generated runs and data, after showing them and asking
+	$(BIN)/hintpose clean
+
+clean-generated: clean ## the same
+
+# Written only after the installation has succeeded, so a broken one is taken up again.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "error: '$(PYTHON)' is not a Python 3.11 or newer."; \
+	    echo "       Install one, or name it: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { \
+	    echo "error: '$(PYTHON)' comes without the venv module."; \
+	    echo "       On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install -e '.[lab,test]'
+	@touch $@

@@ -1,0 +1,137 @@
+"""One frozen configuration of a training run, its presets, and changes by name."""
+
+import ast
+import json
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+
+from .cues import CueMix
+from .data.batches import Augment
+from .errors import ConfigError
+from .nets.spec import Spec
+
+LIGHT = Augment(rotation=20.0, rotate=0.5, scale=0.2, half_body=0.1)
+SMALL = Spec(width=16, stem=32, modules=(1, 1, 1), blocks=1, input_size=(64, 96),
+             target_sigma=1.2, cue_sigma=4.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a run learns; two runs with equal configs do the same.
+
+    spec: the network and how it is used; augment, cues: how crops vary and which cues are drawn.
+    steps of `batch` people; lr, after `warmup` steps, falls along a "cosine" to zero or, with
+    schedule "step", by x0.1 at each of `drops` (fractions of all steps). precision: "auto", "bf16"
+    or "float32". hop_weights: of each hop's loss, the last one repeated for further hops;
+    hop_dropout: how often a step runs fewer hops. init: "none", "imagenet" or a checkpoint.
+    window: pixels of a context crop. images, scene_size, data_seed, val_images: the crowd scenes
+    made where no data are given (validation scenes have another seed).
+    """
+
+    spec: Spec = Spec()
+    augment: Augment = Augment()
+    cues: CueMix = CueMix()
+    steps: int = 3000
+    batch: int = 32
+    lr: float = 1e-3
+    warmup: int = 200
+    schedule: str = "cosine"
+    drops: tuple[float, ...] = (170 / 210, 200 / 210)
+    weight_decay: float = 0.0
+    precision: str = "auto"
+    hop_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    hop_dropout: float = 0.0
+    init: str = "none"
+    seed: int = 0
+    window: int = 192
+    images: int = 2000
+    scene_size: int = 192
+    data_seed: int = 0
+    val_images: int = 200
+    validate_every: int = 1000
+    checkpoint_every: int = 500
+
+    def __post_init__(self):
+        for name, low in {"steps": 1, "batch": 1, "window": 32, "images": 1, "val_images": 1,
+                          "validate_every": 1, "checkpoint_every": 1, "warmup": 0}.items():
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least {low}")
+        if self.lr <= 0:
+            raise ConfigError(f"lr={self.lr}: must be above 0")
+        for name, choices in {"schedule": ("cosine", "step"),
+                              "precision": ("auto", "bf16", "float32")}.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {choices}")
+        if not self.hop_weights or min(self.hop_weights) < 0 or self.hop_weights[0] < 0:
+            raise ConfigError(f"hop_weights={self.hop_weights}: give numbers of at least 0")
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> "TrainConfig":
+        """A named configuration; `changes` as for `override`, but with Python values."""
+        if name not in PRESETS:
+            raise ConfigError(f"no preset {name!r}: there are {', '.join(PRESETS)}")
+        return PRESETS[name].override(changes)
+
+    def override(self, changes: dict) -> "TrainConfig":
+        """A copy with fields changed by name: {"lr": "1e-3", "width": 16, "augment.shift": 0}.
+
+        Fields of spec, augment and cues are reached by their own name, or with a dot where two
+        parts share one. Text is read as a Python literal. Raises ConfigError for unknown names and
+        values of another type.
+        """
+        config = self
+        for key, value in changes.items():
+            part, name = _find(config, key)
+            value = _read(key, value, getattr(getattr(config, part) if part else config, name))
+            change = {name: value}
+            if part:
+                change = {part: replace(getattr(config, part), **change)}
+            config = replace(config, **change)
+        return config
+
+    def to_dict(self) -> dict:
+        """All settings as plain values, for JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def _find(config: TrainConfig, key: str) -> tuple[str, str]:
+    """(part or "", field) of a name; "part.field" says which part is meant."""
+    parts = {"": config, "spec": config.spec, "augment": config.augment, "cues": config.cues}
+    wanted, _, name = key.rpartition(".")
+    hits = [(part, name) for part, holder in parts.items() if (not wanted or part == wanted)
+            and name in {f.name for f in fields(holder)} and not is_dataclass(getattr(holder, name))]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise ConfigError(f"{key!r} is a setting of {' and '.join(p or 'the run' for p, _ in hits)}:"
+                          f" write {' or '.join(f'{p}.{name}' for p, _ in hits if p)}")
+    names = sorted(f.name for holder in parts.values() for f in fields(holder))
+    raise ConfigError(f"no setting {key!r}; there are {', '.join(names)}")
+
+
+def _read(key: str, value, old):
+    """`value` (perhaps text from a command line) in the type of the value it replaces."""
+    if isinstance(value, str) and not isinstance(old, str):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise ConfigError(f"{key}={value}: expected something like {old!r}") from None
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not type(old):
+        raise ConfigError(f"{key}={value!r}: expected something like {old!r}")
+    return value
+
+
+# crowd-quick: one variant of the four-variant study, minutes on one core. crowd-tiny: the shipped
+# weights, an hour or two on one core. w32-256x192: the field's protocol on COCO (HRNet's schedule,
+# 210 epochs of 150,000 people at a batch of 128).
+PRESETS = {
+    "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=3000, batch=16, lr=4e-3,
+                               images=4000, validate_every=1500),
+    "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2), augment=LIGHT, steps=12000,
+                              lr=4e-3, images=20000, validate_every=3000),
+    "w32-256x192": TrainConfig(steps=246_000, batch=128, schedule="step", window=384,
+                               init="imagenet", validate_every=11_700, checkpoint_every=1170),
+}

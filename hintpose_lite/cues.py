@@ -1,0 +1,264 @@
+"""The instance cue: one channel that says which person of the crop is meant.
+
+A `Cue` is what a user gives (picture pixels); `render_cues` turns cues into maps for the network;
+`draw_cues` invents the imperfect cues of training. Values of a map lie in [-1, 1]: a Gaussian of
+height 1 on each point that belongs to the person, minus one on each point that does not; boxes and
+masks are filled softly; no cue is all zeros. Where Gaussians of one sign overlap the larger counts,
+so many points never exceed 1.
+
+The report has a single Gaussian; negatives, boxes, masks and poses are our extension.
+"""
+
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import DataError
+from .geometry import apply, compose, corners, invert, pixel_grid, scale_of, warp
+from .heatmaps import gaussians
+
+
+@dataclass(frozen=True, eq=False)
+class Cue:
+    """Whom to look at, in picture pixels. Build one with the class methods below.
+
+    kind: "none", "points", "box" or "mask" (a point is one of "points", a pose all of them).
+    xy (P, 2) with labels (P,) of +1 or -1; xywh (4,); array (h, w) in [0, 1], as large as the
+    picture.
+    """
+
+    kind: str
+    xy: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    xywh: np.ndarray | None = None
+    array: np.ndarray | None = None
+
+    @classmethod
+    def none(cls) -> "Cue":
+        """No hint: the network has to guess."""
+        return cls("none")
+
+    @classmethod
+    def point(cls, x: float, y: float) -> "Cue":
+        """One point on the person, such as a click."""
+        return cls.points([(x, y)])
+
+    @classmethod
+    def points(cls, xy, labels=None) -> "Cue":
+        """Points (P, 2); labels (P,) above 0 for the person meant (the default), else another's."""
+        xy = _numbers(xy, "cue points").reshape(-1, 2)
+        labels = np.ones(len(xy)) if labels is None else _numbers(labels, "cue labels").ravel()
+        if len(xy) == 0 or len(labels) != len(xy):
+            raise DataError(f"{len(xy)} cue points but {len(labels)} labels: give at least one "
+                            "point, and one label (+1 or -1) a point")
+        return cls("points", xy=xy, labels=np.where(labels > 0, 1, -1).astype(np.float32))
+
+    @classmethod
+    def box(cls, xywh) -> "Cue":
+        """The person's box (x, y, w, h)."""
+        xywh = _numbers(xywh, "the cue's box").ravel()
+        if xywh.shape != (4,) or min(xywh[2:]) <= 0:
+            raise DataError(f"a cue's box is (x, y, w, h) with w and h above 0, not {xywh.tolist()}")
+        return cls("box", xywh=xywh)
+
+    @classmethod
+    def mask(cls, array) -> "Cue":
+        """The person's visible mask (h, w), booleans or numbers in [0, 1], as large as the picture."""
+        array = _numbers(array, "the cue's mask")
+        if array.ndim != 2 or not array.any():
+            raise DataError(f"a cue's mask is (h, w) with some pixels set; this one has shape "
+                            f"{array.shape} and {np.count_nonzero(array)} pixels set")
+        return cls("mask", array=array.clip(0, 1))
+
+    @classmethod
+    def pose(cls, keypoints) -> "Cue":
+        """A previous pose (K, 2), or (K, 3) whose third column is above 0 for known joints."""
+        keypoints = _numbers(keypoints, "the cue's pose")
+        if keypoints.ndim != 2 or keypoints.shape[1] not in (2, 3):
+            raise DataError(f"a cue's pose is (K, 2) or (K, 3), not {keypoints.shape}")
+        known = keypoints[:, 2] > 0 if keypoints.shape[1] == 3 else slice(None)
+        return cls.points(keypoints[known, :2])
+
+
+def _numbers(values, what: str) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise DataError(f"{what}: a value is not a finite number")
+    return array
+
+
+# --- cues to maps ---------------------------------------------------------------------------------
+
+def point_maps(points: Tensor, labels: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+    """Maps (N, 1, H, W) of points (N, P, 2) in crop pixels; labels (N, P): +1, -1, or 0 for unused.
+
+    size = (W, H); sigma in crop pixels. Differentiable in the points.
+    """
+    peaks = gaussians(points, size, sigma) * labels[..., None, None]
+    return peaks.amax(1, keepdim=True).clamp(min=0) + peaks.amin(1, keepdim=True).clamp(max=0)
+
+
+def box_maps(boxes: Tensor, matrices: Tensor, size: tuple[int, int], softness: float) -> Tensor:
+    """Maps (N, 1, H, W) of filled boxes (N, 4) in picture pixels, with edges `softness` crop pixels
+    wide. Works for turned crops too: each crop pixel asks how deep in the box it lies."""
+    grid = pixel_grid(size, matrices).expand(len(matrices), -1, -1)
+    places = apply(invert(matrices), grid)
+    low, high = corners(boxes)[:, None].split(2, dim=-1)
+    depth = torch.cat([places - low, high - places], -1) * scale_of(matrices)[:, None, None]
+    return torch.sigmoid(depth / softness).prod(-1).view(-1, 1, size[1], size[0])
+
+
+def render_cues(cues: list[Cue], matrices: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+    """Cue maps (N, 1, H, W) in [-1, 1] for N cues and their picture-to-crop maps (N, 2, 3).
+
+    size = (W, H) of the crop; sigma of a point's Gaussian in crop pixels.
+    """
+    count = max([len(c.xy) for c in cues if c.kind == "points"], default=1)
+    points = np.zeros((len(cues), count, 2), dtype=np.float32)
+    labels = np.zeros((len(cues), count), dtype=np.float32)
+    for i, cue in enumerate(cues):
+        if cue.kind == "points":
+            points[i, :len(cue.xy)], labels[i, :len(cue.xy)] = cue.xy, cue.labels
+    points, labels = (torch.from_numpy(a).to(matrices.device) for a in (points, labels))
+    maps = point_maps(apply(matrices, points), labels, size, sigma)
+    boxes = [i for i, cue in enumerate(cues) if cue.kind == "box"]
+    if boxes:
+        values = matrices.new_tensor(np.stack([cues[i].xywh for i in boxes]))
+        maps[boxes] = box_maps(values, matrices[boxes], size, sigma / 4)
+    for i, cue in enumerate(cues):  # masks have the sizes of their pictures, so one by one
+        if cue.kind == "mask":
+            mask = torch.from_numpy(cue.array).to(matrices)[None, None]
+            maps[i] = warp(mask, matrices[i:i + 1], size)[0]
+    return maps
+
+
+# --- the cues of training -------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class CueMix:
+    """How often each kind of cue is drawn in training, as weights (they need not sum to 1).
+
+    joint: any labelled joint, moved by up to a tenth of sqrt(area) (the report's recipe; the amount
+    is ours). near: a visible joint moved by the joint's own OKS scale. interior, centroid: a random
+    or the central pixel of the visible mask. mask: that mask itself. points: up to three points,
+    with up to two negative ones on the neighbour. box: the person's box. pose: all joints, noisy.
+    none: no cue (dropout).
+    """
+
+    joint: float = 0.25
+    near: float = 0.15
+    interior: float = 0.15
+    centroid: float = 0.10
+    mask: float = 0.08
+    points: float = 0.10
+    box: float = 0.05
+    pose: float = 0.07
+    none: float = 0.05
+
+
+@dataclass(frozen=True)
+class CuePeople:
+    """What is known of N people when their training cues are drawn; picture pixels.
+
+    keypoints and neighbours (the partner's keypoints, v = 0 where there is none): (N, K, 3);
+    boxes (N, 4); areas (N,); masks (N, 1, h, w) in [0, 1], all zero where unknown, with
+    mask_matrices (N, 2, 3) that take picture points to mask pixels; sigmas (K,) of OKS.
+    """
+
+    keypoints: Tensor
+    neighbours: Tensor
+    boxes: Tensor
+    areas: Tensor
+    masks: Tensor
+    mask_matrices: Tensor
+    sigmas: Tensor
+
+
+def oks_jitter(points: Tensor, areas: Tensor, sigmas: Tensor, generator: torch.Generator) -> Tensor:
+    """Points (N, K, 2) moved so that each one's OKS term becomes s ~ U(0.5, 1), in any direction.
+
+    Inverts exp(-d^2 / (2 area (2 sigma)^2)) = s for the distance d. areas (N,), sigmas (K,).
+    """
+    s = 0.5 + 0.5 * _uniform(points[..., 0], generator)
+    distance = (-2 * areas[:, None] * (2 * sigmas) ** 2 * s.log()).sqrt()
+    angle = 2 * torch.pi * _uniform(s, generator)
+    return points + distance[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
+
+
+def draw_cues(people: CuePeople, mix: CueMix, matrices: Tensor, size: tuple[int, int],
+              sigma: float, generator: torch.Generator) -> Tensor:
+    """Training cues (N, 1, H, W) of N people, one kind a person, drawn from the mix.
+
+    Arguments as for `render_cues`. A person without a mask gets "near" where the draw asks for one.
+    """
+    device = matrices.device
+    weights = torch.tensor(astuple(mix), device=device)
+    drawn = torch.multinomial(weights, len(matrices), replacement=True, generator=generator)
+    kind = {field.name: drawn == i for i, field in enumerate(fields(mix))}
+    unmasked = people.masks.flatten(1).amax(1) == 0
+    kind["near"] = kind["near"] | (unmasked & (kind["interior"] | kind["centroid"] | kind["mask"]))
+    for name in ("interior", "centroid", "mask"):
+        kind[name] = kind[name] & ~unmasked
+    near = oks_jitter(people.keypoints[..., :2], people.areas, people.sigmas, generator)
+    points, labels = _draw_points(people, kind, near, generator)
+    maps = point_maps(apply(matrices, points), labels, size, sigma)
+    # Few people get one of the costlier cues, so only theirs are drawn.
+    posed, boxed, masked = (kind[name].nonzero()[:, 0] for name in ("pose", "box", "mask"))
+    v = people.keypoints[posed, :, 2]
+    joints = ((v > 0) & (_uniform(v, generator) < 0.85)).to(v.dtype)  # a pose misses some joints
+    maps[posed] = point_maps(apply(matrices[posed], near[posed]), joints, size, sigma)
+    maps[boxed] = box_maps(people.boxes[boxed], matrices[boxed], size, sigma / 4)
+    to_crop = compose(matrices[masked], invert(people.mask_matrices[masked]))
+    maps[masked] = warp(people.masks[masked], to_crop, size)
+    return maps
+
+
+def _draw_points(people: CuePeople, kind: dict[str, Tensor], near: Tensor,
+                 generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Points (N, 5, 2) and labels (N, 5) of the point-like kinds: three places for the person, two
+    for the neighbour; unused ones have label 0. near: (N, K, 2), joints with OKS jitter."""
+    xy, v = people.keypoints[..., :2], people.keypoints[..., 2]
+    shift = (_uniform(xy, generator) - 0.5) * 0.2 * people.areas.sqrt()[:, None, None]
+    visible = torch.where((v == 2).any(1, keepdim=True), v == 2, v > 0)
+    several = _pick(near, visible, 3, generator)
+    negatives = _pick(people.neighbours[..., :2], people.neighbours[..., 2] > 0, 2, generator)
+    single = torch.where(kind["joint"][:, None, None], _pick(xy + shift, v > 0, 1, generator),
+                         several[:, :1])
+    for name, draw in (("interior", generator), ("centroid", None)):
+        some = kind[name].nonzero()[:, 0]
+        single[some] = _mask_points(people.masks[some], people.mask_matrices[some], draw)
+
+    few = kind["points"][:, None]
+    one = kind["joint"] | kind["near"] | kind["interior"] | kind["centroid"]
+    known = (people.neighbours[..., 2] > 0).any(1, keepdim=True).expand(-1, 2)
+    coins = torch.rand(len(v), 4, generator=generator, device=v.device)
+    used = torch.cat([(one[:, None] | few), few & (coins[:, :2] < 0.5)], 1).to(v.dtype)
+    against = (few & known & (coins[:, 2:] < coins.new_tensor([1.0, 0.5]))).to(v.dtype)
+    return torch.cat([single, several[:, 1:], negatives], 1), torch.cat([used, -against], 1)
+
+
+def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def _pick(points: Tensor, allowed: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` random points (N, count, 2) of (N, K, 2), uniform among the allowed (N, K)."""
+    weights = allowed.float() + 1e-9  # a row without any allowed point must not stop the draw
+    chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
+    return points.gather(1, chosen[..., None].expand(-1, -1, 2))
+
+
+def _mask_points(masks: Tensor, matrices: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A random pixel of masks (N, 1, h, w), or without a generator the one nearest the centroid:
+    (N, 1, 2) in picture pixels; matrices (N, 2, 3) take picture points to mask pixels."""
+    flat = masks.flatten(1) > 0.5
+    grid = pixel_grid((masks.shape[3], masks.shape[2]), matrices)
+    if generator is None:
+        mean = flat.to(grid.dtype) @ grid / flat.sum(1, keepdim=True).clamp(min=1)
+        rank = -((grid - mean[:, None]) ** 2).sum(-1)
+    else:
+        rank = torch.rand(flat.shape, generator=generator, device=flat.device)
+    best = torch.where(flat, rank, -torch.inf).argmax(1)
+    return apply(invert(matrices), grid[best][:, None])

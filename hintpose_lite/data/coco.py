@@ -1,0 +1,250 @@
+"""COCO-format keypoint files as checked person records.
+
+A file's entries are sorted into four heaps, and none is dropped silently:
+
+* labelled people, which `CocoPersons` lists: a usable picture and box, a joint with v > 0, an area;
+* other people with a usable box: they count for `overlap` and for nothing else;
+* crowd regions and annotations of other categories: counted;
+* unusable entries: listed in `CocoPersons.skipped` with the reason. Who is skipped for keypoints
+  or area alone still stands in the picture, so the box goes on counting for `overlap`.
+"""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from operator import index
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..skeleton import COCO17, Skeleton
+from . import entries
+from .pictures import decode_mask, read_picture
+
+STRATA = (0.1, 0.3, 0.5)  # inner edges of the overlap strata [0, .1) [.1, .3) [.3, .5) [.5, 1]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An entry that cannot be used: what ("image" or "annotation"), where in the file, and why."""
+
+    what: str
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class PersonRecord:
+    """One labelled person, in picture pixels.
+
+    image_size: (width, height). box: (4,) float32 x, y, w, h. keypoints: (K, 3) float32 x, y, v,
+    v in 0, 1, 2. area: square pixels. segmentation: as in the file (polygons or RLE), or None.
+    """
+
+    image_id: int
+    annotation_id: int
+    path: Path
+    image_size: tuple[int, int]
+    box: np.ndarray
+    keypoints: np.ndarray
+    area: float
+    segmentation: list | dict | None
+
+    def mask(self) -> np.ndarray | None:
+        """The visible pixels, (height, width) bool; None without one. DataError if damaged."""
+        try:
+            return decode_mask(self.segmentation, *self.image_size)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"annotation {self.annotation_id} of image {self.image_id}: damaged "
+                            f"segmentation ({error}); repair or remove it") from error
+
+
+class CocoPersons:
+    """The labelled people of a COCO-format keypoint file, by ascending annotation id.
+
+    annotations: the JSON file. images: the folder its file_name entries are relative to.
+    check_pictures: list the folder, and skip people whose picture is not there.
+    Raises DataError if the file is not COCO-format or holds no labelled person of that skeleton.
+
+    Of the N people: boxes (N, 4) float32 x, y, w, h; keypoints (N, K, 3) float32 x, y, v; areas
+    (N,) float64; image_ids, annotation_ids (N,) int64; and
+    overlap (N,) float64: largest box IoU with any other non-crowd person of the picture;
+    partner (N,) int64: row of the labelled person with that IoU (ties: the lower annotation id);
+        -1 if nothing overlaps, or if only an unlabelled person reaches that IoU;
+    contested (N,) bool: one other labelled person has >= 3 labelled joints inside the box, the
+        box's edge included.
+    counts: how many people are "unlabelled", "crowd", of an "other category", or have their
+        "area from mask" because the file gives none.
+    """
+
+    def __init__(self, annotations: str | Path, images: str | Path, skeleton: Skeleton = COCO17,
+                 check_pictures: bool = True):
+        self.annotations, self.images, self.skeleton = Path(annotations), Path(images), skeleton
+        self.skipped: list[Skipped] = []
+        self.counts: Counter[str] = Counter()
+        self._pictures: dict[int, tuple[str, int, int]] = {}
+        content = entries.read_annotations(self.annotations)
+        category = entries.person_category(content["categories"], skeleton, self.annotations)
+        files = _list_folder(self.images) if check_pictures else None
+        for row, entry in enumerate(content["images"]):
+            self._note("image", row, entry, self._add_picture(entry, files))
+        people: dict[int, tuple[dict, float]] = {}  # annotation id -> entry, area or NaN
+        for row, entry in enumerate(content["annotations"]):
+            self._note("annotation", row, entry, self._add_person(entry, category, people))
+        self._fill([people[identity] for identity in sorted(people)])
+        if not len(self):
+            raise DataError(f"no usable person with {len(skeleton)} keypoints: {self.summary()}")
+
+    def _note(self, what: str, row: int, entry: dict, problem: str | None) -> None:
+        if problem:
+            known = entry if isinstance(entry, dict) else {}
+            names = [f"{key} {known[key]}" for key in ("id", "image_id", "file_name")
+                     if key in known]
+            self.skipped.append(Skipped(what, ", ".join([f"{what}s[{row}]", *names]), problem))
+
+    def _add_picture(self, entry: dict, files: set[str] | None) -> str | None:
+        """Keeps an image entry, or says why not."""
+        if (identity := entries.integer(entry, "id")) is None:
+            return "no integer id"
+        if identity in self._pictures:
+            return "duplicate id (the first is used)"
+        name, sides = entry.get("file_name"), (entry.get("width"), entry.get("height"))
+        if not isinstance(name, str) or not all(type(side) is int and side > 0 for side in sides):
+            return "no file_name, or no positive integer width and height"
+        if files is not None and name not in files and not (
+                os.path.dirname(name) and (self.images / name).is_file()):
+            return "picture file is missing"
+        self._pictures[identity] = (name, *sides)
+        return None
+
+    def _add_person(self, entry: dict, category: int, people: dict) -> str | None:
+        """Counts or keeps an annotation; says what is wrong with it, if anything is."""
+        if (identity := entries.integer(entry, "id")) is None:
+            return "no integer id"
+        if entry.get("category_id") != category:
+            self.counts["other category"] += 1
+            return None
+        picture = self._pictures.get(entries.integer(entry, "image_id"))
+        if identity in people:
+            return "duplicate id (the first is used)"
+        if picture is None:
+            return "image_id names no usable image"
+        if entry.get("iscrowd"):
+            self.counts["crowd"] += 1
+            return None
+        if problem := entries.box_problem(entry.get("bbox"), *picture[1:]):
+            return problem
+        people[identity] = (entry, np.nan)
+        if not entry.get("keypoints"):
+            self.counts["unlabelled"] += 1
+            return None
+        if problem := entries.keypoint_problem(entry["keypoints"], len(self.skeleton)):
+            return problem
+        if not any(entry["keypoints"][2::3]):
+            self.counts["unlabelled"] += 1
+            return None
+        people[identity] = (entry, self._area(entry, *picture[1:]))
+        return None if people[identity][1] > 0 else "no positive area, and no mask to take it from"
+
+    def _area(self, entry: dict, width: int, height: int) -> float:
+        """Square pixels; NaN if the file does not tell."""
+        if entries.finite([entry.get("area")], 1) and entry["area"] > 0:
+            return float(entry["area"])
+        try:
+            mask = decode_mask(entry.get("segmentation"), width, height)
+        except (ValueError, TypeError):
+            mask = None
+        if mask is None or not mask.any():
+            return np.nan
+        self.counts["area from mask"] += 1
+        return float(mask.sum())
+
+    def _fill(self, people: list[tuple[dict, float]]) -> None:
+        """Sets the public arrays."""
+        areas = np.array([area for _, area in people], float)
+        rows = np.flatnonzero(areas > 0)
+        chosen = [people[row][0] for row in rows]
+        boxes = np.array([entry["bbox"] for entry, _ in people], float).reshape(-1, 4)
+        images = np.array([entry["image_id"] for entry, _ in people], np.int64)
+        keypoints = np.zeros((len(people), len(self.skeleton), 3))
+        flat = np.array([entry["keypoints"] for entry in chosen], float)
+        keypoints[rows] = flat.reshape(keypoints[rows].shape)
+        overlap, partner, contested = _relations(images, boxes, keypoints, areas > 0)
+        row_of = np.full(len(people) + 1, -1)  # the last entry serves partner -1
+        row_of[rows] = np.arange(len(rows))
+        self.boxes, self.keypoints = boxes[rows].astype("f4"), keypoints[rows].astype("f4")
+        self.areas, self.image_ids = areas[rows], images[rows]
+        self.annotation_ids = np.array([entry["id"] for entry in chosen], np.int64)
+        self.overlap, self.partner, self.contested = (
+            overlap[rows], row_of[partner[rows]], contested[rows])
+        self._segmentations = [entry.get("segmentation") or None for entry in chosen]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, i: int) -> PersonRecord:
+        i = index(i)
+        image_id = int(self.image_ids[i])
+        name, *size = self._pictures[image_id]
+        return PersonRecord(image_id, int(self.annotation_ids[i]), self.images / name, tuple(size),
+                            self.boxes[i].copy(), self.keypoints[i].copy(), float(self.areas[i]),
+                            self._segmentations[i])
+
+    def read(self, i: int) -> np.ndarray:
+        """The picture of person i: see `read_picture`."""
+        person = self[i]
+        return read_picture(person.path, person.image_size)
+
+    def summary(self) -> str:
+        """What the file holds, what was skipped and why, as lines for people."""
+        edges = (0, *STRATA, 1)
+        strata = np.bincount(np.digitize(self.overlap, STRATA), minlength=len(STRATA) + 1)
+        by_overlap = (f"{low:g}-{high:g}: {count}" for low, high, count
+                      in zip(edges, edges[1:], strata, strict=False))
+        reasons = Counter((entry.what, entry.reason) for entry in self.skipped)
+        return "\n".join([
+            f"{len(self)} labelled people in {len(self._pictures)} pictures of {self.annotations}",
+            f"  contested: {self.contested.sum()}; by overlap: {', '.join(by_overlap)}",
+            *(f"  {kind}: {count}" for kind, count in sorted(self.counts.items())),
+            *(f"  skipped {what}s: {count} ({reason})" for (what, reason), count
+              in reasons.most_common())])
+
+
+def _list_folder(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError as error:
+        raise DataError(f"cannot list the picture folder: {error}; give the right one") from error
+
+
+def _relations(images: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray,
+               labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Overlap, partner (row or -1) and contested of people ordered by annotation id.
+
+    Pictures with the same number of people are done in one go: axes are picture, person, other
+    person, and then joint, xy.
+    """
+    overlap, partner = np.zeros(len(images)), np.full(len(images), -1)
+    contested = np.zeros(len(images), bool)
+    order = np.argsort(images, kind="stable")
+    _, starts, sizes = np.unique(images[order], return_index=True, return_counts=True)
+    for size in np.unique(sizes[sizes > 1]):
+        rows = order[starts[sizes == size][:, None] + np.arange(size)]
+        low, extent = boxes[rows, :2], boxes[rows, 2:]
+        high, area, self_pair = low + extent, extent.prod(-1), np.eye(size, dtype=bool)
+        shared = np.minimum(high[:, :, None], high[:, None]) - np.maximum(low[:, :, None],
+                                                                          low[:, None])
+        common = shared.clip(min=0).prod(-1)
+        whole = area[:, :, None] + area[:, None] - common
+        at_least = common + np.finfo(float).tiny  # keeps IoU <= 1 against rounding, and 0 / 0 out
+        iou = np.where(self_pair, 0, common / np.maximum(whole, at_least))
+        overlap[rows] = best = iou.max(-1)
+        match = (iou == best[..., None]) & (iou > 0) & labelled[rows][:, None]
+        first = np.take_along_axis(rows, match.argmax(-1), axis=1)
+        partner[rows] = np.where(match.any(-1), first, -1)
+        xy, seen = keypoints[rows, :, :2][:, None], keypoints[rows, :, 2][:, None] > 0
+        inside = (xy >= low[:, :, None, None]) & (xy <= high[:, :, None, None])
+        joints = (inside.all(-1) & seen).sum(-1)
+        contested[rows] = ((joints >= 3) & ~self_pair).any(-1)
+    return overlap, partner, contested

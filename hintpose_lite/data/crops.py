@@ -1,0 +1,145 @@
+"""Pictures become context crops once: small uint8 windows that hold all a network may be shown.
+
+Decoding a picture costs more than everything that follows, so each picture is decoded once. What is
+kept of it is a square *window* around the person (and the partner, so that shared boxes can be cut
+from it), with the matrix that takes picture points to window pixels. A picture that is no larger
+than a window is kept whole and shared by all its people. Augmentation happens later, on the device.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..geometry import pad, union
+from .coco import CocoPersons
+
+MASK_STRIDE = 2  # masks are kept at half the window's resolution
+CONTEXT = 1.25   # room around the padded box for augmentation
+
+
+@dataclass(frozen=True)
+class View:
+    """A square look at a picture: `size` pixels that show picture pixels left .. left + side."""
+
+    left: float
+    top: float
+    side: float
+    size: int
+
+    @classmethod
+    def around(cls, region, picture_size: tuple[int, int], size: int) -> "View":
+        """The view of a region (x, y, w, h): shrunk where the region is larger than `size`, never
+        enlarged, and the whole picture (w, h) where that fits."""
+        if max(picture_size) <= size:
+            return cls(0.0, 0.0, float(size), size)
+        x, y, width, height = (float(value) for value in region)
+        side = max(width, height, size)
+        return cls(x + (width - side) / 2, y + (height - side) / 2, side, size)
+
+    def matrix(self, stride: int = 1) -> np.ndarray:
+        """Takes picture points to pixels of the window (2, 3), at 1 / stride of its resolution."""
+        scale = self.size / self.side / stride
+        # Pixel i covers i - 0.5 to i + 0.5, so an edge coordinate is a pixel coordinate plus 0.5.
+        return np.array([[scale, 0, (0.5 - self.left) * scale - 0.5],
+                         [0, scale, (0.5 - self.top) * scale - 0.5]], np.float32)
+
+    def cut(self, picture: np.ndarray, stride: int = 1) -> np.ndarray:
+        """The window (size, size[, 3]) of a picture (H, W[, 3]) uint8; black outside the picture."""
+        size = self.size // stride
+        scale = size / self.side
+        window = np.zeros((size, size, *picture.shape[2:]), np.uint8)
+        spans = []
+        for start, extent in ((self.left, picture.shape[1]), (self.top, picture.shape[0])):
+            first = max(0, int(np.ceil(-start * scale)))
+            last = min(size, int(np.floor((extent - start) * scale)))
+            spans.append((first, last, start + first / scale, start + last / scale))
+        (x0, x1, left, right), (y0, y1, top, bottom) = spans
+        if x0 < x1 and y0 < y1:  # resizing averages over all pixels it drops, so nothing aliases
+            part = Image.fromarray(picture).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR,
+                                                   box=(left, top, right, bottom))
+            window[y0:y1, x0:x1] = np.asarray(part)
+        return window
+
+
+@dataclass(frozen=True)
+class Crops:
+    """All people of a data set as tensors, ready to be indexed on the device.
+
+    windows (M, 3, S, S) uint8, window_of (N,) the window of each person, matrices (N, 2, 3) from
+    picture to window; masks (N, S / 2, S / 2) bool, all False where unknown; keypoints (N, K, 3),
+    boxes (N, 4), areas (N,) and shared (N, 4), the union with the partner's box, in picture pixels;
+    partner (N,) row of the partner or -1; overlap (N,) their IoU; sigmas (K,) of OKS.
+    """
+
+    windows: Tensor
+    window_of: Tensor
+    matrices: Tensor
+    masks: Tensor
+    keypoints: Tensor
+    boxes: Tensor
+    areas: Tensor
+    shared: Tensor
+    partner: Tensor
+    overlap: Tensor
+    sigmas: Tensor
+
+    def __len__(self):
+        return len(self.boxes)
+
+    def to(self, device) -> "Crops":
+        """The same crops on another device."""
+        return Crops(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
+                progress: bool = True) -> Crops:
+    """Decodes every picture once and cuts the windows (size, size) of its people.
+
+    workers: threads that decode (default: the number of cores). Windows take size^2 * 3 bytes a
+    person, or a picture where pictures are no larger than `size`.
+    """
+    boxes, partner = torch.as_tensor(persons.boxes), torch.as_tensor(persons.partner)
+    both = union(boxes, boxes[partner.clamp(min=0)])
+    shared = torch.where((partner >= 0)[:, None], both, boxes)
+    regions = pad(union(pad(boxes), pad(shared)), aspect=1.0, padding=CONTEXT).numpy()
+
+    by_picture: dict[int, list[int]] = {}
+    for row in range(len(persons)):
+        by_picture.setdefault(persons[row].image_id, []).append(row)
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        jobs = pool.map(lambda rows: _cut_people(persons, rows, regions, size), by_picture.values())
+        done = list(tqdm(jobs, "cutting crops", len(by_picture), disable=not progress,
+                         unit="picture", mininterval=1))
+
+    windows, masks = [], np.zeros((len(persons), size // MASK_STRIDE, size // MASK_STRIDE), bool)
+    window_of, matrices = np.zeros(len(persons), np.int64), np.zeros((len(persons), 2, 3), np.float32)
+    for rows, cut in zip(by_picture.values(), done, strict=True):
+        for row, (window, matrix, mask) in zip(rows, cut, strict=True):
+            if window is not None:  # otherwise the person shares the window before
+                windows.append(window)
+            window_of[row], matrices[row], masks[row] = len(windows) - 1, matrix, mask
+    stacked = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).contiguous()
+    return Crops(stacked, torch.from_numpy(window_of), torch.from_numpy(matrices),
+                 torch.from_numpy(masks), torch.as_tensor(persons.keypoints), boxes,
+                 torch.as_tensor(persons.areas).float(), shared, partner,
+                 torch.as_tensor(persons.overlap).float(), torch.tensor(persons.skeleton.sigmas))
+
+
+def _cut_people(persons: CocoPersons, rows: list[int], regions: np.ndarray, size: int) -> list:
+    """(window or None where it is the previous one, matrix, mask) of people of one picture."""
+    picture = persons.read(rows[0])
+    result, last = [], None
+    for row in rows:
+        view = View.around(regions[row], picture.shape[1::-1], size)
+        mask = persons[row].mask()
+        small = (np.zeros((size // MASK_STRIDE,) * 2, bool) if mask is None
+                 else view.cut(mask.astype(np.uint8) * 255, MASK_STRIDE) > 127)
+        result.append((None if view == last else view.cut(picture), view.matrix(), small))
+        last = view
+    return result

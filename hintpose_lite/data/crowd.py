@@ -1,0 +1,345 @@
+"""Procedural scenes of overlapping people, written as a COCO-format folder.
+
+A scene is a cluttered background, two to six articulated people in groups that overlap, and things
+that stand in front of them. Everything that is annotated is read off the finished picture: a
+person's mask is what is left of them after everybody nearer was painted, the box is the mask's
+extent, a joint is visible if the pixel there shows the part of the body it belongs to.
+"""
+
+import itertools
+import json
+import math
+import os
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from pycocotools import mask as rle
+from tqdm import tqdm
+
+from ..errors import ConfigError, DataError
+from ..skeleton import COCO17
+from . import figures as fig
+from .coco import CocoPersons
+from .figures import REACH, Figure, Layer, pick, sample_body, sample_look, sample_pose
+from .scenery import background, develop, foreground
+
+GENERATOR = "crowd-1"  # changes with every change of the pictures
+VISIBLE = .2  # of a person's full silhouette; below it, a person is drawn but has no keypoints
+CHUNK = 32
+
+
+# -- one scene --------------------------------------------------------------------------------
+
+
+def draw_scene(seed: int, index: int, size: int = 192, hard: bool = True
+               ) -> tuple[Image.Image, list[dict]]:
+    """Scene `index` of a seed: the picture (size x size, RGB) and its people's annotations, without
+    ids."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
+    people = arrange(rng, size, hard)
+    light = pick(rng, (-1, 1))
+    canvas = background(rng, size, [figure for figure, _ in people])
+    codes = Image.new("L", canvas.size)
+    layers = [figure.layers(light) for figure, _ in people]
+    paint, mark = ImageDraw.Draw(canvas), ImageDraw.Draw(codes)
+    painted = [(layer, number * 8 + layer.part if layer.part else 0)
+               for number, own in enumerate(layers, 1) for layer in own]
+    for layer, code in sorted(painted, key=lambda item: item[0].depth):
+        for outline, fill, solid in layer.shapes:
+            paint.polygon(outline, fill)
+            if solid:
+                mark.polygon(outline, code)
+    foreground(rng, canvas, codes)
+    parts = np.asfortranarray(np.asarray(codes)[::2, ::2])  # as masks are encoded: by columns
+    entries = [annotate(figure, parts, number, own, extra)
+               for number, ((figure, extra), own) in enumerate(zip(people, layers, strict=True), 1)]
+    return develop(rng, canvas.reduce(2)), [entry for entry in entries if entry]
+
+
+def silhouette(layers: list[Layer]) -> int:
+    """Area in pixels of all of a person, hidden or outside the picture too."""
+    outlines = [outline for layer in layers if layer.part
+                for outline, _, solid in layer.shapes if solid]
+    points = np.fromiter(itertools.chain.from_iterable(outlines), float).reshape(-1, 2) / 2
+    low = np.floor(points.min(0)) - 1
+    alone = Image.new("L", tuple((points.max(0) - low + 2).astype(int).tolist()))
+    mark, start = ImageDraw.Draw(alone), 0
+    points = (points - low).ravel().tolist()
+    for outline in outlines:
+        mark.polygon(points[start:start + len(outline)], 1)
+        start += len(outline)
+    return int(np.count_nonzero(np.asarray(alone)))
+
+
+def annotate(figure: Figure, parts: np.ndarray, number: int, layers: list[Layer], extra: dict
+             ) -> dict | None:
+    """COCO's entry of person `number`, or None if hardly a pixel of it shows. parts: (size, size)
+    uint8, 8 times the person's number plus the part of the body."""
+    mine = parts // 8 == number
+    area = int(np.count_nonzero(mine))
+    if area < 4:
+        return None
+    mask = rle.encode(mine.view(np.uint8))
+    joints = np.zeros((17, 3))
+    x0, y0, x1, y1 = figure.box  # nobody fills the box: what passes for it passes for certain
+    if area >= VISIBLE * (x1 - x0) * (y1 - y0) or area >= VISIBLE * silhouette(layers):
+        joints = keypoints(figure, parts, number)
+    return {"category_id": 1, "iscrowd": 0, "area": area,
+            "bbox": [int(side) for side in rle.toBbox(mask)],
+            "segmentation": {"size": mask["size"], "counts": mask["counts"].decode()},
+            "keypoints": joints.ravel().tolist(),
+            "num_keypoints": int(np.count_nonzero(joints[:, 2])), **extra}
+
+
+OWN_PARTS = [{fig.SKULL}] * 5 + [{fig.TORSO, fig.L_ARM}, {fig.TORSO, fig.R_ARM}] + [
+    {fig.L_ARM}, {fig.R_ARM}] * 2 + [{fig.TORSO, fig.L_LEG}, {fig.TORSO, fig.R_LEG}] + [
+    {fig.L_LEG}, {fig.R_LEG}] * 2
+
+
+def keypoints(figure: Figure, parts: np.ndarray, number: int) -> np.ndarray:
+    """(17, 3) x, y, v: 2 where the picture shows the joint's own part of the body there, 1 if
+    something, also the own body, hides it, 0 outside the picture."""
+    points, facing = figure.keypoints()
+    points = points.round(2)
+    joints = np.zeros((17, 3))
+    for k, ((x, y), seen) in enumerate(zip(points.tolist(), facing.tolist(), strict=True)):
+        column, row = round(x), round(y)
+        if 0 <= row < parts.shape[0] and 0 <= column < parts.shape[1]:
+            owner, part = divmod(int(parts[row, column]), 8)
+            visible = seen and owner == number and part in OWN_PARTS[k]
+            joints[k] = x, y, 2 if visible else 1
+    return joints
+
+
+# -- layout -----------------------------------------------------------------------------------
+
+
+def arrange(rng: np.random.Generator, size: int, hard: bool) -> list[tuple[Figure, dict]]:
+    """The people of a scene, placed, each with what else its annotation says: "group", "palette"
+    (the same number for the same clothes, skin and hair colours) and "depth" (larger is nearer)."""
+    kind = pick(rng, "one one one two two close")
+    scale = rng.uniform(*{"one": (.62, .9), "two": (.5, .7), "close": (1.1, 1.7)}[kind]) * size
+    pitch, floor = rng.uniform(0, .2), rng.uniform(.88, .99) * size
+    if kind == "close":  # heads at the top, feet outside
+        floor = rng.uniform(.03, .25) * size + scale
+    centres = (rng.uniform(.33, .67),) if kind != "two" else (rng.uniform(.16, .3),
+                                                              rng.uniform(.7, .84))
+    people, order = [], rng.permutation(len(centres)) * 20.0
+    for group, centre in enumerate(centres):
+        count = pick(rng, (2, 2, 2, 3)) if hard else pick(rng, (1, 1, 1, 2))
+        look = sample_look(rng) if rng.random() < (.88 if hard else .2) else None
+        make = pick(rng, (apart, apart, apart, apart, hug, beside) if count > 1 else (apart,))
+        figures = make(rng, count, scale, pitch, look, hard)
+        middle = np.mean([figure.box[[0, 2]] for figure in figures])
+        for figure in figures:
+            figure.origin += centre * size - middle, floor
+            figure.depth += order[group]
+            people.append((figure, {"group": group,
+                                    "palette": group if look else len(people) + 10}))
+    if kind != "close" and rng.random() < (.3 if hard else .6):  # someone on their own
+        figure = person(rng, scale, pitch)
+        figure.origin += pick(rng, (.08, .92)) * size + rng.uniform(-.08, .08) * size, floor
+        figure.depth = rng.uniform(-3, 40)
+        people.append((figure, {"group": len(centres), "palette": len(people) + 10}))
+    for figure, extra in people:
+        extra["depth"] = round(float(figure.depth + figure.shift[2]), 3)
+    return people
+
+
+def person(rng, scale, pitch, look=None, pose=None, yaw=None) -> Figure:
+    """One person of about that height in pixels, at the picture's corner. People who share a look
+    differ in body, hair and pose, some in the cut of their clothes."""
+    own = sample_look(rng)
+    if look and rng.random() < .3:
+        look = replace(look, sleeves=own.sleeves, pattern=own.pattern)
+    body = sample_body(rng, scale * rng.uniform(.86, 1.1))
+    yaw = float(rng.vonmises(0, .9)) if yaw is None else yaw
+    return Figure(look or own, body, pose or sample_pose(rng), yaw, pitch)
+
+
+def apart(rng, count, scale, pitch, look, hard) -> list[Figure]:
+    """People in each other's way: each is pushed to a drawn box overlap with another one."""
+    placed = []
+    for depth in rng.permutation(count).tolist():
+        new = person(rng, scale, pitch, look)
+        new.depth, y = 3.0 * depth, (rng.uniform(-.02, .02) + .015 * depth) * scale
+        new.origin = np.array([0.0, y])
+        if placed:
+            other = pick(rng, placed)
+            x = other.origin[0] + pick(rng, (-1, 1)) * np.linspace(.02, .7, 35) * scale
+            boxes = new.box + np.stack([x, x * 0, x, x * 0], 1)
+            want = rng.uniform(.2, .8) if hard else rng.uniform(0, .3)
+            new.origin[0] = x[np.abs(overlaps(boxes, other.box) - want).argmin()]
+        placed.append(new)
+    return placed
+
+
+def overlaps(boxes: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """IoU of boxes (N, 4) of corners with one box."""
+    shared = np.clip(np.minimum(boxes[:, 2:], other[2:]) - np.maximum(boxes[:, :2], other[:2]),
+                     0, None).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (other[2:] - other[:2]).prod()
+    return shared / (areas - shared)
+
+
+def hug(rng, count, scale, pitch, look, hard) -> list[Figure]:
+    """Two people face to face in each other's arms, seen from anywhere."""
+    turn, gap, made = rng.uniform(-math.pi, math.pi), rng.uniform(.15, .2), []
+    for side in (-1, 1):
+        pose = sample_pose(rng, "stand")
+        pose.hands = np.array([(-.35, rng.uniform(-.5, .05), gap / REACH + .15) for _ in "lr"])
+        pose.elbows = np.array([(1.0, -.6, 0)] * 2)
+        pose.torso = (0, rng.uniform(0, .08), 0)
+        pose.head = (rng.uniform(-.4, .4), rng.uniform(0, .2), rng.uniform(-.2, .2))
+        new = person(rng, scale, pitch, look, pose, turn - side * math.pi / 2)
+        new.body.prop = ""
+        new.shift = np.array([math.cos(turn), 0, -math.sin(turn)]) * side * gap / 2
+        made.append(new)
+    return made
+
+
+def beside(rng, count, scale, pitch, look, hard) -> list[Figure]:
+    """People in a row, an arm around the next one's shoulders, from the front or from behind."""
+    turn, gap, made = pick(rng, (0, 0, math.pi)), rng.uniform(.17, .26), []
+    turn += rng.uniform(-.3, .3)
+    for i, depth in enumerate(rng.permutation(count)):
+        pose = sample_pose(rng, pick(rng, "stand walk"))
+        for arm, side in enumerate((1, -1)):  # the left hand reaches to the left
+            if 0 <= i + side < count:
+                pose.hands[arm] = gap / REACH * rng.uniform(.5, 1), rng.uniform(-.3, .05), -.3
+                pose.elbows[arm] = .3, -.5, -1
+        new = person(rng, scale, pitch, look, pose, turn + rng.uniform(-.2, .2))
+        new.shift = (np.array([math.cos(turn), 0, -math.sin(turn)])
+                     * (i - (count - 1) / 2) * gap)
+        new.depth = .05 * float(depth)
+        made.append(new)
+    return made
+
+
+# -- writing ----------------------------------------------------------------------------------
+
+
+def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int = 192,
+               workers: int | None = None, hard: bool = True) -> CocoPersons:
+    """Writes `images` scenes as folder/annotations.json and folder/images/*.jpg, and opens them.
+
+    seed: 0 to 2**32 - 1; no two seeds share a scene, and scene i of a seed is the same whatever
+    `images` is. size: side of the square pictures in pixels, 64 or more. workers: processes, None
+    for one per core; the files do not depend on it. hard: most people overlap and look alike; if
+    not, they mostly stand apart in clothes of their own.
+    A folder that already holds exactly these scenes is opened as it is, and one whose making was
+    interrupted is completed. Raises DataError if it holds anything else, or cannot be written.
+    """
+    settings = {"generator": GENERATOR, "seed": seed, "images": images, "size": size,
+                "hard": bool(hard)}
+    _check(settings, workers)
+    folder, target = Path(folder), Path(folder) / "annotations.json"
+    try:
+        if not _complete(folder, target, settings):
+            _generate(folder, target, settings, workers or os.cpu_count() or 1)
+    except OSError as error:
+        raise DataError(f"cannot write crowd scenes to {folder}: {error}; free some space or give "
+                        "another folder, and call again: finished scenes are kept") from error
+    return CocoPersons(target, folder / "images")
+
+
+def _check(settings: dict, workers: int | None) -> None:
+    # A larger seed would take two words of the SeedSequence, where it could meet a smaller one.
+    limits = {"seed": (0, 2 ** 32 - 1), "images": (1, 10 ** 9), "size": (64, 4096),
+              "workers": (1, 1024)}
+    given = settings | {"workers": 1 if workers is None else workers}
+    for name, (low, high) in limits.items():
+        if type(given[name]) is not int or not low <= given[name] <= high:
+            raise ConfigError(f"{name} = {given[name]!r}: give a whole number, {low} to {high}")
+
+
+def _complete(folder: Path, target: Path, settings: dict) -> bool:
+    """Whether the folder holds exactly these scenes; False if they are still to be made there."""
+    marker, advice = _marker(target), "give another folder, or delete this one"
+    if not folder.exists() or not any(folder.iterdir()):
+        return False
+    there = marker if marker.exists() else target
+    try:
+        content = json.loads(there.read_text())
+        found = content["info"]["settings"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{folder} is not empty and holds no crowd scenes; {advice}") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{there} was not written by make_crowd; {advice}") from None
+    if found != settings:
+        raise DataError(f"{folder} holds other scenes, {found}, not {settings}; {advice}")
+    if there == marker:
+        return False
+    names = {entry["file_name"] for entry in content["images"]}
+    missing = names - set(os.listdir(folder / "images"))
+    if missing:
+        raise DataError(f"{len(missing)} pictures are missing from {folder / 'images'}, the first "
+                        f"is {min(missing)}; {advice}")
+    return True
+
+
+def _marker(target: Path) -> Path:
+    """Stands beside the pictures while they are being made, and says which they are."""
+    return target.with_name("unfinished.json")
+
+
+def _generate(folder: Path, target: Path, settings: dict, workers: int) -> None:
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    info = {"description": "procedural crowd scenes", "version": GENERATOR, "settings": settings}
+    _marker(target).write_text(json.dumps({"info": info}))
+    count = settings["images"]
+    chunks = [range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
+    scenes = []
+    with tqdm(total=count, unit="scene", disable=count < 500) as progress, \
+            _mapper(min(workers, len(chunks))) as mapper:
+        for made in mapper(_write_scenes, itertools.repeat(folder), itertools.repeat(settings),
+                           chunks):
+            scenes += made
+            progress.update(len(made))
+    side = settings["size"]
+    pictures = [{"id": i + 1, "file_name": _name(i), "width": side, "height": side, "license": 1}
+                for i in range(count)]
+    people = [{"image_id": i + 1, **person} for i, scene in enumerate(scenes) for person in scene]
+    content = {
+        "info": info, "licenses": [{"id": 1, "name": "as the program that made them", "url": ""}],
+        "images": pictures, "annotations": [{"id": i, **p} for i, p in enumerate(people, 1)],
+        "categories": [{"id": 1, "name": "person", "supercategory": "person",
+                        "keypoints": COCO17.names,
+                        "skeleton": [[a + 1, b + 1] for a, b in COCO17.limbs]}]}
+    part = target.with_suffix(".part")
+    part.write_text(json.dumps(content))
+    os.replace(part, target)
+    _marker(target).unlink(missing_ok=True)
+
+
+@contextmanager
+def _mapper(workers: int):
+    """A `map` over so many processes; one is this process."""
+    if workers == 1:
+        yield map
+        return
+    pool = ProcessPoolExecutor(workers)
+    try:
+        yield pool.map
+    finally:  # an interrupted user does not wait for what is queued
+        pool.shutdown(cancel_futures=True)
+
+
+def _name(index: int) -> str:
+    return f"{index + 1:012d}.jpg"
+
+
+def _write_scenes(folder: Path, settings: dict, chunk: range) -> list[list[dict]]:
+    """Writes the pictures of these scenes; their people's annotations, without ids."""
+    scenes = []
+    for index in chunk:
+        picture, people = draw_scene(settings["seed"], index, settings["size"], settings["hard"])
+        part = folder / "images" / f"{_name(index)}.{os.getpid()}.part"
+        picture.save(part, "JPEG", quality=92)
+        os.replace(part, folder / "images" / _name(index))
+        scenes.append(people)
+    return scenes

@@ -1,0 +1,79 @@
+"""The raw content of a COCO annotation file, and what can be wrong with an entry of it."""
+
+import gc
+import json
+import math
+from pathlib import Path
+
+from ..errors import DataError
+from ..skeleton import Skeleton
+
+
+def read_annotations(path: Path) -> dict:
+    """The file's content, its three lists being there; DataError otherwise."""
+    collecting = gc.isenabled()
+    gc.disable()  # it would walk the millions of lists of a large file again and again
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read the annotations {path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} ({path.stat().st_size} bytes) is not whole JSON: {error}; "
+                        "if it was cut off, copy or download it again") from error
+    finally:
+        if collecting:
+            gc.enable()
+    missing = [key for key in ("images", "annotations", "categories")
+               if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    if missing:
+        raise DataError(f"{path} is not a COCO annotation file (no list {', '.join(missing)}); "
+                        "give the ground truth, not a result file")
+    return content
+
+
+def person_category(categories: list, skeleton: Skeleton, path: Path) -> int:
+    """The id of the category "person", or of the only one; its keypoint names must be ours."""
+    categories = [entry for entry in categories if integer(entry, "id") is not None]
+    people = [entry for entry in categories if entry.get("name") == "person"] or categories
+    if len(people) != 1:
+        raise DataError(f'{path}: categories must have one named "person", not '
+                        f"{[entry.get('name') for entry in people]}")
+    names = people[0].get("keypoints")
+    if names and names != list(skeleton.names):
+        raise DataError(f"{path} has the keypoints {names}, but the skeleton has "
+                        f"{list(skeleton.names)}; pass a Skeleton with the file's names")
+    return people[0]["id"]
+
+
+def integer(entry: dict, key: str) -> int | None:
+    """The integer under that key; None if there is none (true and 1.0 are none)."""
+    value = entry.get(key) if isinstance(entry, dict) else None
+    return value if type(value) is int and abs(value) < 2**63 else None
+
+
+def finite(values: list, count: int) -> bool:
+    """Whether that is a list of so many finite numbers, texts and truth values not being any."""
+    return (isinstance(values, list) and len(values) == count
+            and {int, float}.issuperset(map(type, values))
+            and min(values) > -1e9 and max(values) < 1e9  # these two may overlook a NaN,
+            and math.isfinite(sum(values)))               # their sum does not
+
+
+def box_problem(box: list, width: int, height: int) -> str | None:
+    """What is wrong with a box (x, y, w, h) of a picture of that size; None if nothing is."""
+    if not finite(box, 4):
+        return "bbox is not four finite numbers"
+    x, y, w, h = box
+    if w <= 0 or h <= 0:
+        return "bbox has no width or no height"
+    inside = x < width and y < height and x + w > 0 and y + h > 0
+    return None if inside else "bbox lies outside the picture"
+
+
+def keypoint_problem(keypoints: list, joints: int) -> str | None:
+    """What is wrong with a flat list of x, y, v of so many joints; None if nothing is."""
+    if not isinstance(keypoints, list) or len(keypoints) != 3 * joints:
+        return f"keypoints are not {3 * joints} numbers, as the skeleton's {joints} joints need"
+    if not finite(keypoints, 3 * joints):
+        return "keypoints are not finite numbers"
+    return None if {0, 1, 2}.issuperset(keypoints[2::3]) else "a keypoint's v is not 0, 1 or 2"

@@ -1,0 +1,520 @@
+"""Articulated people for synthetic scenes: looks, bodies, poses, 3-D joints, shapes to paint.
+
+Three frames. *Own*: x to the person's left, y up, z where the person faces; the unit is the body's
+height, the ground is y = 0. *View*: x right, y up, z towards the camera. *Screen*: picture pixels,
+y down. Proportions are those of an adult of 7.5 heads; a child's head is larger.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+# Joints 0 to 16 are COCO's; these follow.
+PELVIS, CHEST, NECK, HEAD, L_HAND, R_HAND, L_TOE, R_TOE = range(17, 25)
+# What a pixel can show: no person (also a thing a person carries), or a part of one.
+OBJECT, TORSO, SKULL, L_ARM, R_ARM, L_LEG, R_LEG = range(7)
+LIMBS = {L_ARM: (5, 7, 9, L_HAND), R_ARM: (6, 8, 10, R_HAND),
+         L_LEG: (11, 13, 15, L_TOE), R_LEG: (12, 14, 16, R_TOE)}
+SIDES = np.array([[1.0, 1, 1], [-1, 1, 1]])  # mirrors a left limb's vector for the right one
+UPPER, LOWER = (np.array([[a], [a], [b], [b]]) for a, b in ((.165, .24), (.14, .237)))
+REACH = .305  # both bones of an arm
+
+SKINS = [(250, 218, 196), (240, 196, 162), (222, 170, 128), (196, 138, 96), (160, 106, 70),
+         (122, 78, 52), (92, 60, 44)]
+HAIRS = [(30, 25, 24), (56, 38, 28), (94, 62, 38), (148, 102, 56), (208, 172, 108), (150, 70, 38),
+         (170, 166, 162)]
+NEUTRALS = [(34, 36, 42), (74, 78, 86), (150, 152, 156), (236, 234, 228), (40, 54, 90),
+            (80, 102, 142), (174, 152, 118), (96, 78, 62)]
+RIM, SHADE, LIGHT = .45, .8, 1.04  # every shape is painted in three tones of its colour
+
+# A left wrist from its shoulder in arm lengths, and where the elbow points.
+ARMS = {"hang": ((.14, -.95, .08), (.6, 0, -1)), "hip": ((-.02, -.62, .16), (1, 0, -.4)),
+        "crossed": ((-.62, -.42, .5), (.6, -1, .2)), "forward": ((-.05, .02, .93), (.4, -1, 0)),
+        "up": ((.16, .95, .1), (1, 0, .2)), "side": ((.93, .1, .1), (0, -1, -.4)),
+        "wave": ((.5, .42, .25), (.5, -1, 0)), "ear": ((-.1, .34, .2), (1, -.7, .2)),
+        "hold": ((-.3, -.36, .58), (.6, -1, -.2)), "pocket": ((.16, -.74, .14), (.7, 0, -1)),
+        "lap": ((-.12, -.66, .58), (.8, 0, -.6)), "back": ((.1, -.85, -.3), (.6, 0, -1)),
+        "swing": ((.1, -.75, .45), (.2, -.3, -1))}
+HABITS = {"stand": "hang hang hip crossed pocket hold ear wave back",
+          "sit": "lap lap hold ear wave", "walk": "swing hang back pocket",
+          "run": "swing back hold", "reach": "up forward side", "crouch": "forward lap hold hang"}
+KINDS = ["stand"] * 6 + ["walk"] * 4 + ["sit"] * 3 + ["reach"] * 3 + ["run", "crouch"]
+
+
+@dataclass
+class Look:
+    """Colours and cut of the clothes; people of one group may share a look."""
+
+    skin: tuple  # colours are RGB, 0 to 255
+    hair: tuple
+    top: tuple
+    bottom: tuple
+    shoes: tuple
+    trim: tuple
+    sleeves: float  # how much of the arm is covered: 0 none, 1 to the elbow, 2 to the wrist
+    legs: float  # how much of the leg is covered, likewise
+    skirt: float  # how far it falls, in torso lengths; 0: none
+    hem: float  # where the top ends, in torso lengths above the hips
+    pattern: str
+
+
+@dataclass
+class Body:
+    """Proportions, hair style, hat and luggage of one person; lengths in body heights."""
+
+    height: float  # in pixels, standing
+    shoulder: float
+    hip: float
+    weight: float
+    head: float
+    hair: str
+    hat: str
+    beard: bool
+    prop: str
+
+
+@dataclass
+class Pose:
+    """Where the limbs end; the joints between follow by inverse kinematics."""
+
+    kind: str
+    pelvis: np.ndarray  # (3,) own frame
+    feet: np.ndarray  # (2, 3) left and right ankle, own frame
+    hands: np.ndarray  # (2, 3) wrists from the shoulders in arm lengths, x outwards
+    elbows: np.ndarray  # (2, 3) directions, likewise
+    torso: tuple[float, float, float]  # turn, lean forward, lean aside; radians
+    head: tuple[float, float, float]  # the same, relative to the torso
+
+
+@dataclass
+class Layer:
+    """Shapes painted together: (flat xy list in half pixels, RGB, whether in the mask)."""
+
+    depth: float
+    part: int
+    shapes: list
+
+
+def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
+    """Rolls about z, then tilts forward about x, then turns about y: (3, 3)."""
+    (cy, sy), (cp, sp), (cr, sr) = ((math.cos(a), math.sin(a)) for a in (yaw, pitch, roll))
+    return np.array([[cy * cr + sy * sp * sr, sy * sp * cr - cy * sr, sy * cp],
+                     [cp * sr, cp * cr, -sp],
+                     [cy * sp * sr - sy * cr, sy * sr + cy * sp * cr, cy * cp]])
+
+
+def bend(root, target, pole):
+    """Two-bone inverse kinematics of both arms, then both legs: the middle and end joints (4, 3).
+    A target out of reach is approached; the middle joint points to `pole`."""
+    reach = target - root
+    length = np.sqrt((reach ** 2).sum(1, keepdims=True)) + 1e-9
+    axis = reach / length
+    length = np.minimum(np.maximum(length, UPPER - LOWER + .02), (UPPER + LOWER) * .998)
+    along = (UPPER ** 2 - LOWER ** 2 + length ** 2) / (2 * length)
+    side = pole - (pole * axis).sum(1, keepdims=True) * axis
+    side /= np.sqrt((side ** 2).sum(1, keepdims=True)) + 1e-9
+    return (root + along * axis + np.sqrt(np.maximum(UPPER ** 2 - along ** 2, 0)) * side,
+            root + length * axis)
+
+
+# -- chance -----------------------------------------------------------------------------------
+
+
+def pick(rng: np.random.Generator, options):
+    """One of the options (a word list or a sequence), all equally likely."""
+    options = options.split() if isinstance(options, str) else options
+    return options[int(rng.integers(len(options)))]
+
+
+def colour(rng: np.random.Generator, shade: float = 1.0) -> tuple[float, float, float]:
+    """A plausible colour of a garment or a thing: RGB, often neutral, never garish."""
+    neutral, hue, saturation, value = rng.random(4).tolist()
+    if neutral < .42:
+        return tone(pick(rng, NEUTRALS), (.92 + .16 * value) * shade)
+    value, saturation = (90 + 135 * value) * shade, .3 + .45 * saturation
+    waves = (abs((hue * 6 + phase) % 6 - 3) - 1 for phase in (0, 4, 2))
+    return tuple(value * (1 - saturation * (1 - min(max(wave, 0), 1))) for wave in waves)
+
+
+def sample_look(rng: np.random.Generator) -> Look:
+    """A set of clothes with a skin and a hair colour."""
+    skin = int(rng.integers(len(SKINS)))
+    hair = HAIRS[int(rng.integers(len(HAIRS) if skin < 3 else 2))]
+    skirt = rng.uniform(.5, .85) if rng.random() < .22 else 0.0
+    top = colour(rng)
+    dress = skirt and rng.random() < .5
+    return Look(tone(SKINS[skin], rng.uniform(.95, 1.04)), hair, top,
+                top if dress else colour(rng, .85), colour(rng, .7), colour(rng),
+                sleeves=pick(rng, (.25, .6, .6, .6, 1.9, 1.9, 1.9)),
+                legs=0.0 if skirt else pick(rng, (.75, 1.0, 1.93, 1.93, 1.93)), skirt=skirt,
+                hem=rng.uniform(-.22, .04),
+                pattern=pick(rng, "plain plain plain stripes logo jacket sash"))
+
+
+def sample_body(rng: np.random.Generator, height: float) -> Body:
+    """height: of a standing adult, in pixels; some bodies are children's."""
+    child = rng.random() < .1
+    hair = pick(rng, "short short short long long bun afro bald")
+    return Body(height * (.72 if child else 1), rng.uniform(.092, .118), rng.uniform(.052, .064),
+                (1.3 if rng.random() < .2 else 1) * rng.uniform(.88, 1.14),
+                rng.uniform(.98, 1.08) * (1.28 if child else 1), hair,
+                hat=pick(rng, ("", "", "", "cap", "beanie")) if hair != "afro" else "",
+                beard=hair in "short bald" and not child and rng.random() < .35,
+                prop=pick(rng, ("", "", "", "", "backpack", "bag", "ball", "book", "umbrella")))
+
+
+def sample_pose(rng: np.random.Generator, kind: str | None = None) -> Pose:
+    """kind: stand, walk, run, sit, crouch, reach, or None for any of them."""
+    kind = kind or pick(rng, KINDS)
+    u = rng.uniform
+    width, along, lift = u(.04, .1, 2), u(-.05, .05, 2), np.zeros(2)
+    hips, lean = u(.505, .52), u(-.05, .1)
+    if kind in ("walk", "run"):
+        stride, rear = u(.1, .2) if kind == "walk" else u(.16, .26), int(rng.integers(2))
+        along = np.array([stride, -stride] if rear else [-stride, stride])
+        lift[rear] = u(.02, .07) if kind == "walk" else u(.1, .22)
+        hips, lean = .515 - stride ** 2, u(0, .12) if kind == "walk" else u(.1, .35)
+        width *= .7
+    elif kind == "sit":
+        hips, along, lean = u(.27, .31), u(.14, .3, 2), u(-.12, .2)
+    elif kind == "crouch":
+        hips, along, lean = u(.2, .38), u(-.02, .1, 2), u(.2, .6)
+    elif kind == "reach":
+        lean = u(-.1, .35)
+    habit = pick(rng, HABITS[kind])
+    arms = [ARMS[habit], ARMS[habit if rng.random() < .4 else pick(rng, HABITS[kind])]]
+    if rng.random() < .5:
+        arms.reverse()
+    (left, left_pole), (right, right_pole) = arms
+    return Pose(kind, np.array([u(-.03, .03), hips, -.04 * (kind == "crouch") - lean * .08]),
+                np.stack([width * (1, -1), .045 + lift, along], 1),
+                np.array([left, right]) + u(-.1, .1, (2, 3)),
+                np.array([left_pole, right_pole]) + u(-.3, .3, (2, 3)),
+                (u(-.25, .25), lean, u(-.08, .08)), (u(-.6, .6), u(-.2, .3), u(-.15, .15)))
+
+
+# -- bodies -----------------------------------------------------------------------------------
+
+
+class Figure:
+    """A person in a pose, seen from a direction. Set `origin` and `depth`, then paint `layers`.
+
+    origin: (2,) pixel of the ground under the body. depth: larger is nearer. shift: (3,) where in
+    its group the body stands, view frame, body heights.
+    """
+
+    def __init__(self, look: Look, body: Body, pose: Pose, yaw: float, pitch: float = 0.0):
+        """yaw: 0 faces the camera, positive turns towards the right of the picture.
+        pitch: how far the camera looks down. Both in radians."""
+        if pose.kind in ("sit", "crouch", "run") and look.skirt:
+            look = replace(look, skirt=0.0, legs=.8)
+        self.look, self.body, self.pose = look, body, pose
+        self.origin, self.shift, self.depth = np.zeros(2), np.zeros(3), 0.0
+        self.view = rotation(0, pitch) @ rotation(yaw)
+        torso = rotation(*pose.torso)
+        head = torso @ rotation(*pose.head)
+        self.joints = self._joints(torso, head) @ self.view.T  # (25, 3) view frame
+        self.torso, self.head = self.view @ torso, self.view @ head
+        up = self.head[:2, 1]  # the head is drawn upright, then rolled
+        self.roll = math.atan2(*up) if up @ up > .1 else 0.0
+        self.upright = rotation(0, 0, self.roll) @ self.head
+
+    def _joints(self, torso, head):
+        body, pose, joints = self.body, self.pose, np.zeros((25, 3))
+        joints[PELVIS] = pose.pelvis
+        joints[11:13] = pose.pelvis + SIDES * (body.hip, 0, 0)
+        joints[CHEST] = pose.pelvis + torso @ (0, .295, 0)
+        joints[5:7] = joints[CHEST] + (SIDES * (body.shoulder, 0, 0)) @ torso.T
+        joints[NECK] = joints[CHEST] + torso @ (0, .045, .006)
+        joints[HEAD] = joints[NECK] + head @ (0, .062 * body.head, .014)
+        knees = SIDES * ((.3, .6, 1) if pose.kind in ("sit", "crouch") else (.2, 0, 1))
+        hands = joints[5:7] + (pose.hands * SIDES * REACH) @ torso.T
+        middle, end = bend(joints[[5, 6, 11, 12]], np.concatenate([hands, pose.feet]),
+                           np.concatenate([(pose.elbows * SIDES) @ torso.T, knees]))
+        joints[[7, 8, 13, 14]], joints[[9, 10, 15, 16]] = middle, end
+        joints[L_HAND:R_HAND + 1] = end[:2] + (end[:2] - middle[:2]) * .4
+        joints[L_TOE:R_TOE + 1] = end[2:] + SIDES * (.02, -.024, .08)
+        return joints
+
+    def screen(self, points: np.ndarray) -> np.ndarray:
+        """View points (..., 3) to picture pixels (..., 2), in slight perspective."""
+        points = points + self.shift
+        return self.origin + points[..., :2] * (1, -1) * (
+            self.body.height / (1 - points[..., 2:] / 6))
+
+    @property
+    def box(self) -> np.ndarray:
+        """Corners (x0, y0, x1, y1) of the whole silhouette, near enough to lay out a scene."""
+        points, margin = self.screen(self.joints), .03 * self.body.height
+        low, high = points.min(0) - margin, points.max(0) + margin
+        return np.array([low[0], low[1] - margin, high[0], high[1]])
+
+    def on_head(self, directions: np.ndarray, clamped: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Points on the head, given as (..., 3) on a unit sphere in its own frame: pixels (..., 2)
+        and nearness (...), positive on the side we see. What of the first `clamped` outlines lies
+        behind the head's horizon is drawn on the horizon."""
+        seen = directions @ self.upright.T
+        x, y, z = seen[..., 0], seen[..., 1], seen[..., 2]
+        if clamped:
+            flat, back = seen[:clamped, :, :2], z[:clamped, :, None] < 0
+            size = np.sqrt((directions[:clamped] ** 2).sum(-1) / ((flat ** 2).sum(-1) + 1e-6))
+            seen[:clamped, :, :2] = np.where(back, flat * size[..., None], flat)
+        return self.screen(self.joints[HEAD]) + self._oval(x, y), z
+
+    def _oval(self, x, y):
+        """From a disc of radius 1 to the head's outline: offsets (..., 2) in pixels."""
+        size = self.body.head * self.body.height
+        x = x * (1 + .13 * y) * (.049 + .008 * abs(self.upright[0, 2])) * size  # a narrower chin
+        y = y * .066 * size
+        c, s = math.cos(self.roll), math.sin(self.roll)
+        return np.stack([c * x + s * y, s * x - c * y], -1)
+
+    def keypoints(self) -> tuple[np.ndarray, np.ndarray]:
+        """COCO's 17 joints: pixels (17, 2), and whether they lie on the side that we see."""
+        points, depth = self.screen(self.joints[:17]), self.joints[:17, 2]
+        points[:5], z = self.on_head(FACE)
+        seen = np.ones(17, bool)
+        seen[:5] = z > (-.12, .05, .05, -.3, -.3)
+        seen[3:5] &= self.body.hair not in ("long", "afro")
+        seen[5:7] = depth[5:7] - self.joints[CHEST, 2] > -.055
+        seen[11:13] = depth[11:13] - self.joints[PELVIS, 2] > -.035
+        return points, seen
+
+    # -- shapes -------------------------------------------------------------------------------
+
+    def layers(self, light: float) -> list[Layer]:
+        """What to paint; sort the layers of all figures by depth. light: -1 left, 1 right."""
+        self.light = np.array([.3 * light, -.22])
+        self.edge = .008 * self.body.height
+        z = self.joints[:, 2]
+        head, under = z[HEAD] + .05, .2 if self.look.skirt else .03
+        made = [Layer((z[PELVIS] + z[CHEST]) / 2, TORSO, self._torso()),
+                Layer(head, SKULL, self._head()),
+                Layer(min(z[CHEST] - .07 * self.upright[2, 2], head + .001), SKULL, [])]
+        made += [Layer((z[b] + z[c]) / 2 + .02 if part < L_LEG else (z[a] + z[b]) / 2 - under, part,
+                       []) for part, (a, b, c, _) in LIMBS.items()]
+        rows = [row for part in LIMBS for row in self._limb(part)] + self._hair()
+        self._capsules(made, rows)
+        made += self._props()
+        for layer in made:
+            layer.depth += self.depth + self.shift[2]
+        return made
+
+    def _capsules(self, layers, rows):
+        """Paints rows (layer number, from, to, radius there and there in pixels, colour)."""
+        outlines = iter(capsules(np.array([(*a, *b, ra, rb) for _, a, b, ra, rb, _ in rows]),
+                                 self.light, self.edge))
+        for shade in (RIM, SHADE, LIGHT):
+            tones = {row[5]: tone(row[5], shade) for row in rows}
+            for number, *_, fill in rows:
+                layers[number].shapes.append((next(outlines), tones[fill], shade == RIM))
+
+    def _limb(self, part):
+        """Skin, then the sleeve or trouser leg over it, then the hand or shoe."""
+        look, arm = self.look, part < L_LEG
+        cover, cloth = (look.sleeves, look.top) if arm else (look.legs, look.bottom)
+        width = self.body.height * self.body.weight ** .7
+        r0, r1, r2, r3, r4 = (r * width for r in ((.033, .026, .019, .017, .013) if arm else
+                                                  (.054, .038, .024, .024, .018)))
+        a, b, c, d = self.screen(self.joints[list(LIMBS[part])]).tolist()
+        loose, rows = 1.12 if cover > 1 else 1.2, []
+        if cover < 1:
+            rows.append((part, a, b, r0, r1, look.skin))
+        if cover < 1.9:
+            rows.append((part, b, c, r1, r2, look.skin))
+        rows.append((part, c, d, r3, r4, look.skin if arm else look.shoes))
+        if cover:
+            t = min(cover, 1)
+            end = [p + (q - p) * t for p, q in zip(a, b, strict=True)]
+            rows.append((part, a, end, r0 * loose, (r0 + (r1 - r0) * t) * loose, cloth))
+        if cover > 1:
+            end = [p + (q - p) * (cover - 1) for p, q in zip(b, c, strict=True)]
+            rows.append((part, b, end, r1 * loose, r2 * loose * 1.15, cloth))
+        return rows
+
+    def _hair(self):
+        """What hangs behind the head or is tied there, as rows of layer 2."""
+        size = self.body.height * self.body.head
+        behind = self.head @ ((0, 0, -.03) if self.body.hair == "long" else (0, .05, -.06))
+        at = self.screen(self.joints[HEAD] + behind * self.body.head)
+        return {"long": [(2, at, at + (0, .13 * size), .055 * size, .06 * size, self.look.hair)],
+                "bun": [(2, at, at, .03 * size, .03 * size, self.look.hair)]
+                }.get(self.body.hair, [])
+
+    def _torso(self):
+        """Elliptic rings swept along the spine: neck, trousers or skirt, top and its pattern."""
+        look, body, w = self.look, self.body, self.body.weight
+        hip, chest = self.screen(self.joints[[PELVIS, CHEST]])
+        spine = chest - hip
+        length = math.hypot(*spine)
+        across = np.array([-spine[1], spine[0]]) / length if length > 3 else np.array([1.0, 0])
+        wide, deep = (self.torso[0, i] * across[0] - self.torso[1, i] * across[1] for i in (0, 2))
+        skirt = .155 * w if look.skirt else .05
+        a, b = body.hip, body.shoulder  # the rings: height, half width, half depth
+        rings = np.array([(-.8, skirt, skirt), (-.2, a * w + .01, .05 * w),
+                          (0, (a + .03) * w, .062 * w), (.16, (a + .022) * w, .06 * w),
+                          (.45, .43 * (a + b) * w, .052 * w), (.8, b * .94, .062 * w),
+                          (.97, b, .05 * w), (1.06, b * .62, .04), (1.14, .034, .034),
+                          (1.5, .028, .03)])
+        half = np.hypot(rings[:, 1] * wide, rings[:, 2] * deep) * body.height
+        lit = math.copysign(.34, across @ self.light)
+        bands = []  # from, to, shifted aside and wide in half widths, grown by pixels, colour, tone
+        for low, high, grow, fill in ((1.0, 1.45, 0, tone(look.skin, .88)),
+                                      (-max(look.skirt, .2), .2, 0, look.bottom),
+                                      (look.hem, 1.13, .004 * body.height, look.top)):
+            bands += [(low, high, 0, 1, grow + self.edge, fill, RIM),
+                      (low, high, 0, 1, grow, fill, SHADE), (low, high, lit, .6, grow, fill, LIGHT)]
+        low, facing = max(look.hem, 0), int(self.torso[2, 2] > .3)
+        bands += [(*place, 0, look.trim, 1) for place in {
+            "stripes": [(t, t + .07, 0, 1) for t in (.1, .28, .46, .64)],
+            "sash": [(.5, .68, 0, 1)], "logo": [(.58, .8, 0, .3)] * facing,
+            "jacket": [(low, 1.05, 0, .26)] * facing}.get(look.pattern, [])]
+        ends = np.array([band[:5] for band in bands])
+        t = ends[:, :1] + (ends[:, 1:2] - ends[:, :1]) * np.linspace(0, 1, 7)
+        size = np.interp(t, rings[:, 0], half)
+        middle = hip + t[..., None] * spine + (size * ends[:, 2:3])[..., None] * across
+        spread = (size * ends[:, 3:4] + ends[:, 4:5])[..., None] * across
+        outlines = flat(np.concatenate([middle + spread, (middle - spread)[:, ::-1]], 1))
+        return [(outline, tone(band[5], band[6]), band[6] == RIM)
+                for outline, band in zip(outlines, bands, strict=True)]
+
+    def _head(self):
+        """Hair or a bald head, then `plan`: which of OUTLINES follow, how coloured, and how near
+        they must be to be seen."""
+        look, body, bald = self.look, self.body, self.body.hair == "bald"
+        hair = look.skin if bald else look.hair
+        outlines, z = self.on_head(OUTLINES, CLAMPED)
+        centre, lit = self.screen(self.joints[HEAD]), self.light * .05 * self.body.height
+        puff = {"bald": 1.0, "afro": 1.32}.get(body.hair, 1.09)
+        sine = np.sin(_TURN[:, 0])
+        low = 1 if bald or self.upright[2, 2] < 0 else .88  # no hair under the chin
+        ball = self._oval(np.cos(_TURN[:, 0]), np.where(sine < 0, sine * low, sine)) * puff
+        rim, up = 1 + .13 / (puff * body.head), self._oval(0, (puff - 1) * .8)
+        balls = centre + up + np.stack([ball * rim, ball, ball * .7 + lit])
+        shapes = [(outline, tone(hair, shade), shade == RIM) for outline, shade in
+                  zip(flat(balls), (RIM, .88, 1.12), strict=True)]
+        near = z.mean(1)
+        plan = [(e, tone(look.skin, .82), -.35) for e in EARS * (body.hair not in ("long", "afro"))]
+        if self.upright[2, 2] > -.75:
+            plan += [(JAW, tone(look.skin, RIM), -.4), (0, tone(look.skin, .86), -.4)] * (not bald)
+            plan += [(1 if self.light[0] < 0 else 2, tone(look.skin, 1), -.4)]
+            plan += [(3, tone(look.hair, 1), -.4)] * body.beard
+            red, green, blue = look.skin
+            lips = tone((red, green * .62, blue * .6), .82)
+            plan += [(i, fill, .12) for i, fill in zip(
+                DECALS, [(245, 244, 240)] * 2 + [(34, 26, 24)] * 2 + [tone(look.hair, .8)] * 2
+                + [tone(look.skin, .72), lips], strict=True)]
+        if body.hat:
+            hat = [(4, tone(look.trim, .85), -2)]
+            brim = [(BRIM, tone(look.trim, .6), -2)] * (body.hat == "cap")
+            plan = plan + hat + brim if self.upright[2, 2] > 0 else brim + plan + hat
+        drawn = flat(outlines)
+        return shapes + [(drawn[i], fill, i in SOLID) for i, fill, least in plan if near[i] > least]
+
+    def _props(self):
+        kind, fill, made = self.body.prop, self.look.trim, []
+        hand = (self.joints[9] + self.joints[L_HAND]) / 2
+        if self.pose.kind == "sit":  # on a chair: seat, legs, back rest
+            ground = self.view @ (0, 1, 0)
+            seat = self.joints[PELVIS] - .075 * ground
+            made = [self._block(seat + self.view @ (0, 0, .05), (.13, .015, .14), self.view, fill),
+                    self._block(seat + self.view @ (0, .24, -.11), (.12, .12, .012), self.view,
+                                fill)]
+            made[0].depth = self.joints[PELVIS, 2] - .12
+            drop = self.pose.pelvis[1] - .075
+            for x, z in ((-.11, -.08), (.11, -.08), (-.11, .17), (.11, .17)):
+                leg = self._block(seat + self.view @ (x, -drop / 2, z), (.01, drop / 2, .01),
+                                  self.view, tone(fill, .6))
+                made[0].shapes[:0] = leg.shapes
+        if kind == "backpack":
+            made.append(self._block(self.joints[CHEST] + self.torso @ (0, -.1, -.1),
+                                    (.085, .105, .045), self.torso, fill))
+        elif kind == "bag":
+            made.append(self._block(hand - self.view @ (0, .11, 0), (.03, .075, .09), self.view,
+                                    fill))
+        elif kind == "book":
+            made.append(self._block(hand + self.torso @ (0, .01, .02), (.045, .06, .008),
+                                    self.torso, fill))
+        elif kind == "ball":
+            at, r = self.screen(hand + self.view @ (0, -.03, .04)), .05 * self.body.height
+            made.append(Layer(hand[2] + .05, OBJECT, []))
+            self._capsules(made[-1:], [(0, at, at, r, r, fill)])
+        elif kind == "umbrella":
+            made.append(self._umbrella(hand, fill))
+        return made
+
+    def _umbrella(self, hand, fill):
+        layer = self._block(hand + self.view @ (0, .2, 0), (.005, .25, .005), self.view,
+                            tone(fill, .4))
+        at, r = self.screen(hand + self.view @ (0, .42, 0)), .27 * self.body.height
+        angle = np.linspace(0, math.pi, 9)
+        for i, shade in enumerate((.6, .95, .75, 1.05)):
+            dome = np.stack([np.cos(angle) * (1 - .28 * i), -np.sin(angle) * .5], 1)
+            layer.shapes.append((flat(at + dome * r)[0], tone(fill, shade), i == 0))
+        return layer
+
+    def _block(self, centre, half, turn, fill):
+        """A box of half sizes (3,), turned by (3, 3) into the view: an object's layer."""
+        corners = flat(self.screen(centre + (CORNERS * half) @ turn.T)[FACES])
+        lit = [.62 + .3 * n[2] + .2 * n[1] if n[2] > 0 else 0 for n in (*turn.T, *-turn.T)]
+        return Layer(centre[2], OBJECT, [(face, tone(fill, shade), True) for face, shade
+                                         in zip(corners, lit, strict=True) if shade])
+
+
+def flat(points: np.ndarray) -> list[list[float]]:
+    """Outlines (..., N, 2) in picture pixels as Pillow wants them, on a canvas twice as big."""
+    return (points * 2 + .5).reshape(-1, points.shape[-2] * 2).tolist()
+
+
+def tone(fill, shade: float) -> tuple[int, int, int]:
+    """A colour made darker or lighter."""
+    r, g, b = fill
+    return min(int(r * shade), 255), min(int(g * shade), 255), min(int(b * shade), 255)
+
+
+def capsules(rows: np.ndarray, light: np.ndarray, edge: float) -> list[list[float]]:
+    """Tapered limbs, rows (N, 6) of x0, y0, x1, y1, r0, r1 in pixels, as 3 N outlines: with a rim
+    of `edge` pixels, then without, then the part of each that is in the light."""
+    start, end = rows[:, None, :2], rows[:, None, 2:4]
+    first, last = rows[:, 4, None, None], rows[:, 5, None, None]
+    along = (end - start)[:, 0]
+    angle = np.arctan2(along[:, 1:], along[:, :1]) + np.linspace(-1, 1, 6) * (math.pi / 2)
+    cap = np.stack([np.cos(angle), np.sin(angle)], -1)
+    grow, share, shift = np.array([(edge, 0, 0), (1, 1, .66), (0, 0, 1)])[..., None, None, None]
+    return flat(np.concatenate([end + light * last * shift + cap * (last * share + grow),
+                                start + light * first * shift - cap * (first * share + grow)], 2))
+
+
+def _cap(axis, degrees, size=1.0):
+    """The rim of a spherical cap: (14, 3) points on the head."""
+    axis = np.array(axis) / np.linalg.norm(axis)
+    one = np.cross(axis, (1.0, 0, 0) if abs(axis[0]) < .7 else (0, 1.0, 0))
+    one /= np.linalg.norm(one)
+    angle = math.radians(degrees)
+    return size * (axis * math.cos(angle) + math.sin(angle) * (
+        np.cos(_TURN) * one + np.sin(_TURN) * np.cross(axis, one)))
+
+
+def _oval(x, y, w, h, out=1.0):
+    """An ellipse drawn on the face: (14, 3)."""
+    points = np.hstack([x + w * np.cos(_TURN), y + h * np.sin(_TURN)])
+    return np.column_stack([points, out * np.sqrt(np.maximum(1 - (points ** 2).sum(1), 0))])
+
+
+FACE = np.array([(0, -.12, 1.02), (.36, .12, .92), (-.36, .12, .92), (.98, -.02, -.1),
+                 (-.98, -.02, -.1)])
+_TURN = np.linspace(0, 2 * math.pi, 14, endpoint=False)[:, None]
+_BRIM = [(math.cos(a), math.sin(a)) for a in np.linspace(0, math.pi, 14)]
+OUTLINES = np.stack([  # face in the shade, in the light, beard, hat, rim of the face
+    _cap((0, -.46, .88), 66), _cap((-.15, -.4, .9), 58), _cap((.15, -.4, .9), 58),
+    _cap((0, -.85, .55), 40), _cap((0, 1, -.06), 70, 1.14), _cap((0, -.46, .88), 66, 1.09),
+    _oval(.36, .12, .13, .065), _oval(-.36, .12, .13, .065), _oval(.36, .12, .065, .07),
+    _oval(-.36, .12, .065, .07), _oval(.36, .3, .14, .028), _oval(-.36, .3, .14, .028),
+    _oval(0, -.14, .08, .1, 1.15), _oval(0, -.48, .2, .05),
+    _cap((.99, -.02, -.12), 15, 1.1), _cap((-.99, -.02, -.12), 15, 1.1),
+    np.array([(.85 * x, .42 - .08 * y, .5 + 1.05 * y) for x, y in _BRIM])])
+CLAMPED, JAW, DECALS, EARS, BRIM, SOLID = 6, 5, range(6, 14), [14, 15], 16, {4, 5, 14, 15, 16}
+CORNERS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+FACES = np.array([(4, 5, 7, 6), (2, 3, 7, 6), (1, 3, 7, 5), (0, 1, 3, 2), (0, 1, 5, 4),
+                  (0, 2, 6, 4)])

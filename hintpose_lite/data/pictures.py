@@ -1,0 +1,93 @@
+"""Picture files and COCO masks as arrays."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from pycocotools import mask as rle
+
+from ..errors import DataError
+
+
+def read_picture(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A picture file as uint8 RGB (height, width, 3), turned upright as its EXIF tag says.
+
+    size: (width, height) of its annotations. If only the picture as stored has that size, they
+    were made on that one, and it is not turned; if neither has, DataError.
+    Transparency is laid on white, 16-bit grey scaled to 8 bits, an animation's first frame taken.
+    Missing, damaged, or huge (by Pillow's limit against decompression bombs): DataError.
+    """
+    try:
+        with Image.open(path) as stored:
+            picture = ImageOps.exif_transpose(stored)
+            if size and stored.size == tuple(size) != picture.size:
+                picture = stored
+            if size and picture.size != tuple(size):
+                raise DataError(f"{path} has size {picture.size}, but its annotations are made for "
+                                f"{tuple(size)}; use the picture they belong to")
+            return _to_rgb(picture)
+    except (DataError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such picture; check the picture folder") from error
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
+        raise DataError(f"{path}: not a readable picture ({type(error).__name__}: {error}); "
+                        "replace it, or take it out of the annotations") from error
+
+
+def _to_rgb(picture: Image.Image) -> np.ndarray:
+    if picture.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its grey values do not fit into 16 bits")
+        grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode == "F":
+        raise ValueError("floating-point pictures have no defined white")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.array(picture.convert("RGB"))
+
+
+def decode_mask(segmentation: list | dict | None, width: int, height: int) -> np.ndarray | None:
+    """A COCO segmentation (polygons; RLE, compressed or not) as (height, width) bool.
+
+    None if there is nothing to draw. ValueError or TypeError if it is damaged.
+    """
+    if isinstance(segmentation, dict):
+        counts = segmentation.get("counts")
+        if segmentation.get("size") != [height, width]:
+            raise ValueError(f"RLE of size {segmentation.get('size')}, not {[height, width]}")
+        runs = counts if isinstance(counts, list) else _unpack(counts)
+        if sum(runs) != height * width or not all(type(run) is int and run >= 0 for run in runs):
+            raise ValueError("RLE counts do not add up to the picture")
+        pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)  # zeros first, down the columns
+        return np.ascontiguousarray(pixels.reshape(width, height).T)
+    polygons = [np.array(points, float) for points in segmentation or []]
+    if not all(p.ndim == 1 and len(p) % 2 == 0 and (np.abs(p) < 1e6).all() for p in polygons):
+        raise ValueError("a polygon is not a flat list of finite x, y pairs")
+    polygons = [p.tolist() for p in polygons if len(p) >= 6]  # fewer corners have no area
+    if not polygons:
+        return None
+    return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
+
+
+def _unpack(counts: str) -> list[int]:
+    """Run lengths of COCO's compressed RLE (format: pycocotools, maskApi.c, rleToString).
+
+    Digits of 5 bits, the lowest first, with a sixth bit while more follow; from the fourth run on,
+    the difference to the run before the previous one. Not pycocotools' own decoder, since that
+    returns uninitialised memory for a string that is cut off.
+    """
+    text = counts.encode("ascii") if isinstance(counts, str) else b""
+    digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    last = (digits & 32) == 0
+    if not text or not last[-1] or digits.min() < 0 or digits.max() > 63:
+        raise ValueError("RLE counts are neither a list nor a whole compressed string")
+    first = np.flatnonzero(np.append(True, last[:-1]))
+    place = 5 * (np.arange(len(digits)) - first[np.cumsum(last) - last])
+    values = np.add.reduceat((digits & 31) << place, first)
+    values -= ((digits[last] & 16) > 0) << (place[last] + 5)  # the top bit is the sign
+    values[1::2], values[2::2] = values[1::2].cumsum(), values[2::2].cumsum()
+    return values.tolist()

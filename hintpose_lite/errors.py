@@ -1,0 +1,29 @@
+"""The family of errors this package raises on bad input.
+
+Every message says what is wrong, where (file, image id, annotation id) and what to do about it,
+so that a user can act on it without opening our code.
+"""
+
+
+class HintPoseError(Exception):
+    """Base of all errors that are the input's fault and not a bug of ours."""
+
+
+class DataError(HintPoseError):
+    """An annotation file, a picture, a box or a cue that cannot be used."""
+
+
+class CheckpointError(HintPoseError):
+    """Weights that do not fit the network they were meant for, or that are damaged."""
+
+
+class ConfigError(HintPoseError):
+    """A setting that does not exist, has the wrong type, or contradicts another one."""
+
+
+class RunError(HintPoseError):
+    """A training run that cannot start, continue or write its files."""
+
+
+class FetchError(HintPoseError):
+    """A download that failed, or that did not have the promised content."""

@@ -1,0 +1,183 @@
+"""A picture in, poses out: for people who have pictures rather than data sets."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .cues import Cue
+from .data.pictures import _to_rgb, read_picture
+from .errors import ConfigError, DataError
+from .nets.hintpose import as_hintpose
+from .nets.hrnet import HRNet
+from .nets.weights import load_model
+from .oks import rescore
+from .predictor import cut_windows, predict_windows
+from .skeleton import COCO17, Skeleton
+
+BATCH = 64  # people in memory at once, as many as `predict` takes
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """One person's pose, in picture pixels; all arrays float32.
+
+    keypoints (K, 2) and scores (K,), the heights of the heatmaps' peaks, after the last hop;
+    score: box score (1 here) x mean of the scores above 0.2; box: (x, y, w, h), not padded; cue:
+    the one given, or None; hops: how many were run; by_hop (hops, K, 2): keypoints of each.
+    """
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    score: float
+    box: np.ndarray
+    cue: Cue | None
+    hops: int
+    by_hop: np.ndarray
+
+
+class PoseEstimator:
+    """Finds the poses of people in single pictures, exactly as `predict` does for data sets.
+
+    model: a HintPose or HRNet, which is put into eval mode and used where it lies, or a name or
+    path for `load_model`. detector: takes a picture (H, W, 3) uint8 RGB, returns boxes (n, 4) x, y,
+    w, h in picture pixels. flip, hops: as for `predict`; a call can change them for itself.
+    """
+
+    def __init__(self, model: HRNet | str | Path, detector: Callable | None = None, *,
+                 flip: bool = True, hops: int | None = None, skeleton: Skeleton = COCO17):
+        model = load_model(model) if isinstance(model, (str, Path)) else model
+        if not isinstance(model, HRNet) or as_hintpose(model).spec.joints != len(skeleton):
+            raise ConfigError(f"the model must be a HintPose or HRNet with the {len(skeleton)} "
+                              f"joints of skeleton=, or the name or path of one; not {model!r:.60}")
+        self.model, self.detector = as_hintpose(model).eval(), detector
+        self.flip, self.hops, self.skeleton = flip, hops, skeleton
+
+    def __call__(self, picture, boxes=None, cues: list[Cue | None] | None = None, *,
+                 flip: bool | None = None, hops: int | None = None) -> list[Pose]:
+        """The pose in each box (n, 4), in their order; picture pixels throughout.
+
+        picture: a path, a PIL image (both turned upright as their EXIF tag says), or uint8 RGB as
+        an array (H, W, 3) or tensor (3, H, W). cues[i] says who is meant in boxes[i]. Without
+        boxes: the detector's, or the whole picture as one; for each cue the smallest detected box
+        around its middle, else, with a warning, the whole picture.
+        Raises DataError for unusable pictures, boxes and cues, ConfigError for cues that the
+        network cannot take.
+        """
+        picture, spec = as_picture(picture), self.model.spec
+        cues = None if cues is None else _check_cues(cues, picture.shape[:2], spec.cue)
+        boxes = self._boxes(boxes, cues, picture)
+        if cues is not None and len(cues) != len(boxes):
+            raise DataError(f"{len(boxes)} boxes, but {len(cues)} cues: give one cue a box")
+        flip, hops = self.flip if flip is None else flip, self.hops if hops is None else hops
+        device, poses = next(self.model.parameters()).device, []
+        for part in torch.arange(len(boxes)).split(BATCH) if len(boxes) else ():
+            chosen = cues and [cues[i] for i in part]
+            windows, to_window = cut_windows([picture] * len(part), boxes[part], spec)
+            found = predict_windows(self.model, windows.to(device), to_window.to(device),
+                                    boxes[part].to(device), chosen, hops=hops, flip=flip,
+                                    skeleton=self.skeleton)
+            poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen)
+        return poses
+
+    def _boxes(self, boxes, cues: list[Cue] | None, picture: np.ndarray) -> Tensor:
+        size = picture.shape[1::-1]
+        if boxes is not None:
+            return _check_boxes(boxes, size)
+        whole = torch.tensor([[0.0, 0.0, *size]])
+        found = _check_boxes(self.detector(picture), size) if self.detector else whole[:0]
+        if cues is None:
+            return found if self.detector else whole
+        return torch.cat([found[:0], *(_box_around(cue, i, found, whole)
+                                       for i, cue in enumerate(cues))])
+
+
+def as_picture(picture) -> np.ndarray:
+    """uint8 RGB (H, W, 3) of anything `PoseEstimator` takes as a picture; DataError for others."""
+    if isinstance(picture, (str, Path)):
+        return read_picture(picture)
+    if isinstance(picture, Image.Image):
+        try:
+            return _to_rgb(ImageOps.exif_transpose(picture))
+        except (ValueError, OSError) as error:
+            raise DataError(f"the PIL image cannot be used: {error}") from error
+    if isinstance(picture, Tensor) and picture.ndim == 3 and len(picture) == 3:
+        picture = picture.cpu().permute(1, 2, 0).numpy()
+    if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size
+            and picture.ndim == 3 and picture.shape[2] == 3):
+        raise DataError("a picture is a path, a PIL image, or uint8 RGB as an array (H, W, 3) or a "
+                        f"tensor (3, H, W), not {type(picture).__name__} of type "
+                        f"{getattr(picture, 'dtype', '-')}, shape {getattr(picture, 'shape', '-')}")
+    return np.ascontiguousarray(picture)
+
+
+def _check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
+    try:
+        boxes = np.array(boxes.cpu() if isinstance(boxes, Tensor) else boxes, np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"boxes are numbers, (n, 4) of x, y, w, h: {error}") from error
+    if boxes.shape != (0,) and boxes.shape[1:] != (4,):
+        raise DataError(f"boxes have the shape (n, 4) of x, y, w, h, not {boxes.shape}")
+    for i, (x, y, w, h) in enumerate(boxes.reshape(-1, 4).tolist()):
+        problem = ("is not finite" if not np.isfinite([x, y, w, h]).all() else
+                   "has no area: w and h must be above 0" if min(w, h) <= 0 else
+                   f"lies outside the picture of {size[0]} x {size[1]} pixels"
+                   if x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0 else None)
+        if problem:
+            raise DataError(f"{name} {i} (x {x:g}, y {y:g}, w {w:g}, h {h:g}) {problem}")
+    return torch.from_numpy(boxes.reshape(-1, 4))
+
+
+def _check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
+    if isinstance(cues, Cue) or not all(isinstance(cue, Cue | None) for cue in cues):
+        raise DataError("cues is a list with one Cue (or None) a person")
+    cues = [cue or Cue.none() for cue in cues]
+    if not takes_cues and any(cue.kind != "none" for cue in cues):
+        raise ConfigError("this network takes no cues: call it without, or load another")
+    for i, cue in enumerate(cues):
+        if cue.kind == "mask" and cue.array.shape != shape:
+            raise DataError(f"cue {i}: its mask (h, w) is {cue.array.shape}, the picture {shape}")
+        if cue.kind == "box":
+            _check_boxes([cue.xywh], shape[::-1], f"cue {i}: box")
+        if cue.kind == "points":  # of a previous pose some may lie beyond the edge, clicks may not
+            outside = ((cue.xy < -0.5) | (cue.xy > np.array(shape[::-1]) - 0.5)).any(1)
+            lost = outside.any() and outside[cue.labels > 0].all()
+            if lost or outside[cue.labels < 0].any():
+                raise DataError(f"cue {i}: point {cue.xy[outside][0].tolist()} lies outside the "
+                                f"picture of {shape[1]} x {shape[0]} pixels")
+    return cues
+
+
+def _box_around(cue: Cue, i: int, found: Tensor, whole: Tensor) -> Tensor:
+    """The smallest of the found boxes (n, 4) around a cue's middle, else the whole picture."""
+    if cue.kind == "mask":
+        points = np.argwhere(cue.array)[:, ::-1]
+    elif cue.kind == "box":
+        points = cue.xywh[None, :2] + cue.xywh[None, 2:] / 2
+    else:
+        points = cue.xy[cue.labels > 0] if cue.kind == "points" else np.zeros((0, 2))
+    if len(points):
+        place = torch.tensor(points.mean(0), dtype=torch.float32) - found[:, :2]
+        found = found[((place >= 0) & (place <= found[:, 2:])).all(1)]
+        if len(found):
+            return found[found[:, 2:].prod(1).argmin()][None]
+    warnings.warn(f"cue {i} has no box, and no detected one lies around it: the whole picture is "
+                  "taken as its box", stacklevel=5)  # points at the caller of the estimator
+    return whole
+
+
+def _poses(keypoints: Tensor, scores: Tensor, boxes: Tensor, cues: list[Cue] | None) -> list[Pose]:
+    """Poses from keypoints (T, n, K, 2) and scores (T, n, K) in boxes (n, 4)."""
+    finite = keypoints.isfinite().all(-1).all(-1).all(0) & scores.isfinite().all(-1).all(0)
+    if not finite.all():
+        raise DataError(f"the pose in the box {boxes[~finite][0].tolist()} is not finite: the box "
+                        "is far too large or small, or the network's weights are damaged")
+    totals = rescore(torch.ones(len(boxes)), scores[-1])
+    return [Pose(keypoints[-1, i].numpy(), scores[-1, i].numpy(), float(totals[i]),
+                 boxes[i].numpy(), cues[i] if cues else None, len(keypoints),
+                 keypoints[:, i].numpy()) for i in range(len(boxes))]

@@ -1,0 +1,322 @@
+"""A model on a data set: which boxes, which cues, and how often it finds the person who is meant.
+
+`evaluate` predicts once and counts three things: person AP (every person a picture of its own for
+COCO's evaluation, so finding the other person is a miss), identity (whose pose was found), and for
+own and detected boxes COCO's ordinary AP on whole pictures.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import __version__
+from .cues import Cue, oks_jitter
+from .data.coco import CocoPersons, PersonRecord
+from .data.pictures import read_picture
+from .errors import ConfigError, DataError
+from .geometry import center, iou, pad, union
+from .nets.hintpose import as_hintpose
+from .oks import oks_nms, rescore
+from .predictor import predict
+from .report import Report
+from .scoring import judge, read_results, score_results
+
+STRATA = {"[0, .1)": (0, .1), "[.1, .3)": (.1, .3), "[.3, .5)": (.3, .5), "[.5, 1]": (.5, 2)}
+PROTOCOLS = ("own", "shared", "detected")
+CUES = ("joint", "any", "interior", "centroid", "mask", "points", "person-box", "pose",
+        "box", "wrong", "none")
+RADII = (0, .05, .1, .2, .3, .5)
+OVERLAPPING = .1  # box IoU from which two people share a box, and a partner's cue is a wrong one
+SHARED_JOINTS = 5  # labelled joints that both people of a shared box need
+MATCH = .5  # box IoU from which a detection is a person's
+PEOPLE_A_PICTURE = 20
+CHUNK = 512  # people whose cues are in memory at once; a mask is as large as its picture
+
+
+def evaluate(model, persons: CocoPersons, *, protocol: str = "own", cue: str = "joint",
+             hops: int | None = None, flip: bool = True, seed: int = 0,
+             detections: str | Path | list | None = None, batch: int = 64,
+             rows: Iterable[int] | None = None, radius: float = 0.0) -> Report:
+    """How well a HintPose or HRNet (in eval mode) finds the people of a data set.
+
+    protocol: "own", each person's own box; "shared", for people with a partner, the union of both
+        boxes; "detected", the boxes of `detections`.
+    cue: where the cue comes from, see `person_cue`; "none" gives no cue. A network without a cue
+        input is asked for the same people, and the report says so.
+    hops, flip, batch: as for `predict`. seed: of the cues; each person's is drawn on its own.
+    detections: a COCO result file or list (image_id, bbox or keypoints, score). Our choice: boxes
+        in order of score take the unmatched labelled person with the largest box IoU, if at least
+        .5, and get that person's cue; the others run without one; people left over are misses.
+    rows: evaluate only these people (whole pictures are then not scored).
+    radius: moves the cue "joint" by that many sqrt(area) in a direction drawn from the seed.
+
+    Raises ConfigError for settings that do not exist or contradict each other, DataError for
+    detections, masks or pictures that cannot be used.
+    """
+    _check_settings(protocol, cue, detections, radius)
+    model, counts = as_hintpose(model), Counter()
+    source = cue if model.spec.cue else "none"
+    chosen = _people(persons, protocol, cue, rows)
+    if protocol == "detected":
+        asked = _ask_detections(persons, detections, counts)
+    else:
+        asked = _ask_people(persons, chosen, protocol == "shared")
+    keypoints, joint_scores = _predict(model, persons, asked, source, seed, radius, counts,
+                                       hops=hops, flip=flip, batch=batch)
+    scores = rescore(asked.scores, joint_scores)
+    verdicts = [judge(persons, chosen, *asked.of(chosen, len(persons), *hop))
+                for hop in zip(keypoints, scores, strict=True)]
+
+    last, overlap, contested = verdicts[-1], persons.overlap[chosen], persons.contested[chosen]
+    identity = last.figures()
+    identity["followed"] = identity["swap_rate"] if source == "wrong" else None
+    picture_ap = None
+    if protocol != "shared" and rows is None and cue != "wrong":
+        results = _results(persons, asked, keypoints[-1], joint_scores[-1], scores[-1])
+        picture_ap = score_results(persons, results)
+    return Report(
+        protocol=protocol, cue=cue if model.spec.cue else "none (cueless network)", radius=radius,
+        hops=len(verdicts), flip=flip, seed=seed, people=len(chosen), identity=identity,
+        strata={label: last.figures((low <= overlap) & (overlap < high))
+                for label, (low, high) in STRATA.items()},
+        groups={"overlap >= .3": last.figures(overlap >= .3),
+                "contested": last.figures(contested), "uncontested": last.figures(~contested)},
+        per_hop=[{"hop": t + 1, **verdict.figures()} for t, verdict in enumerate(verdicts)],
+        picture_ap=picture_ap, counts={what: n for what, n in counts.items() if n},
+        versions={"hintpose-lite": __version__, "torch": str(torch.__version__)})
+
+
+def displacement_curve(model, persons: CocoPersons, radii: Sequence[float] = RADII,
+                       **settings) -> list[dict]:
+    """Figures at the last hop with the joint cue moved by each radius times sqrt(area).
+
+    settings: as for `evaluate`. The joint and the direction are the same at every radius. Returns
+    one dict a radius: "radius", and the figures of `Report.identity`.
+    """
+    return [{"radius": float(radius),
+             **evaluate(model, persons, cue="joint", radius=float(radius), **settings).identity}
+            for radius in radii]
+
+
+def _check_settings(protocol: str, cue: str, detections, radius: float) -> None:
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol {protocol!r} does not exist; choose {', '.join(PROTOCOLS)}")
+    if cue not in CUES:
+        raise ConfigError(f"cue {cue!r} does not exist; choose {', '.join(CUES)}")
+    if (protocol == "detected") != (detections is not None):
+        raise ConfigError('protocol "detected" and detections=... go together: give both or none')
+    if protocol == "detected" and cue == "wrong":
+        raise ConfigError('cue "wrong" needs own or shared boxes')
+    if radius and cue != "joint":
+        raise ConfigError(f'only the cue "joint" can be moved by a radius, not {cue!r}')
+
+
+# --- who is asked for, in which box ---------------------------------------------------------------
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What the predictor is asked: D boxes (D, 4) with scores (D,), the pictures they lie in (rows
+    (D,) of `source`), and whose they are (person (D,), a row of the data set or -1)."""
+
+    source: "CocoPersons | _Pictures"
+    rows: np.ndarray
+    boxes: Tensor
+    scores: Tensor
+    person: np.ndarray
+
+    def of(self, people: np.ndarray, count: int, points: Tensor,
+           scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (D, K, 2) and scores (D,) in the order of `people`, rows of a data set of `count`
+        people; NaN and 0 for those nobody was asked for."""
+        mine = self.person >= 0
+        all_points = points.new_full((count, *points.shape[1:]), torch.nan)
+        all_scores = scores.new_zeros(count)
+        all_points[self.person[mine]], all_scores[self.person[mine]] = points[mine], scores[mine]
+        return all_points[people], all_scores[people]
+
+
+def _people(persons: CocoPersons, protocol: str, cue: str, rows) -> np.ndarray:
+    """Rows of the people that are evaluated, ascending."""
+    chosen = np.arange(len(persons)) if rows is None else np.unique(np.array([*rows], int))
+    if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(persons):
+        raise ConfigError(f"rows must lie in 0 to {len(persons) - 1}")
+    partner, labelled = persons.partner[chosen], (persons.keypoints[..., 2] > 0).sum(1)
+    paired = (partner >= 0) & (persons.overlap[chosen] >= OVERLAPPING)
+    if protocol == "shared":
+        paired &= np.minimum(labelled[chosen], labelled[partner]) >= SHARED_JOINTS
+    return chosen[paired] if protocol == "shared" or cue == "wrong" else chosen
+
+
+def _ask_people(persons: CocoPersons, rows: np.ndarray, shared: bool) -> _Asked:
+    boxes = torch.as_tensor(persons.boxes)
+    boxes = union(boxes[rows], boxes[persons.partner[rows]]) if shared else boxes[rows]
+    return _Asked(persons, rows, boxes, torch.ones(len(rows)), rows)
+
+
+class _Pictures:
+    """Pictures by row, where the predictor otherwise takes people: a detection needs no person."""
+
+    def __init__(self, persons: CocoPersons):
+        self.skeleton, self._persons = persons.skeleton, persons
+        self.image_ids = np.array(sorted(persons._pictures))
+
+    def read(self, row: int) -> np.ndarray:
+        name, *size = self._persons._pictures[int(self.image_ids[row])]
+        return read_picture(self._persons.images / name, tuple(size))
+
+
+def _ask_detections(persons: CocoPersons, detections, counts: Counter) -> _Asked:
+    pictures = _Pictures(persons)
+    image_ids, boxes, scores = read_results(persons, detections, "bbox", counts)
+    solid = (boxes[:, 2:] > 0).all(1)
+    counts["results left out, of a box without area"] = int((~solid).sum())
+    image_ids, boxes, scores = image_ids[solid], boxes[solid].astype(np.float32), scores[solid]
+    person = match_detections(persons, image_ids, boxes, scores)
+    unmatched = int((person < 0).sum())
+    counts["detections that are nobody's, run without a cue"] = unmatched
+    counts["people without a detection, a miss"] = len(persons) - len(boxes) + unmatched
+    return _Asked(pictures, np.searchsorted(pictures.image_ids, image_ids), torch.from_numpy(boxes),
+                  torch.from_numpy(scores).float(), person)
+
+
+def match_detections(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
+                     scores: np.ndarray) -> np.ndarray:
+    """The person (row) of each detection (D,), -1 for none: by falling score, one to one."""
+    person = np.full(len(boxes), -1)
+    for image_id in np.intersect1d(image_ids, persons.image_ids):
+        found = np.flatnonzero(image_ids == image_id)
+        there = np.flatnonzero(persons.image_ids == image_id)
+        overlap = iou(torch.from_numpy(boxes[found]), torch.as_tensor(persons.boxes[there])).numpy()
+        for i in np.argsort(-scores[found], kind="stable"):
+            best = overlap[i].argmax()
+            if overlap[i, best] >= MATCH:
+                person[found[i]] = there[best]
+                overlap[:, best] = -1
+    return person
+
+
+def _predict(model, persons: CocoPersons, asked: _Asked, source: str, seed: int, radius: float,
+             counts: Counter, **settings) -> tuple[Tensor, Tensor]:
+    """Keypoints (T, D, K, 2) and joint scores (T, D, K) of everything asked, chunk by chunk."""
+    parts = []
+    for start in range(0, max(len(asked.rows), 1), CHUNK):
+        part, cues = slice(start, start + CHUNK), None
+        if source != "none":
+            cues = [Cue.none() if row < 0 else
+                    person_cue(persons, row, source, middle=middle, seed=seed, radius=radius,
+                               counts=counts)
+                    for row, middle in zip(asked.person[part].tolist(),
+                                           center(asked.boxes[part]).tolist(), strict=True)]
+        parts.append(predict(model, asked.source, asked.rows[part], asked.boxes[part], cues,
+                             **settings))
+    keypoints = torch.cat([part.keypoints for part in parts], 1)
+    scores = torch.cat([part.scores for part in parts], 1)
+    if not (keypoints.isfinite().all() and scores.isfinite().all()):
+        raise DataError("the network's output is not finite: its weights are damaged or diverged")
+    return keypoints, scores
+
+
+def _results(persons: CocoPersons, asked: _Asked, points: Tensor, joint_scores: Tensor,
+             scores: Tensor) -> list[dict]:
+    """COCO results after OKS-NMS, at most 20 a picture."""
+    images, padded = torch.as_tensor(asked.source.image_ids[asked.rows]), pad(asked.boxes)
+    kept = oks_nms(points, scores, padded[:, 2] * padded[:, 3], persons.skeleton.sigmas,
+                   images=images, limit=PEOPLE_A_PICTURE)  # HRNet's area: that of the padded box
+    table = torch.cat([points, joint_scores[..., None]], -1)[kept].flatten(1)
+    return [{"image_id": image, "keypoints": keypoints, "score": score} for image, keypoints, score
+            in zip(images[kept].tolist(), table.tolist(), scores[kept].tolist(), strict=True)]
+
+
+# --- cues -----------------------------------------------------------------------------------------
+
+def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed: int = 0,
+               radius: float = 0.0, counts: Counter | None = None) -> Cue:
+    """The cue of one person, drawn from (seed, annotation id) where there is something to draw.
+
+    source: "joint", a visible joint in the visible mask (else an occluded one); "any", any labelled
+    joint; "interior", any pixel of the mask; "centroid", the mask's, pulled inside it; "mask";
+    "points", the joint and, as a negative, the partner's; "person-box", the person's own box;
+    "pose", all labelled joints, each off by its OKS scale; "box", only the middle (x, y) of the
+    box that is cropped; "wrong", the partner's joint. `counts` counts what had to be replaced.
+    """
+    counts = Counter() if counts is None else counts
+    person, partner = persons[row], int(persons.partner[row])
+    if source not in CUES or (source == "wrong" and partner < 0):
+        raise ConfigError(f"no cue {source!r} for person {row}, whose partner is {partner}; choose "
+                          f"{', '.join(CUES)}")
+    if source == "none":
+        return Cue.none()
+    if source == "box":
+        return Cue.point(*middle)
+    if source == "person-box":
+        return Cue.box(person.box)
+    if source == "pose":
+        return _noisy_pose(person, persons.skeleton.sigmas, seed)
+    if source == "any":
+        labelled = np.flatnonzero(person.keypoints[:, 2])
+        return Cue.point(*person.keypoints[_random(person, seed).choice(labelled), :2])
+    if source in ("interior", "centroid", "mask"):
+        return _mask_cue(person, source, seed, counts)
+    joint = _joint(persons[partner] if source == "wrong" else person, seed, counts, radius)
+    if source == "points" and partner >= 0:
+        return Cue.points([joint, _joint(persons[partner], seed, counts)], [1, -1])
+    counts["people without a partner, no negative point"] += source == "points"
+    return Cue.point(*joint)
+
+
+def _random(person: PersonRecord, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, person.annotation_id % 2**64])  # ids may be negative
+
+
+def _visible(person: PersonRecord) -> np.ndarray | None:
+    mask = person.mask()
+    return mask if mask is not None and mask.any() else None
+
+
+def _joint(person: PersonRecord, seed: int, counts: Counter, radius: float = 0.0) -> np.ndarray:
+    """A random visible joint in the visible mask (2,), moved by radius * sqrt(area)."""
+    xy, v, mask = person.keypoints[:, :2], person.keypoints[:, 2], _visible(person)
+    allowed = v == 2
+    if mask is not None:
+        padded = np.pad(mask, 1)  # joints off the picture land on its empty rim
+        column, line = (np.round(xy).clip(-1, mask.shape[::-1]).astype(int) + 1).T
+        allowed &= padded[line, column]
+    if not allowed.any():
+        allowed = v == 1
+        counts["cues from an occluded joint, there being no visible one"] += int(allowed.any())
+    if not allowed.any():
+        allowed = v == 2
+        counts["cues from a visible joint outside the mask, there being no other"] += 1
+    random = _random(person, seed)
+    joint, angle = xy[random.choice(np.flatnonzero(allowed))], random.uniform(0, 2 * np.pi)
+    return joint + radius * np.sqrt(person.area) * np.array([np.cos(angle), np.sin(angle)])
+
+
+def _mask_cue(person: PersonRecord, source: str, seed: int, counts: Counter) -> Cue:
+    """A cue from the visible mask; without one, from a visible joint, which is counted."""
+    mask = _visible(person)
+    if mask is None:
+        counts[f"people without a mask, a joint for the cue {source!r}"] += 1
+        return Cue.point(*_joint(person, seed, counts))
+    if source == "mask":
+        return Cue.mask(mask)
+    pixels = np.argwhere(mask)[:, ::-1]  # x, y
+    if source == "interior":
+        return Cue.point(*_random(person, seed).choice(pixels))
+    mean = pixels.mean(0)
+    column, line = np.round(mean).astype(int)
+    return Cue.point(*(mean if mask[line, column]
+                       else pixels[((pixels - mean) ** 2).sum(1).argmin()]))
+
+
+def _noisy_pose(person: PersonRecord, sigmas: Sequence[float], seed: int) -> Cue:
+    generator = torch.Generator().manual_seed(int(_random(person, seed).integers(2**62)))
+    moved = oks_jitter(torch.from_numpy(person.keypoints[None, :, :2]),
+                       torch.tensor([person.area], dtype=torch.float32), torch.tensor(sigmas),
+                       generator)
+    return Cue.pose(np.concatenate([moved[0].numpy(), person.keypoints[:, 2:]], axis=1))

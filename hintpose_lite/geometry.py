@@ -1,0 +1,119 @@
+"""Boxes and affine maps between pictures and crops, batched, on any device.
+
+Conventions, used everywhere in the package:
+
+* (x, y) order; x to the right, y down; picture pixels.
+* Integer coordinates are pixel *centres* (as cv2 and HRNet have it): a picture of width W covers
+  x = -0.5 to W - 0.5, and its last column is at x = W - 1.
+* A box is (x, y, w, h).
+* An affine map is a (2, 3) matrix M that takes a source point p to M[:, :2] @ p + M[:, 2].
+  Batches of them are (N, 2, 3).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import box_iou
+
+PADDING = 1.25  # HRNet pads every box by this factor before it is cropped
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """(N, 4) boxes as (x0, y0, x1, y1)."""
+    return torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], dim=-1)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of every box of a (N, 4) with every box of b (M, 4): (N, M)."""
+    return torch.nan_to_num(box_iou(corners(a), corners(b)))
+
+
+def union(a: Tensor, b: Tensor) -> Tensor:
+    """The smallest boxes (N, 4) that cover both a (N, 4) and b (N, 4), pair by pair."""
+    a, b = corners(a), corners(b)
+    low = torch.minimum(a[..., :2], b[..., :2])
+    return torch.cat([low, torch.maximum(a[..., 2:], b[..., 2:]) - low], dim=-1)
+
+
+def center(boxes: Tensor) -> Tensor:
+    """(N, 2) centres of (N, 4) boxes."""
+    return boxes[..., :2] + boxes[..., 2:] / 2
+
+
+def pad(boxes: Tensor, aspect: float = 3 / 4, padding: float = PADDING) -> Tensor:
+    """Boxes (N, 4) grown about their centres to width / height = aspect, then by `padding`."""
+    middle = center(boxes)
+    width = torch.maximum(boxes[..., 2], boxes[..., 3] * aspect) * padding
+    size = torch.stack([width, width / aspect], dim=-1)
+    return torch.cat([middle - size / 2, size], dim=-1)
+
+
+def crop_matrix(boxes: Tensor, size: tuple[int, int], rotation: Tensor | None = None) -> Tensor:
+    """Maps that take boxes (N, 4) of a picture onto a crop of size = (width, height).
+
+    As in HRNet, the box's centre lands on (width / 2, height / 2) and its width on `width` pixels;
+    the box is expected to have the crop's aspect (see `pad`).
+    rotation: (N,) degrees; positive turns the picture's content clockwise on the screen.
+    Returns (N, 2, 3).
+    """
+    width, height = size
+    scale = width / boxes[..., 2]
+    angle = torch.zeros_like(scale) if rotation is None else torch.deg2rad(rotation)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    linear = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+    target = boxes.new_tensor([width / 2, height / 2])
+    shift = target - (linear @ center(boxes).unsqueeze(-1)).squeeze(-1)
+    return torch.cat([linear, shift.unsqueeze(-1)], dim=-1)
+
+
+def flip_matrix(width: int, like: Tensor) -> Tensor:
+    """The map (2, 3) that mirrors a picture of that width left to right: x -> width - 1 - x."""
+    return like.new_tensor([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])
+
+
+def apply(matrix: Tensor, points: Tensor) -> Tensor:
+    """Points (N, P, 2) through maps (N, 2, 3): (N, P, 2)."""
+    return points @ matrix[..., :2].transpose(-1, -2) + matrix[..., None, :, 2]
+
+
+def compose(outer: Tensor, inner: Tensor) -> Tensor:
+    """The map that applies `inner` first and `outer` to its result."""
+    linear = outer[..., :2] @ inner[..., :2]
+    shift = (outer[..., :2] @ inner[..., 2:]) + outer[..., 2:]
+    return torch.cat([linear, shift], dim=-1)
+
+
+def invert(matrix: Tensor) -> Tensor:
+    """Maps (N, 2, 3) that undo `matrix`; it must not squash the plane onto a line."""
+    (a, b), (c, d) = matrix[..., 0, :2].unbind(-1), matrix[..., 1, :2].unbind(-1)
+    linear = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
+    linear = linear / (a * d - b * c)[..., None, None]
+    return torch.cat([linear, -linear @ matrix[..., 2:]], dim=-1)
+
+
+def scale_of(matrix: Tensor) -> Tensor:
+    """(N,) target pixels per source pixel of maps (N, 2, 3)."""
+    (a, b), (c, d) = matrix[..., 0, :2].unbind(-1), matrix[..., 1, :2].unbind(-1)
+    return (a * d - b * c).abs().sqrt()
+
+
+def pixel_grid(size: tuple[int, int], like: Tensor) -> Tensor:
+    """Centres of all pixels of a picture of size = (width, height): (height * width, 2)."""
+    width, height = size
+    y, x = torch.meshgrid(torch.arange(height, device=like.device, dtype=like.dtype),
+                          torch.arange(width, device=like.device, dtype=like.dtype), indexing="ij")
+    return torch.stack([x, y], dim=-1).reshape(-1, 2)
+
+
+def warp(pictures: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resamples float pictures (N, C, H, W) with maps (N, 2, 3) into crops of size (width, height).
+
+    `matrix` takes picture points to crop points, as for `apply`. Bilinear; what lies outside the
+    picture counts as 0, like cv2.warpAffine with a constant border. Returns (N, C, height, width).
+    """
+    width, height = size
+    back = invert(matrix)
+    source = apply(back, pixel_grid(size, matrix).expand(len(matrix), -1, -1))
+    extent = source.new_tensor([max(pictures.shape[3] - 1, 1), max(pictures.shape[2] - 1, 1)])
+    grid = (source / extent * 2 - 1).view(-1, height, width, 2).to(pictures.dtype)
+    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=True)

@@ -1,0 +1,213 @@
+"""HRNet for poses: a crop in, one heatmap a joint at a quarter of its resolution out.
+
+Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation",
+CVPR 2019. A network of parallel branches at strides 4, 8, 16 and 32. Each stage adds one branch
+at half the resolution, and every module ends by mixing all branches with all others ("fuse").
+
+The parameters carry the names of the published checkpoints, so those load without translation.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ConfigError
+
+STRIDE = 4  # input pixels per heatmap pixel
+COARSEST = 32  # stride of the coarsest branch; inputs must be whole multiples of it
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1,
+            relu: bool = True) -> nn.Sequential:
+    """Convolution without bias, batch norm and, unless told otherwise, ReLU."""
+    layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+              nn.BatchNorm2d(outputs)]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a residual connection; (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)) + x, inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions with a residual connection; (N, C, H, W) -> (N, 4 * mid, H, W)."""
+
+    def __init__(self, inputs: int, mid: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, mid, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(mid)
+        self.conv2 = nn.Conv2d(mid, mid, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(mid)
+        self.conv3 = nn.Conv2d(mid, 4 * mid, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * mid)
+        self.downsample = None  # the published name, although nothing gets smaller here
+        if inputs != 4 * mid:
+            self.downsample = conv_bn(inputs, 4 * mid, kernel=1, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        return F.relu(self.bn3(self.conv3(y)) + shortcut, inplace=True)
+
+
+def fuse_path(channels: list[int], source: int, target: int) -> nn.Module:
+    """What takes branch `source` to the channels and resolution of branch `target`."""
+    if source == target:
+        return nn.Identity()
+    if source > target:  # from coarse to fine: one jump
+        return nn.Sequential(*conv_bn(channels[source], channels[target], kernel=1, relu=False),
+                             nn.Upsample(scale_factor=2 ** (source - target), mode="nearest"))
+    steps = target - source  # from fine to coarse: halve the resolution, one step at a time
+    halve = [conv_bn(channels[source], channels[source], stride=2) for _ in range(steps - 1)]
+    return nn.Sequential(*halve, conv_bn(channels[source], channels[target], stride=2, relu=False))
+
+
+class FuseModule(nn.Module):
+    """Residual blocks in every branch, then each output branch is the sum over all branches.
+
+    Takes and returns a list of (N, channels[i], H / 2^i, W / 2^i); with `finest_only` the list
+    that comes back holds the highest resolution alone.
+    """
+
+    def __init__(self, channels: list[int], blocks: int, finest_only: bool = False):
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
+        targets = range(1 if finest_only else len(channels))
+        self.fuse_layers = nn.ModuleList(
+            nn.ModuleList(fuse_path(channels, source, target) for source in range(len(channels)))
+            for target in targets)
+
+    def forward(self, xs: list[Tensor]) -> list[Tensor]:
+        xs = [branch(x) for branch, x in zip(self.branches, xs, strict=True)]
+        fused = []
+        for paths in self.fuse_layers:
+            total = paths[0](xs[0])
+            for path, x in zip(paths[1:], xs[1:], strict=True):
+                total = total + path(x)
+            fused.append(F.relu(total))
+        return fused
+
+
+class HRNet(nn.Module):
+    """Pose HRNet: (N, 3, H, W) normalised float pictures -> (N, joints, H / 4, W / 4) heatmaps.
+
+    width:   channels of the finest branch; the others have 2, 4 and 8 times as many. The
+             published networks are 32 (28.5 M parameters) and 48 (63.6 M).
+    joints:  heatmaps, one a joint.
+    stem:    channels of the two strided convolutions; layer1 gives 4 * stem channels.
+    modules: fuse modules in stages 2, 3 and 4.
+    blocks:  residual blocks in layer1 and in every branch of a module.
+
+    H and W must be multiples of 32. Raises ConfigError for other sizes and bad settings.
+    """
+
+    def __init__(self, width: int = 32, joints: int = 17, *, stem: int = 64,
+                 modules: tuple[int, int, int] = (1, 4, 3), blocks: int = 4):
+        super().__init__()
+        _check_settings(width, joints, stem, modules, blocks)
+        self.architecture = {"width": width, "joints": joints, "stem": stem,
+                             "modules": tuple(modules), "blocks": blocks}
+        channels = [width * 2 ** i for i in range(4)]
+        wide = 4 * stem
+        self.conv1 = nn.Conv2d(3, stem, 3, 2, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.conv2 = nn.Conv2d(stem, stem, 3, 2, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(stem)
+        self.layer1 = nn.Sequential(
+            *(Bottleneck(wide if i else stem, stem) for i in range(blocks)))
+        # A transition adds a branch; the extra Sequential keeps the published parameter names.
+        self.transition1 = nn.ModuleList([
+            conv_bn(wide, channels[0]), nn.Sequential(conv_bn(wide, channels[1], stride=2))])
+        self.stage2 = _stage(channels[:2], modules[0], blocks)
+        self.transition2 = _new_branch(channels, 2)
+        self.stage3 = _stage(channels[:3], modules[1], blocks)
+        self.transition3 = _new_branch(channels, 3)
+        self.stage4 = _stage(channels, modules[2], blocks, finest_only=True)
+        self.final_layer = nn.Conv2d(width, joints, 1)
+        _initialise(self)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, stem, H / 4, W / 4)."""
+        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        return F.relu(self.bn2(self.conv2(x)), inplace=True)
+
+    def stem_features(self, images: Tensor) -> Tensor:
+        """Stem and layer1: (N, 3, H, W) -> (N, 4 * stem, H / 4, W / 4)."""
+        check_images(images)
+        return self.layer1(self.stem(images))
+
+    def head(self, f: Tensor) -> Tensor:
+        """Stages 2 to 4: what stem_features gives -> (N, width, H / 4, W / 4)."""
+        xs = self.stage2([transition(f) for transition in self.transition1])
+        xs = self.stage3([*xs, self.transition2[-1](xs[-1])])
+        xs = self.stage4([*xs, self.transition3[-1](xs[-1])])
+        return xs[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.final_layer(self.head(self.stem_features(images)))
+
+
+def check_images(images: Tensor) -> None:
+    """Raises ConfigError unless images are (N, 3, H, W) floats, H and W multiples of 32."""
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ConfigError(f"the network takes normalised float pictures (N, 3, H, W), not "
+                          f"{images.dtype} of shape {tuple(images.shape)}")
+    check_size(images.shape[3], images.shape[2])
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises ConfigError unless the network can take inputs of this size in pixels."""
+    if width < COARSEST or height < COARSEST or width % COARSEST or height % COARSEST:
+        raise ConfigError(
+            f"input size {width}x{height} (width x height) must be made of multiples of "
+            f"{COARSEST}: the coarsest branch has stride {COARSEST}, and its pixels must line up "
+            f"with those of the finer branches; take 192x256, for example")
+
+
+def _check_settings(width, joints, stem, modules, blocks) -> None:
+    for name, value in (("width", width), ("joints", joints), ("stem", stem), ("blocks", blocks)):
+        if type(value) is not int or value < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if len(modules) != 3 or any(type(m) is not int or m < 1 for m in modules):
+        raise ConfigError(f"modules must be three whole numbers of at least 1, one each for "
+                          f"stages 2, 3 and 4, not {modules!r}")
+
+
+def _stage(channels, count, blocks, finest_only=False) -> nn.Sequential:
+    last = count - 1
+    return nn.Sequential(
+        *(FuseModule(channels, blocks, finest_only and i == last) for i in range(count)))
+
+
+def _new_branch(channels, index) -> nn.ModuleList:
+    """Keeps the branches there are; branch `index` starts from the coarsest of them."""
+    kept = [nn.Identity() for _ in range(index)]
+    new = nn.Sequential(conv_bn(channels[index - 1], channels[index], stride=2))
+    return nn.ModuleList([*kept, new])
+
+
+@torch.no_grad()
+def _initialise(net: HRNet) -> None:
+    """He's normal initialisation, which trains small networks from nothing.
+
+    (HRNet's own, normal with deviation 0.001 everywhere, is meant to be overwritten by ImageNet
+    weights.) The last layer keeps that small deviation, so first heatmaps are near zero.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.normal_(net.final_layer.weight, std=0.001)
+    nn.init.zeros_(net.final_layer.bias)

@@ -1,0 +1,108 @@
+"""Object keypoint similarity (OKS), the suppression of duplicate poses, and a pose's score.
+
+Everything is batched torch on any device; nothing loops over people or joints.
+"""
+
+import torch
+from torch import Tensor
+
+PAIRS_AT_ONCE = 1 << 17  # bounds the memory of oks_nms: this many pairs of poses in one step
+EPSILON = 2.0**-52  # COCO adds it to every area, so that an area of 0 divides nothing by 0
+
+
+def oks(predicted: Tensor, truth: Tensor, areas: Tensor, sigmas) -> Tensor:
+    """Object keypoint similarity, in [0, 1], as COCO defines it (cocodataset.org/#keypoints-eval).
+
+    The mean over the labelled joints (v > 0) of exp(-d^2 / (2 area (2 sigma)^2)).
+    predicted: (..., K, 2) and truth: (..., K, 3), x and y in picture pixels, v in 0, 1, 2.
+    areas: (...,) of the truth, square pixels. sigmas: (K,), tensor or sequence.
+    The leading shapes broadcast: predicted[:, None] against truth[None] compares all with all.
+    Returns (...,); 0 where no joint is labelled or a labelled joint's prediction is NaN.
+    """
+    sigmas = torch.as_tensor(sigmas, dtype=predicted.dtype, device=predicted.device)
+    if not predicted.shape[-2] == truth.shape[-2] == len(sigmas):
+        raise ValueError(f"{predicted.shape[-2]} predicted joints, {truth.shape[-2]} true ones and "
+                         f"{len(sigmas)} sigmas: all three must agree")
+    labelled = truth[..., 2] > 0
+    distance = (predicted - truth[..., :2]).square().sum(-1)
+    distance = distance / (8 * sigmas.square() * (areas + EPSILON).unsqueeze(-1))
+    likeness = torch.where(labelled, torch.exp(-distance), torch.zeros_like(distance))
+    mean = likeness.sum(-1) / labelled.sum(-1).clamp_min(1)
+    return torch.nan_to_num(mean, nan=0.0)
+
+
+def rescore(box_scores: Tensor, joint_scores: Tensor, threshold: float = 0.2) -> Tensor:
+    """A pose's score as in HRNet: box score (N,) x mean of the joint scores above `threshold`.
+
+    joint_scores: (N, K). Returns (N,); 0 for a pose none of whose joints is above the threshold.
+    """
+    valid = joint_scores > threshold
+    mean = (joint_scores * valid).sum(-1) / valid.sum(-1).clamp_min(1)
+    return box_scores * mean
+
+
+def oks_nms(keypoints: Tensor, scores: Tensor, areas: Tensor, sigmas, threshold: float = 0.9,
+            images: Tensor | None = None, limit: int | None = None) -> Tensor:
+    """Greedy suppression: a pose goes if its OKS to a better one that stays exceeds `threshold`.
+
+    As in HRNet all joints count, and the area of a pair is the mean of its two areas.
+    keypoints: (N, K, 2); scores, areas: (N,); equal scores rank in the order given.
+    images: (N,) integers; poses of different pictures never meet (None: all in one picture).
+    limit: keep at most that many a picture, the best ones.
+    Returns the indices that stay (M,), by falling score.
+    """
+    if images is None:
+        images = torch.zeros_like(scores, dtype=torch.long)
+    ranking = torch.argsort(scores, descending=True, stable=True)
+    ranking = ranking[torch.argsort(images[ranking], stable=True)]  # picture by picture, best first
+    points, area, picture = keypoints[ranking], areas[ranking], images[ranking]
+
+    better, worse = _pairs(picture)
+    parts = zip(better.split(PAIRS_AT_ONCE), worse.split(PAIRS_AT_ONCE), strict=True)
+    similar = torch.cat([_similar(points[i], points[j], (area[i] + area[j]) / 2, sigmas) > threshold
+                         for i, j in parts])
+    stays = _settle(better[similar], worse[similar], len(scores))
+    if limit is not None:
+        stays &= _rank_among(stays, picture) < limit
+    kept = ranking[stays].sort().values
+    return kept[torch.argsort(scores[kept], descending=True, stable=True)]
+
+
+def _similar(a: Tensor, b: Tensor, areas: Tensor, sigmas) -> Tensor:
+    """OKS between poses a and b (P, K, 2), every joint counted: (P,)."""
+    return oks(a, torch.cat([b, torch.ones_like(b[..., :1])], dim=-1), areas, sigmas)
+
+
+def _pairs(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """All positions i < j with equal groups (N,), which must be sorted: two (P,) tensors."""
+    _, sizes = torch.unique_consecutive(groups, return_counts=True)
+    ends = sizes.cumsum(0).repeat_interleave(sizes)
+    position = torch.arange(len(groups), device=groups.device)
+    partners = ends - position - 1  # how many of the same group come later
+    first = position.repeat_interleave(partners)
+    starts = (partners.cumsum(0) - partners).repeat_interleave(partners)
+    second = first + 1 + torch.arange(len(first), device=groups.device) - starts
+    return first, second
+
+
+def _settle(better: Tensor, worse: Tensor, count: int) -> Tensor:
+    """Who stays (count,), when better[p] removes worse[p] if it stays itself.
+
+    The greedy answer is the only fixed point, since a pair always points down the ranking: after
+    round t everyone is right who is at most t steps down a chain, and chains are short.
+    """
+    stays = torch.ones(count, dtype=torch.bool, device=better.device)
+    while True:
+        following = torch.ones_like(stays)
+        following[worse[stays[better]]] = False
+        if torch.equal(following, stays):
+            return stays
+        stays = following
+
+
+def _rank_among(chosen: Tensor, groups: Tensor) -> Tensor:
+    """How many chosen ones of the same (sorted) group stand before each: (N,)."""
+    before = chosen.cumsum(0) - chosen.long()
+    _, sizes = torch.unique_consecutive(groups, return_counts=True)
+    first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    return before - before[first]

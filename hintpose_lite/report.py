@@ -1,0 +1,163 @@
+"""What an evaluation found: one frozen `Report`, as a table, a figure, or JSON."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from .errors import DataError
+
+# Okabe and Ito's palette, which colour-blind people can tell apart (jfly.uni-koeln.de/color).
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+
+
+@dataclass(frozen=True)
+class Report:
+    """One evaluation. AP, OKS and all rates lie in [0, 1]; None where there was nobody to count.
+
+    protocol, cue, radius, hops, flip, seed: what was asked for. people: how many were evaluated.
+    identity: of all of them at the last hop: people, ap, meant, other, neither (counts), counted
+        (their sum), accuracy = meant / counted, swap_rate = other / counted, joint_swap_rate,
+        separated (the joints behind that rate), left_out (fewer than three joints in common with
+        the partner), alone (no partner), and followed (wrong cues only; equal to swap_rate).
+    strata: the same for each overlap stratum; groups: for "overlap >= .3", contested, uncontested.
+    per_hop: the same for each hop, all people.
+    picture_ap: COCO's ten figures on whole pictures; None for shared boxes and for subsets.
+    counts: what was replaced, left out or unmatched. versions: of the libraries that matter.
+    """
+
+    protocol: str
+    cue: str
+    hops: int
+    flip: bool
+    seed: int
+    people: int
+    identity: dict
+    strata: dict
+    groups: dict
+    per_hop: list
+    radius: float = 0.0
+    picture_ap: dict | None = None
+    counts: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict)
+
+    @property
+    def ap(self) -> float | None:
+        """Person AP of everybody at the last hop."""
+        return self.identity["ap"]
+
+    @property
+    def contested(self) -> dict:
+        """The figures of people with three joints of somebody else in their box."""
+        return self.groups["contested"]
+
+    @property
+    def uncontested(self) -> dict:
+        return self.groups["uncontested"]
+
+    def table(self) -> str:
+        """The figures as Markdown tables; AP and rates in per cent, – where nobody was counted."""
+        asked = f"{self.protocol} boxes, cue {self.cue}"
+        asked += f" moved by {self.radius:g} sqrt(area)" if self.radius else ""
+        lines = [f"{asked}, {self.hops} hop{'s' * (self.hops > 1)}, flip test "
+                 f"{'on' if self.flip else 'off'}, seed {self.seed}", ""]
+        rows = {"all": self.identity}
+        rows |= {f"overlap {label}": row for label, row in self.strata.items()} | self.groups
+        lines += _figures("people", rows)
+        if self.hops > 1:
+            lines += ["", *_figures("all, by hop", {str(row["hop"]): row for row in self.per_hop})]
+        if self.picture_ap:
+            cells = [_percent(value) for value in self.picture_ap.values()]
+            lines += ["", *_markdown(["whole pictures", *self.picture_ap], [["COCO", *cells]])]
+        lines += [""] * bool(self.counts) + [f"{n} x {what}" for what, n in self.counts.items()]
+        return "\n".join(lines)
+
+    def figure(self):
+        """Person AP, identity accuracy and swap rate of each stratum as a matplotlib Figure."""
+        from matplotlib.figure import Figure
+
+        strata = {label: row for label, row in self.strata.items() if row["people"]}
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        bars = {"person AP": ("ap", BLUE), "right person": ("accuracy", GREEN),
+                "other person": ("swap_rate", ORANGE)}
+        for i, (label, (key, colour)) in enumerate(bars.items()):
+            heights = [100 * (row[key] or 0) for row in strata.values()]
+            places = [j + 0.27 * (i - 1) for j in range(len(strata))]
+            drawn = axes.bar(places, heights, 0.25, color=colour, label=label)
+            axes.bar_label(drawn, [_percent(row[key]) for row in strata.values()], fontsize=8)
+        names = [f"{label}\n{row['people']} people" for label, row in strata.items()]
+        axes.set_xticks(range(len(strata)), names)
+        axes.set(xlabel="overlap (box IoU)", ylabel="per cent", ylim=(0, 108),
+                 title=f"{self.protocol} boxes, cue {self.cue}, hop {self.hops}")
+        figure.legend(loc="outside lower center", ncols=3)
+        return figure
+
+    def to_json(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Writes the report, whole or not at all; an existing file only if told to overwrite it."""
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise DataError(f"{path} exists already; choose another name, or pass overwrite=True")
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            unfinished.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n",
+                                  encoding="utf-8")
+            os.replace(unfinished, path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise DataError(f"cannot write the report {path}: {error}; check the folder, its "
+                            "permissions and the free disk space") from error
+        return path
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> "Report":
+        """Reads what `to_json` wrote."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} is not a readable report: {error}") from error
+        names = {entry.name for entry in fields(cls)}
+        if not isinstance(content, dict) or set(content) != names:
+            wrong = sorted(names ^ set(content)) if isinstance(content, dict) else "everything"
+            raise DataError(f"{path} is not a report of this version; missing or unknown: {wrong}")
+        return cls(**content)
+
+
+def compare(reports: Mapping[str, Report]) -> str:
+    """One Markdown table, a row a report: AP of everybody and of each stratum, then how often the
+    right person was found, both in per cent. Put a model beside its twin, or cue beside cue."""
+    rows, strata = [], []
+    for name, report in reports.items():
+        strata = list(report.strata)
+        figures = [report.identity, *report.strata.values()]
+        rows.append([name, str(report.people), *(_percent(row["ap"]) for row in figures),
+                     *(_percent(row["accuracy"]) for row in figures)])
+    header = ["", "people", "AP", *(f"AP {s}" for s in strata)]
+    return "\n".join(_markdown([*header, "right", *(f"right {s}" for s in strata)], rows))
+
+
+def _figures(corner: str, rows: Mapping[str, dict]) -> list[str]:
+    header = [corner, "n", "AP", "right", "other", "neither", "joint swaps", "left out", "alone"]
+    cells = []
+    for name, row in rows.items():
+        rates = [row["ap"], row["accuracy"], row["swap_rate"],
+                 row["neither"] / row["counted"] if row["counted"] else None,
+                 row["joint_swap_rate"]]
+        cells.append([name, str(row["people"]), *map(_percent, rates), str(row["left_out"]),
+                      str(row["alone"])])
+    return _markdown(header, cells)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+    """An aligned Markdown table: first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    lines = [[cell.ljust(w) if i == 0 else cell.rjust(w)
+              for i, (cell, w) in enumerate(zip(row, widths))] for row in [header, *rows]]
+    rule = ["-" * w + ("-" if i == 0 else ":") for i, w in enumerate(widths)]
+    return ["| " + " | ".join(lines[0]) + " |", "|-" + "|-".join(rule) + "|",
+            *("| " + " | ".join(line) + " |" for line in lines[1:])]

@@ -1,0 +1,106 @@
+"""The main job: train the four variants side by side and compare them honestly.
+
+Baseline, + cue, + recurrence, + both share backbone, data, steps and seed; every one is asked about
+the same held-out people in the same boxes. Two jobs with one thread each finish sooner than one
+with two, so variants run in processes of their own.
+"""
+
+import multiprocessing
+import os
+import statistics
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from .config import TrainConfig
+from .evaluation import evaluate
+from .nets.weights import load_model
+from .report import Report
+from .sources import open_data
+from .training import train
+
+VARIANTS = {"baseline": {"cue": False, "hops": 1}, "+cue": {"cue": True, "hops": 1},
+            "+recurrence": {"cue": False, "hops": 3}, "+both": {"cue": True, "hops": 3}}
+# What every variant is asked; those without a cue input are told to answer without one.
+QUESTIONS = {"shared": {"protocol": "shared", "cue": "joint"},
+             "shared-centroid": {"protocol": "shared", "cue": "centroid"},
+             "shared-box": {"protocol": "shared", "cue": "box"},
+             "wrong": {"protocol": "shared", "cue": "wrong"},
+             "own": {"protocol": "own", "cue": "joint"}}
+# Columns of the table: title, question, part of the report, figure.
+COLUMNS = (("shared AP", "shared", "all", "ap"), ("AP, overlap >= .3", "shared", "overlap >= .3", "ap"),
+           ("right person", "shared", "all", "accuracy"), ("other person", "shared", "all", "swap_rate"),
+           ("right, centroid cue", "shared-centroid", "all", "accuracy"),
+           ("right, box centre", "shared-box", "all", "accuracy"),
+           ("wrong cue followed", "wrong", "all", "followed"),
+           ("own AP", "own", "all", "ap"), ("own AP, overlap >= .3", "own", "overlap >= .3", "ap"))
+
+
+def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | None = None,
+          data=None, val=None, jobs: int | None = None, device: str | None = None) -> str:
+    """Trains every variant with every seed in folders of `out`, evaluates each on the held-out
+    people, and returns the table (Markdown, per cent; mean and spread over seeds).
+
+    What is finished is not done again. jobs: processes at once (default: the number of cores, or 1
+    on a GPU). Reports lie in the run folders, the table in `out`/table.md.
+    """
+    out, variants = Path(out), VARIANTS if variants is None else variants
+    jobs = jobs or (1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4))
+    open_data(config, data, val)  # made once, before the processes want it
+    tasks = {(name, seed): replace(config.override(changes), seed=seed)
+             for seed in seeds for name, changes in variants.items()}
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        # The long ones first, so that no core waits for a last long one.
+        order = sorted(tasks, key=lambda task: -tasks[task].spec.hops * tasks[task].steps)
+        futures = {pool.submit(run_variant, tasks[task], out / f"{task[0].strip('+')}-{task[1]}",
+                               data, val, device, position): task
+                   for position, task in enumerate(order)}
+        done = {futures[future]: future.result() for future in as_completed(futures)}
+    table = summary(done, list(variants), seeds)
+    (out / "table.md").write_text(table + "\n", encoding="utf-8")
+    return table
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def run_variant(config: TrainConfig, out: Path, data, val, device: str | None,
+                position: int = 0) -> dict[str, Report]:
+    """Trains one variant, unless that is done, and answers the questions about it."""
+    train(config, out, data, val, device=device, position=position)
+    _, held_out = open_data(config, data, val)
+    model = load_model(out / "model.safetensors", device or "cpu")
+    reports = {}
+    for name, question in QUESTIONS.items():
+        path = out / f"report-{name}.json"
+        if not path.exists():
+            evaluate(model, held_out, **question).to_json(path)
+        reports[name] = Report.from_json(path)
+    return reports
+
+
+def summary(done: dict, variants: list[str], seeds) -> str:
+    """The Markdown table of {(variant, seed): {question: Report}}."""
+    lines = ["| variant | " + " | ".join(title for title, *_ in COLUMNS) + " |",
+             "|---|" + "---:|" * len(COLUMNS)]
+    for name in variants:
+        cells = []
+        for _, question, part, figure in COLUMNS:
+            values = [_figure(done[name, seed][question], part, figure) for seed in seeds]
+            cells.append(_mean(values))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _figure(report: Report, part: str, figure: str) -> float | None:
+    return (report.identity if part == "all" else report.groups[part]).get(figure)
+
+
+def _mean(values: list[float | None]) -> str:
+    if any(value is None for value in values):
+        return "–"
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"

@@ -1,0 +1,282 @@
+"""Training: one frozen configuration, the loss, one loop, checkpoints that resume exactly.
+
+The batch of step t is a function of (seed, t) alone, and so is the learning rate. A run that is
+stopped and started again therefore takes the very steps it would have taken (bit for bit on a CPU).
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .config import TrainConfig
+from .data.batches import Batch, make_batch
+from .data.coco import CocoPersons
+from .data.crops import Crops, build_crops
+from .errors import ConfigError, RunError
+from .evaluation import evaluate
+from .nets.hintpose import HintPose
+from .nets.weights import initialise, save_model
+from .sources import open_data
+
+
+def heatmap_loss(outputs: Tensor, batch: Batch, hop_weights: Tensor) -> Tensor:
+    """HRNet's loss, 0.5 x mean squared error of the labelled joints' heatmaps, for every hop.
+
+    outputs (T, N, K, h, w); hop_weights (T,) are scaled to sum 1. Returns a scalar. Unlabelled
+    joints count as zero error, in the mean too, as HRNet has it.
+    """
+    weights = batch.weights[..., None, None]
+    errors = ((outputs.float() - batch.targets) * weights).square().mean((1, 2, 3, 4))
+    return 0.5 * (errors * hop_weights).sum() / hop_weights.sum()
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The rate of a step: linear warm-up, then a cosine to zero or steps of x0.1."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+    return config.lr * 0.1 ** sum(step >= config.steps * part for part in config.drops)
+
+
+def rows_of_step(config: TrainConfig, step: int, people: int) -> Tensor:
+    """Who is in the batch of a step: every epoch is a new permutation of all people."""
+    place = torch.arange(step * config.batch, (step + 1) * config.batch)
+    epochs = place // people
+    orders = {epoch: torch.randperm(people, generator=_generator(config.seed, epoch, "cpu"))
+              for epoch in epochs.unique().tolist()}
+    return torch.stack([orders[e][p] for e, p in zip(epochs.tolist(), (place % people).tolist(),
+                                                     strict=True)])
+
+
+def _generator(seed: int, step: int, device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+
+
+class Trainer:
+    """A model, its optimiser and where it stands; `steps()` is the loop."""
+
+    def __init__(self, config: TrainConfig, crops: Crops, skeleton, device: str):
+        torch.manual_seed(config.seed)
+        self.config, self.skeleton, self.device = config, skeleton, torch.device(device)
+        self.model = HintPose.from_spec(config.spec)
+        initialise(self.model, config.init)
+        self.model.to(self.device, memory_format=torch.channels_last)
+        self.crops = crops.to(self.device)
+        self.optimiser = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay),
+                                           lr=config.lr, fused=True)
+        self.step = 0
+        self.autocast = autocast(config.precision, self.device)
+
+    def run_step(self) -> Tensor:
+        """One step; the loss stays on the device, so that nobody waits for it."""
+        config, spec = self.config, self.config.spec
+        generator = _generator(config.seed, self.step, self.device)
+        hops = draw_hops(config, generator)
+        rows = rows_of_step(config, self.step, len(self.crops)).to(self.device)
+        batch = make_batch(self.crops, rows, spec, config.augment, config.cues, self.skeleton,
+                           generator)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(config, self.step)
+        with self.autocast:
+            images = batch.images.contiguous(memory_format=torch.channels_last)
+            outputs = self.model(images, batch.cues, hops)
+        weights = torch.tensor(config.hop_weights[:hops], device=self.device)
+        loss = heatmap_loss(outputs, batch, weights)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.step += 1
+        return loss.detach()
+
+    def state(self) -> dict:
+        """All that is needed to go on from here."""
+        return {"step": self.step, "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict()}
+
+    def load(self, state: dict) -> None:
+        """Goes on from a state."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+def draw_hops(config: TrainConfig, generator: torch.Generator) -> int:
+    """How many hops a step runs: all, or with `hop_dropout` any smaller number.
+
+    Fewer hops make a step cheaper and teach the network to be good after each of them."""
+    draw = torch.rand(2, generator=generator, device=generator.device).tolist()
+    if draw[0] >= config.hop_dropout or config.spec.hops == 1:
+        return config.spec.hops
+    return 1 + int(draw[1] * (config.spec.hops - 1))
+
+
+def autocast(precision: str, device: torch.device):
+    """The arithmetic of a step: bf16 where it is fast ("auto": CUDA, and CPUs with AVX512-BF16)."""
+    fast = device.type == "cuda" or (device.type == "cpu" and "AMX" not in precision
+                                     and torch.cpu._is_avx512_bf16_supported())
+    if precision == "bf16" or (precision == "auto" and fast):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Weights decay; biases and batch norms, which have one dimension, do not."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay},
+            {"params": rest, "weight_decay": 0.0}]
+
+
+# --- a run --------------------------------------------------------------------------------------
+
+def train(config: TrainConfig, out: str | Path, data=None, val=None, *, device: str | None = None,
+          progress: bool = True, position: int = 0) -> Path:
+    """Trains into the run folder `out` and returns it; a run of the same config is continued.
+
+    data, val: (annotations, images) or CocoPersons; without them crowd scenes are made under
+    `data/`. position: line of the progress bar, where several runs share a screen. The folder holds config.json, metrics.jsonl, last.pt (to go on from) and
+    model.safetensors (to use). Raises RunError where `out` is something else or the loss is not
+    finite, ConfigError and DataError for unusable settings and data.
+    """
+    persons, held_out = open_data(config, data, val)
+    out = open_run(Path(out), config, persons)
+    if is_complete(out, config):
+        return out
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    crops = build_crops(persons, config.window, progress=progress)
+    trainer = Trainer(config, crops, persons.skeleton, device)
+    if (out / "last.pt").exists():
+        trainer.load(torch.load(out / "last.pt", map_location=device, weights_only=True))
+        trim_metrics(out, trainer.step)
+    for record in _loop(trainer, out, held_out, progress, position):
+        with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    return out
+
+
+def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
+          position: int) -> Iterator[dict]:
+    """Runs the remaining steps; yields what is to be written down."""
+    config, losses, start = trainer.config, [], time.time()
+    with tqdm(total=config.steps, initial=trainer.step, desc=str(out), unit="step",
+              disable=not progress, mininterval=1, position=position) as bar:
+        while trainer.step < config.steps:
+            losses.append(trainer.run_step())
+            bar.update()
+            due = trainer.step == config.steps
+            if due or trainer.step % config.checkpoint_every == 0:
+                loss = _finite_mean(losses, trainer.step, out)
+                _save(trainer, out)
+                yield {"step": trainer.step, "loss": loss, "seconds": time.time() - start,
+                       "lr": learning_rate(config, trainer.step - 1)}
+                losses = []
+                bar.set_postfix(loss=f"{loss:.2e}")
+            if due or trainer.step % config.validate_every == 0:
+                yield {"step": trainer.step, **validate(trainer.model, held_out)}
+            if (out / "stop").exists():
+                _save(trainer, out)
+                (out / "stop").unlink()
+                return
+
+
+def validate(model: HintPose, persons: CocoPersons, people: int = 300) -> dict:
+    """Person AP and identity accuracy in shared boxes, of the first people of a data set."""
+    model.eval()
+    try:
+        report = evaluate(model, persons, protocol="shared", cue="joint", flip=False,
+                          rows=range(min(people, len(persons))))
+    finally:
+        model.train()
+    return {"ap": report.ap, "identity": report.identity["accuracy"]}
+
+
+def _finite_mean(losses: list[Tensor], step: int, out: Path) -> float:
+    """The mean of losses; the only place where the loop waits for the device."""
+    values = torch.stack(losses)
+    if not values.isfinite().all():
+        first = step - len(losses) + 1 + int((~values.isfinite()).nonzero()[0])
+        raise RunError(f"the loss is not finite at step {first}; {out}/last.pt still holds the "
+                       "state of an earlier step. Try a lower lr, a longer warmup, or "
+                       "precision=float32, in a new run folder")
+    return values.mean().item()
+
+
+def _save(trainer: Trainer, out: Path) -> None:
+    """Checkpoint and weights, each under a temporary name first."""
+    try:
+        torch.save(trainer.state(), out / "last.pt.tmp")
+        os.replace(out / "last.pt.tmp", out / "last.pt")
+        save_model(trainer.model, out / "model.safetensors", overwrite=True)
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"cannot write the checkpoint of step {trainer.step} to {out}: {error}. "
+                       "Make room on the disk and start the same command again: the run goes on "
+                       "from its last checkpoint") from error
+
+
+def open_run(out: Path, config: TrainConfig, persons: CocoPersons) -> Path:
+    """Makes a run folder, or checks that it is one of this config and these data."""
+    wanted = {"config": config.to_dict(), "people": len(persons), "data": _digest(persons)}
+    file = out / "config.json"
+    if file.exists():
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{file} is damaged ({error}): train into another folder") from error
+        different = _differences(found, wanted)
+        if different:
+            raise RunError(f"{out} holds a run with other settings: {'; '.join(different)}. Train "
+                           "into another folder, or use those settings to go on with it")
+        return out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} exists and is no run folder: nothing there is overwritten, so give "
+                       "the name of a new or empty folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json.tmp").write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        os.replace(out / "config.json.tmp", file)
+    except OSError as error:
+        raise RunError(f"cannot write to the run folder {out}: {error}") from error
+    return out
+
+
+def is_complete(out: Path, config: TrainConfig) -> bool:
+    """Whether the run took all its steps and left its weights."""
+    file = out / "metrics.jsonl"
+    if not file.exists() or not (out / "model.safetensors").exists():
+        return False
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return bool(lines) and json.loads(lines[-1])["step"] == config.steps and "ap" in lines[-1]
+
+
+def _digest(persons: CocoPersons) -> str:
+    return hashlib.sha256(persons.annotations.read_bytes()).hexdigest()
+
+
+def _differences(found, wanted, name: str = "") -> list[str]:
+    """Lines "name: there x, here y" for all that differs between two nested dictionaries."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = sorted(set(found) | set(wanted))
+        return [line for key in keys
+                for line in _differences(found.get(key), wanted.get(key), f"{name}.{key}".strip("."))]
+    return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
+
+
+def trim_metrics(out: Path, step: int) -> None:
+    """Drops lines of steps after the checkpoint, which will be taken again."""
+    file = out / "metrics.jsonl"
+    if file.exists():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        (out / "metrics.tmp").write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        os.replace(out / "metrics.tmp", file)

@@ -1,0 +1,24 @@
+"""What several test files share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # tests run side by side
+
+
+@pytest.fixture(scope="session")
+def coco_sample() -> Path:
+    """A folder of real COCO pictures that may lie beside the project; tests skip without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco_sample"
+    if not folder.is_dir():
+        pytest.skip("the real COCO sample is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def crowd(tmp_path_factory):
+    """A few small crowd scenes, as people."""
+    from hintpose_lite.data.crowd import make_crowd
+    return make_crowd(tmp_path_factory.mktemp("crowd") / "scenes", 8, seed=5, size=96, workers=1)

@@ -1,0 +1,248 @@
+"""The `hintpose` command: what it hands on, what it refuses, and what it never removes."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hintpose_lite
+from hintpose_lite import cli
+from hintpose_lite.cli import main
+from hintpose_lite.errors import DataError
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Stand-ins for the rooms above; every call is noted as (name, positional, keywords)."""
+    noted = []
+
+    def note(name, result=None):
+        def call(*args, **keywords):
+            noted.append((name, args, keywords))
+            return result
+        return call
+
+    class Config:
+        @classmethod
+        def preset(cls, name):
+            noted.append(("preset", (name,), {}))
+            return SimpleNamespace(override=note("override", "config"))
+
+    report = SimpleNamespace(table=lambda: "a table", to_json=note("to_json"))
+    pose = SimpleNamespace(keypoints=np.ones((17, 2), "float32"), scores=np.ones(17, "float32"),
+                           score=np.float32(.5), box=np.arange(4, dtype="float32"), hops=3)
+    persons = SimpleNamespace(summary=lambda: "200 pictures")
+    rooms = {
+        "training": {"TrainConfig": Config, "train": note("train")},
+        "runs": {"watch": note("watch")},
+        "evaluation": {"evaluate": note("evaluate", report)},
+        "estimator": {"PoseEstimator": note("PoseEstimator", note("estimate", [pose, pose]))},
+        "cues": {"Cue": SimpleNamespace(point=lambda x, y: ("point", x, y))},
+        "nets.weights": {"load_model": note("load_model", "model")},
+        "data.coco": {"CocoPersons": lambda *paths: ("persons", *paths)},
+        "data.crowd": {"make_crowd": note("make_crowd", persons)},
+        "data.pictures": {"read_picture": lambda path: np.zeros((8, 8, 3), "uint8")},
+        "show.draw": {"draw_poses": lambda picture, poses: picture + len(poses)},
+    }
+    for room, content in rooms.items():
+        module = ModuleType(room)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, f"hintpose_lite.{room}", module)
+    return noted
+
+
+def test_crowd(calls, capsys):
+    assert main("crowd out --images 5 --seed 3 --size 256 --workers 1".split()) == 0
+    assert calls == [("make_crowd", ("out",), dict(images=5, seed=3, size=256, workers=1))]
+    assert capsys.readouterr().out == "200 pictures\n"
+
+
+def test_train(calls):
+    assert main("train --preset crowd-quick --out runs/a --data a.json a --val b.json b "
+                "--init imagenet --set lr=1e-3 --set note=a=b".split()) == 0
+    assert calls == [
+        ("preset", ("crowd-quick",), {}),
+        ("override", ({"lr": "1e-3", "note": "a=b", "init": "imagenet"},), {}),
+        ("train", ("config", "runs/a"), dict(data=("persons", "a.json", "a"),
+                                             val=("persons", "b.json", "b")))]
+
+
+def test_train_on_the_presets_own_data(calls):
+    assert main("train --preset crowd-quick --out runs/a".split()) == 0
+    assert calls[1:] == [("override", ({},), {}),
+                         ("train", ("config", "runs/a"), dict(data=None, val=None))]
+
+
+def test_watch(calls):
+    assert main(["watch", "runs/a", "--stop"]) == main(["watch", "runs/a"]) == 0
+    assert calls == [("watch", ("runs/a",), {"stop": stop}) for stop in (True, False)]
+
+
+def test_evaluate(calls, capsys, tmp_path):
+    out = tmp_path / "new" / "report.json"
+    assert main(["evaluate", *"--model m --data a.json a --protocol shared --cue wrong --hops 2 "
+                 "--detections d.json --no-flip --seed 7 --out".split(), str(out)]) == 0
+    assert calls == [
+        ("load_model", ("m",), {}),
+        ("evaluate", ("model", ("persons", "a.json", "a")),
+         dict(protocol="shared", cue="wrong", hops=2, flip=False, seed=7, detections="d.json")),
+        ("to_json", (out,), {"overwrite": False})]
+    assert capsys.readouterr().out == "a table\n" and out.parent.is_dir()
+
+
+def test_an_existing_report_is_refused_before_the_work(calls, tmp_path, capsys):
+    out = tmp_path / "report.json"
+    out.write_text("mine")
+    command = ["evaluate", *"--model m --data a.json a --out".split(), str(out)]
+    assert main(command) == 2 and calls == []
+    assert "exists already" in capsys.readouterr().err and out.read_text() == "mine"
+    assert main([*command, "--overwrite"]) == 0
+    assert calls[-1] == ("to_json", (out,), {"overwrite": True})
+
+
+def test_predict(calls, tmp_path, capsys):
+    assert main(["predict", "a.jpg", "b.jpg", "--model", "m", "--box=-1,2,3,4", "--click", "5,6.5",
+                 "--out", str(tmp_path / "drawn"), "--json", str(tmp_path / "poses.json")]) == 0
+    assert calls[2][2] == {"boxes": [[-1, 2, 3, 4]], "cues": [("point", 5, 6.5)]}
+    poses = json.loads((tmp_path / "poses.json").read_text())
+    assert [pose["picture"] for pose in poses] == ["a.jpg", "a.jpg", "b.jpg", "b.jpg"]
+    assert np.shape(poses[0]["keypoints"]) == (17, 2) and poses[0]["box"] == [0, 1, 2, 3]
+    assert sorted(p.name for p in tmp_path.rglob("*.png")) == ["a_poses.png", "b_poses.png"]
+    assert np.asarray(Image.open(tmp_path / "drawn" / "a_poses.png")).max() == 2
+    assert capsys.readouterr().out.startswith("a.jpg: 2 pose(s), scores 0.50 0.50\n")
+    assert not [p for p in tmp_path.rglob("*") if ".part" in p.name]
+
+
+def test_predict_with_neither_box_nor_click_writes_nothing(calls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "a.jpg", "--model", "m"]) == 0
+    assert calls[2][2] == {"boxes": None, "cues": None} and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command, words", [
+    ("train --preset p --out o --set lr", "--set lr: write it as key=value"),
+    ("predict a --model m --box 1,2,3,4 --click 1,2 --click 3,4", "1 times --box, but 2 times"),
+    ("predict a/x.jpg b/x.png --model m --out o", "have the same name"),
+])
+def test_contradictions_are_explained(calls, capsys, command, words):
+    assert main(command.split()) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [
+    "", "nonsense", "crowd", "train --out o", "predict --model m", "evaluate --model m",
+    "predict a --model m --box 1,2,3", "predict a --model m --click 1,x", "train --preset p",
+    "evaluate --model m --data only.json", "crowd out --images many"])
+def test_wrong_usage_exits_with_the_usage(calls, capsys, command):
+    with pytest.raises(SystemExit) as stopped:
+        main(command.split())
+    assert stopped.value.code == 2 and "usage: hintpose" in capsys.readouterr().err
+    assert calls == []
+
+
+@pytest.mark.parametrize("raised, status, words", [
+    (DataError("a.json: image 7 is missing"), 2, "error: a.json: image 7 is missing\n"),
+    (OSError(28, "No space left on device", "a.bin"), 2, "No space left on device: 'a.bin'"),
+    (KeyboardInterrupt(), 130, "stopped\n")])
+def test_errors_end_without_a_traceback(monkeypatch, capsys, raised, status, words):
+    def failing(_):
+        raise raised
+    monkeypatch.setattr(cli, "check", failing)
+    failing.__name__ = "check"
+    assert main(["check"]) == status
+    assert words in capsys.readouterr().err
+
+
+def test_bugs_keep_their_traceback(monkeypatch):
+    def broken(_):
+        raise KeyError("bug")
+    broken.__name__ = "check"
+    monkeypatch.setattr(cli, "check", broken)
+    with pytest.raises(KeyError):
+        main(["check"])
+
+
+def test_the_status_of_check_is_handed_on(monkeypatch):
+    monkeypatch.setattr("hintpose_lite.check.main", lambda: 1)
+    assert main(["check"]) == 1
+
+
+def test_help_is_fast_and_needs_no_torch():
+    code = ("import sys; sys.argv = ['hintpose', '--version']\n"
+            "import runpy\n"
+            "try: runpy.run_module('hintpose_lite', run_name='__main__')\n"
+            "except SystemExit as done: assert not done.code\n"
+            "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == f"hintpose-lite {hintpose_lite.__version__}\n", done.stderr
+
+
+@pytest.fixture
+def generated(tmp_path, monkeypatch):
+    """A working folder with two runs, finished and unfinished scenes, and much that is not ours."""
+    monkeypatch.chdir(tmp_path)
+    scenes = json.dumps({"info": {"settings": {"generator": "crowd-3"}}})
+    files = {
+        "runs/a/config.json": "{}", "runs/a/metrics.jsonl": "", "runs/a/last.pt": "x" * 1000,
+        "runs/deep/b/config.json": "{}", "runs/deep/b/metrics.jsonl": "",
+        "data/crowd/annotations.json": scenes, "data/crowd/images/0.png": "",
+        "data/half/unfinished.json": scenes,
+        "runs/notes.txt": "", "runs/other/config.json": "{}",
+        "data/coco/annotations.json": '{"info": {"description": "COCO"}}',
+        "data/list/annotations.json": "[]", "data/torn/annotations.json": '{"info": {"gen',
+        "data/null/annotations.json": '{"info": {"settings": {"generator": null}}}',
+        "elsewhere/run/config.json": "{}", "elsewhere/run/metrics.jsonl": "",
+        "config.json": "{}", "metrics.jsonl": "",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "runs" / "a" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    return files
+
+
+OURS = ("runs/a/", "runs/deep/b/", "data/crowd/", "data/half/")
+
+
+def left():
+    return {p.as_posix() for p in Path().rglob("*") if p.is_file() and "link" not in p.parts}
+
+
+def test_clean_removes_what_we_made_and_nothing_else(generated, capsys):
+    assert main(["clean", "--yes"]) == 0
+    assert left() == {name for name in generated if not name.startswith(OURS)}
+    assert Path("runs/link/run/config.json").is_file()
+    out = capsys.readouterr().out
+    assert [line.split()[-1] + "/" for line in out.splitlines()[:-1]] == sorted(OURS)
+    assert out.endswith("removed 4 generated folder(s) under runs and data\n")
+    assert main(["clean"]) == 0  # nothing left: nothing to ask
+
+
+@pytest.mark.parametrize("answer", ["\n", "n\n", "", "yes please\n"])
+def test_clean_asks_first(generated, monkeypatch, answer):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+    assert main(["clean"]) == 0 and left() == set(generated)
+
+
+def test_clean_after_a_yes(generated, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Yes\n"))
+    assert main(["clean"]) == 0 and len(left()) < len(generated)
+
+
+def test_clean_does_not_enter_a_linked_folder(tmp_path, monkeypatch):
+    real = tmp_path / "disk" / "runs" / "a"
+    real.mkdir(parents=True)
+    (real / "config.json").write_text("{}")
+    (real / "metrics.jsonl").write_text("")
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "runs").symlink_to(tmp_path / "disk" / "runs", target_is_directory=True)
+    monkeypatch.chdir(here)
+    assert main(["clean", "--yes"]) == 0 and (real / "config.json").is_file()

@@ -1,0 +1,49 @@
+"""Settings: presets, changes by name, and refusals that say what to do."""
+
+import json
+
+import pytest
+
+from hintpose_lite.config import PRESETS, TrainConfig
+from hintpose_lite.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_plain_values(name):
+    config = TrainConfig.preset(name)
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
+
+
+def test_text_is_read_in_the_type_of_the_setting():
+    config = TrainConfig().override({"lr": "2e-3", "steps": "7", "width": "16", "cue": "False",
+                                     "augment.scale": "0", "input_size": "[64, 96]",
+                                     "schedule": "step"})
+    assert (config.lr, config.steps, config.spec.width, config.spec.cue) == (2e-3, 7, 16, False)
+    assert config.augment.scale == 0.0 and isinstance(config.augment.scale, float)
+    assert config.spec.input_size == (64, 96) and config.schedule == "step"
+
+
+def test_the_original_is_not_changed():
+    config = TrainConfig()
+    config.override({"steps": 7})
+    assert config.steps == 3000
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"learning_rate": 1}, "no setting 'learning_rate'.*lr"),
+    ({"steps": "many"}, "steps=many"),
+    ({"steps": 1.5}, "steps=1.5"),
+    ({"steps": 0}, "at least 1"),
+    ({"lr": -1.0}, "above 0"),
+    ({"schedule": "linear"}, "cosine"),
+    ({"input_size": (60, 96)}, "32"),
+    ({"hop_weights": ()}, "hop_weights"),
+])
+def test_unusable_settings_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig().override(changes)
+
+
+def test_unknown_presets_are_named():
+    with pytest.raises(ConfigError, match="crowd-quick"):
+        TrainConfig.preset("huge")

@@ -1,0 +1,169 @@
+"""Cues: what the maps look like, that they move with crop and flip, and the noise of training."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hintpose_lite import geometry
+from hintpose_lite.cues import (
+    Cue,
+    CueMix,
+    CuePeople,
+    draw_cues,
+    oks_jitter,
+    point_maps,
+    render_cues,
+)
+from hintpose_lite.errors import DataError
+from hintpose_lite.oks import oks
+from hintpose_lite.skeleton import COCO17
+
+SIZE = (48, 64)
+IDENTITY = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
+KINDS = ("joint", "near", "interior", "centroid", "mask", "points", "box", "pose", "none")
+
+
+def render(cue: Cue, matrix=IDENTITY, sigma=3.0) -> torch.Tensor:
+    return render_cues([cue], matrix, SIZE, sigma)[0, 0]
+
+
+def test_point_peaks_on_the_point():
+    values = render(Cue.point(20, 30))
+    assert values[30, 20] == 1 and values.argmax() == 30 * 48 + 20
+    assert values.min() >= 0
+
+
+def test_negative_points_are_subtracted_and_values_stay_in_range():
+    cue = Cue.points([(10, 10), (12, 10), (30, 40)], [1, 1, -1])
+    values = render(cue)
+    assert values[10, 10] == pytest.approx(1, abs=1e-6)
+    assert values[40, 30] == pytest.approx(-1, abs=1e-6)
+    assert values.abs().max() <= 1
+
+
+def test_none_is_zeros():
+    assert not render(Cue.none()).any()
+
+
+def test_box_is_filled_softly():
+    values = render(Cue.box((10, 20, 20, 30)))
+    assert values[35, 20] > 0.99 and values[5, 5] < 0.01
+    assert values[35, 10] == pytest.approx(0.5, abs=0.02)
+
+
+def test_mask_is_the_mask():
+    mask = np.zeros((64, 48), bool)
+    mask[10:40, 5:25] = True
+    np.testing.assert_allclose(render(Cue.mask(mask)).numpy(), mask, atol=1e-3)
+
+
+def test_pose_is_its_known_joints():
+    pose = np.array([[10, 10, 2], [40, 50, 0], [20, 30, 1]])
+    values = render(Cue.pose(pose))
+    assert values[10, 10] > 0.99 and values[30, 20] > 0.99 and values[50, 40] < 0.01
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(10, 90), st.floats(10, 90), st.floats(-60, 60), st.sampled_from(["point", "box",
+                                                                                "mask"]))
+def test_cues_move_with_the_crop_and_the_flip(x, y, angle, kind):
+    """A cue rendered in a crop peaks where the crop's matrix takes it; mirrored, it is mirrored."""
+    mask = np.zeros((100, 100), np.float32)
+    mask[int(y) - 5:int(y) + 6, int(x) - 5:int(x) + 6] = 1
+    cue = {"point": Cue.point(x, y), "box": Cue.box((x - 6, y - 6, 12, 12)),
+           "mask": Cue.mask(mask)}[kind]
+    box = geometry.pad(torch.tensor([[x - 25.0, y - 30.0, 55.0, 60.0]]))
+    matrix = geometry.crop_matrix(box, SIZE, torch.tensor([angle]))
+    place = geometry.apply(matrix, torch.tensor([[[x, y]]]))[0, 0]
+    values = render(cue, matrix)
+    grid = geometry.pixel_grid(SIZE, values)
+    mean = (grid * values.reshape(-1, 1)).sum(0) / values.sum()
+    assert (mean - place).abs().max() < 1.0
+    mirrored = geometry.compose(geometry.flip_matrix(SIZE[0], matrix), matrix)
+    torch.testing.assert_close(render(cue, mirrored), values.flip(-1), atol=2e-3, rtol=1e-3)
+
+
+def test_points_have_the_gradient_of_finite_differences():
+    points = torch.tensor([[[20.0, 30.0], [10.0, 12.0]]], dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+    weights = torch.rand(1, 1, 64, 48, dtype=torch.float64,
+                         generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(
+        lambda p: (point_maps(p, labels, SIZE, 3.0) * weights).sum(), points)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Cue.point(float("nan"), 1), lambda: Cue.points([]), lambda: Cue.points([(1, 2)], [1, 1]),
+    lambda: Cue.box((1, 2, 0, 4)), lambda: Cue.mask(np.zeros((4, 4))), lambda: Cue.mask([1, 2]),
+    lambda: Cue.pose([[1, 2, 0]]), lambda: Cue.pose([1, 2, 3])])
+def test_unusable_cues_are_refused(make):
+    with pytest.raises(DataError):
+        make()
+
+
+def people(count: int, masked: bool = True) -> tuple[CuePeople, torch.Tensor]:
+    """People whose joints lie in a 20 x 30 block of the crop, neighbours far to the right."""
+    generator = torch.Generator().manual_seed(1)
+    xy = torch.rand(count, 17, 2, generator=generator) * torch.tensor([20.0, 30.0]) + 8
+    keypoints = torch.cat([xy, torch.full((count, 17, 1), 2.0)], -1)
+    neighbours = keypoints + torch.tensor([200.0, 0, 0])
+    masks = torch.zeros(count, 1, 32, 24)
+    if masked:
+        masks[:, :, 4:19, 4:14] = 1
+    half = torch.tensor([[[0.5, 0, -0.25], [0, 0.5, -0.25]]]).expand(count, -1, -1)
+    boxes = torch.tensor([[8.0, 8, 20, 30]]).expand(count, -1)
+    return CuePeople(keypoints, neighbours, boxes, torch.full((count,), 600.0), masks, half,
+                     torch.tensor(COCO17.sigmas)), IDENTITY.expand(count, -1, -1)
+
+
+def draw(kind: str, count=200, masked=True, seed=0) -> torch.Tensor:
+    data, matrices = people(count, masked)
+    mix = CueMix(**{name: float(name == kind) for name in KINDS})
+    return draw_cues(data, mix, matrices, SIZE, 2.0, torch.Generator().manual_seed(seed))[:, 0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_cues_lie_on_the_person_and_are_seeded(kind):
+    maps = draw(kind)
+    assert torch.equal(maps, draw(kind))
+    assert kind in ("mask", "centroid", "box", "none") or not torch.equal(maps, draw(kind, seed=1))
+    assert maps.abs().max() <= 1
+    if kind == "none":
+        assert not maps.any()
+    else:
+        block = maps[:, 2:44, 2:34].clamp(min=0).sum((1, 2))
+        assert (block / maps.clamp(min=0).sum((1, 2)) > 0.7).all()
+
+
+def test_mask_kinds_lie_inside_the_mask():
+    for kind in ("interior", "centroid"):
+        peaks = draw(kind).flatten(1).argmax(1)
+        x, y = peaks % 48, peaks // 48
+        assert ((x >= 7) & (x <= 28) & (y >= 7) & (y <= 38)).all()
+
+
+def test_negatives_lie_on_the_neighbour():
+    data, matrices = people(100)
+    shifted = CuePeople(data.keypoints, data.keypoints + torch.tensor([14.0, 22.0, 0]), data.boxes,
+                        data.areas, data.masks, data.mask_matrices, data.sigmas)
+    mix = CueMix(**{name: float(name == "points") for name in KINDS})
+    maps = draw_cues(shifted, mix, matrices, SIZE, 2.0, torch.Generator().manual_seed(0))
+    assert (maps.amin((1, 2, 3)) < -0.5).all()
+
+
+def test_people_without_a_mask_get_a_point_instead():
+    assert (draw("mask", masked=False).amax((1, 2)) > 0.8).all()
+
+
+def test_oks_jitter_has_the_promised_oks():
+    """The joints' OKS terms after the jitter are uniform in [0.5, 1]."""
+    data, _ = people(2000)
+    moved = oks_jitter(data.keypoints[..., :2], data.areas, data.sigmas,
+                       torch.Generator().manual_seed(0))
+    sigmas = torch.tensor(COCO17.sigmas)
+    for k in (0, 9, 16):
+        terms = oks(moved[:, k:k + 1], data.keypoints[:, k:k + 1], data.areas, sigmas[k:k + 1])
+        assert terms.min() > 0.5 - 1e-4
+        assert abs(terms.mean().item() - 0.75) < 0.02

@@ -1,0 +1,287 @@
+"""Downloads from a local server that misbehaves in every way we expect to meet; hostile zips."""
+
+import hashlib
+import random
+import re
+import shutil
+import socket
+import stat
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hintpose_lite import fetch as module
+from hintpose_lite.errors import FetchError
+from hintpose_lite.fetch import fetch, unpack
+
+CONTENT = random.Random(0).randbytes(50_000)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves server.content; each entry of server.cuts ends one answer after so many bytes."""
+
+    def do_GET(self):
+        plan = self.server.plan
+        plan.requests.append(dict(self.headers))
+        if plan.statuses:
+            return self.send_error(plan.statuses.pop(0))
+        body, start = plan.content, 0
+        asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        fresh = self.headers.get("If-Range", plan.etag) == plan.etag
+        if asked and plan.ranges and fresh:
+            start = int(asked[1])
+            if start >= len(body):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(body)}")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        else:
+            self.send_response(200)
+        if plan.etag:
+            self.send_header("ETag", plan.etag)
+        self.send_header("Content-Length", str(plan.claim or len(body) - start))
+        self.end_headers()
+        end = start + plan.cuts.pop(0) if plan.cuts else len(body)
+        self.wfile.write(body[start:end])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def running():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def server(running, monkeypatch):
+    monkeypatch.setattr(module, "PAUSES", (0, 0, 0))
+    running.plan = SimpleNamespace(content=CONTENT, ranges=True, etag='"v1"', cuts=[], statuses=[],
+                                   claim=None, requests=[])
+    running.plan.url = f"http://127.0.0.1:{running.server_port}/weights.bin"
+    return running.plan
+
+
+def get(server, path, sha256=None):
+    return fetch(server.url, path, sha256, progress=False, timeout=5)
+
+
+def leftovers(folder):
+    return sorted(p.name for p in folder.rglob("*") if ".part" in p.name)
+
+
+def test_downloads_once_and_then_keeps_the_file(server, tmp_path):
+    path = tmp_path / "new" / "weights.bin"
+    assert get(server, path, DIGEST[:8]) == path
+    assert path.read_bytes() == CONTENT and leftovers(tmp_path) == []
+    get(server, path, DIGEST.upper())
+    get(server, path)
+    assert len(server.requests) == 1
+
+
+@settings(deadline=None, max_examples=15,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(1, 20_000), max_size=6), hashed=st.booleans(),
+       etag=st.booleans())
+def test_every_pattern_of_cuts_gives_the_same_file(server, tmp_path_factory, cuts, hashed, etag):
+    server.cuts, server.etag = list(cuts), '"v1"' if etag else None
+    path = tmp_path_factory.mktemp("cut") / "weights.bin"
+    if not (hashed or etag):  # nothing to tell versions apart by: no resume, so limited tries
+        del server.cuts[3:]
+    get(server, path, DIGEST if hashed else None)
+    assert path.read_bytes() == CONTENT and leftovers(path.parent) == []
+
+
+def test_continues_in_the_next_call_where_the_last_one_ended(server, tmp_path):
+    path = tmp_path / "weights.bin"
+    server.cuts = [20_000, 0, 0, 0]
+    with pytest.raises(FetchError, match=r"cut after 20000 of 50000 bytes.*20000 bytes stay in"):
+        get(server, path)
+    assert not path.exists() and leftovers(tmp_path) == ["weights.bin.part", "weights.bin.part.tag"]
+    server.requests.clear()
+    get(server, path)
+    assert server.requests[0]["Range"] == "bytes=20000-"
+    assert path.read_bytes() == CONTENT and leftovers(tmp_path) == []
+
+
+def test_a_file_that_changed_meanwhile_is_not_glued_to_the_old_half(server, tmp_path):
+    path = tmp_path / "weights.bin"
+    server.cuts = [20_000, 0, 0, 0]
+    with pytest.raises(FetchError):
+        get(server, path)
+    server.content, server.etag = CONTENT[::-1], '"v2"'
+    assert get(server, path).read_bytes() == CONTENT[::-1]
+
+
+def test_a_weak_version_mark_is_no_reason_to_resume(server, tmp_path):
+    server.etag, server.cuts = 'W/"v1"', [20_000]
+    assert get(server, tmp_path / "weights.bin").read_bytes() == CONTENT
+    assert all("Range" not in request for request in server.requests)
+
+
+def test_a_server_without_ranges_starts_again(server, tmp_path):
+    server.ranges, server.cuts = False, [30_000, 10_000]
+    assert get(server, tmp_path / "weights.bin", DIGEST).read_bytes() == CONTENT
+
+
+def test_a_server_that_always_cuts_is_given_up(server, tmp_path):
+    server.ranges, server.cuts = False, [30_000] * 50
+    with pytest.raises(FetchError, match="cut after 30000 of 50000"):
+        get(server, tmp_path / "weights.bin", DIGEST)
+    assert len(server.requests) < 10
+
+
+def test_a_whole_partial_file_is_only_renamed(server, tmp_path):
+    (tmp_path / "weights.bin.part").write_bytes(CONTENT)
+    assert get(server, tmp_path / "weights.bin", DIGEST).read_bytes() == CONTENT
+    assert len(server.requests) == 1
+
+
+def test_a_partial_file_that_is_too_long_is_thrown_away(server, tmp_path):
+    (tmp_path / "weights.bin.part").write_bytes(CONTENT + b"more")
+    assert get(server, tmp_path / "weights.bin", DIGEST).read_bytes() == CONTENT
+
+
+def test_wrong_hash_is_refused_and_removed(server, tmp_path):
+    with pytest.raises(FetchError, match="SHA-256 of what came does not start with 00000000"):
+        get(server, tmp_path / "weights.bin", "0" * 8)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_other_file_is_not_overwritten(server, tmp_path):
+    path = tmp_path / "weights.bin"
+    path.write_bytes(b"mine")
+    with pytest.raises(FetchError, match="exists, but its SHA-256.*move it away"):
+        get(server, path, DIGEST)
+    assert path.read_bytes() == b"mine" and server.requests == []
+
+
+@pytest.mark.parametrize("sha256", ["", "1234567", "g" * 64, "0" * 65])
+def test_a_malformed_hash_is_refused(server, tmp_path, sha256):
+    with pytest.raises(FetchError, match="is no SHA-256"):
+        get(server, tmp_path / "weights.bin", sha256)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "weights.bin", "ftp://127.0.0.1/x"])
+def test_only_web_addresses(tmp_path, url):
+    with pytest.raises(FetchError, match="must start with http"):
+        fetch(url, tmp_path / "x")
+
+
+def test_missing_on_the_server_is_said_at_once(server, tmp_path):
+    server.statuses = [404]
+    with pytest.raises(FetchError, match="Not Found"):
+        get(server, tmp_path / "weights.bin")
+    assert len(server.requests) == 1
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path):
+    server.statuses = [503, 429]
+    assert get(server, tmp_path / "weights.bin").read_bytes() == CONTENT
+
+
+def test_offline_says_what_to_do(monkeypatch, tmp_path):
+    def no_network(*_, **__):
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+    monkeypatch.setattr(socket, "create_connection", no_network)
+    with pytest.raises(FetchError, match="name resolution.*network.*put it at .*weights.bin"):
+        fetch("http://weights.invalid/w", tmp_path / "weights.bin", progress=False)
+
+
+def test_more_than_fits_on_the_disk_is_refused_before_it_starts(server, tmp_path):
+    server.claim = 10**18
+    with pytest.raises(FetchError, match="GB are free: make room"):
+        get(server, tmp_path / "weights.bin")
+
+
+def test_a_folder_that_cannot_be_made(server, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(FetchError, match="could not be downloaded"):
+        get(server, tmp_path / "file" / "weights.bin")
+
+
+FILES = {"images/1.jpg": b"one" * 1000, "images/2.jpg": b"two" * 1000, "a.json": b"{}"}
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def content(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes()
+            for p in folder.rglob("*") if p.is_file()}
+
+
+def test_unpack_and_continue(tmp_path):
+    archive, folder = zipped(tmp_path / "a.zip", FILES), tmp_path / "out"
+    assert content(unpack(archive, folder, progress=False)) == FILES
+    kept = (folder / "a.json").stat().st_mtime_ns
+    (folder / "images" / "2.jpg").unlink()
+    (folder / "images" / "2.jpg.part").write_bytes(b"half")
+    assert content(unpack(archive, folder, progress=False)) == FILES
+    assert (folder / "a.json").stat().st_mtime_ns == kept
+
+
+def test_unpack_overwrites_nothing(tmp_path):
+    archive, folder = zipped(tmp_path / "a.zip", FILES), tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.json").write_bytes(b"[]")
+    with pytest.raises(FetchError, match="a.json exists with another content"):
+        unpack(archive, folder, progress=False)
+    assert content(folder) == {"a.json": b"[]"}
+
+
+@pytest.mark.parametrize("name", ["../evil", "images/../../evil", "/evil", "C:evil", "..\\evil",
+                                  "images/.."])
+def test_names_that_lead_outside_are_refused(tmp_path, name):
+    archive = zipped(tmp_path / "a.zip", {"good": b"1", name: b"2"})
+    with pytest.raises(FetchError, match="leads outside"):
+        unpack(archive, tmp_path / "deep" / "out", progress=False)
+    assert content(tmp_path / "deep") == {} and not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
+def test_links_and_special_files_are_refused(tmp_path, kind):
+    member = zipfile.ZipInfo("link")
+    member.external_attr = (kind | 0o777) << 16
+    archive = zipped(tmp_path / "a.zip", {member: "/etc/passwd", "good": b"1"})
+    with pytest.raises(FetchError, match="is a link"):
+        unpack(archive, tmp_path / "out", progress=False)
+    assert content(tmp_path / "out") == {}
+
+
+def test_a_zip_bomb_is_refused_before_it_is_written(tmp_path, monkeypatch):
+    archive = zipped(tmp_path / "a.zip", {"zeros": bytes(1_000_000)})
+    assert archive.stat().st_size < 10_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=999_999))
+    with pytest.raises(FetchError, match="GB are free: make room"):
+        unpack(archive, tmp_path / "out", progress=False)
+    assert content(tmp_path / "out") == {}
+
+
+def test_damaged_archives_are_named(tmp_path):
+    archive = zipped(tmp_path / "a.zip", FILES)
+    whole = archive.read_bytes()
+    for damaged in (b"", b"<html>", whole[:-30], whole[:60] + b"\xff" * 8 + whole[68:]):
+        archive.write_bytes(damaged)
+        with pytest.raises(FetchError, match="a.zip could not be unpacked.*download it again"):
+            unpack(archive, tmp_path / "out", progress=False)
+    with pytest.raises(FetchError, match="No such file"):
+        unpack(tmp_path / "none.zip", tmp_path / "out", progress=False)

@@ -1,0 +1,89 @@
+"""The trunk: crops and cues in, poses in picture pixels out."""
+
+import numpy as np
+import pytest
+import torch
+
+from hintpose_lite.cues import Cue
+from hintpose_lite.errors import DataError
+from hintpose_lite.geometry import apply, crop_matrix, invert, pad
+from hintpose_lite.heatmaps import encode
+from hintpose_lite.nets.hintpose import HintPose
+from hintpose_lite.predictor import heatmaps, predict
+
+TINY = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1, input_size=(64, 96), target_sigma=1.2,
+            cue_sigma=4.0)
+
+
+@pytest.fixture()
+def model():
+    torch.manual_seed(0)
+    model = HintPose(hops=2, **TINY).eval()
+    torch.nn.init.normal_(model.final_layer.weight)
+    torch.nn.init.normal_(model.input_refinement.correct.weight)
+    torch.nn.init.normal_(model.recurrent_refinement.update.weight, std=0.1)
+    return model
+
+
+def cues_of(crowd):
+    return [Cue.point(*keypoints[keypoints[:, 2] > 0][0, :2]) for keypoints in crowd.keypoints]
+
+
+def test_poses_come_back_to_the_picture(crowd, monkeypatch):
+    """A network that answers with the true heatmaps gives back the true joints."""
+    model = HintPose(cue=False, hops=1, codec="dark", **TINY).eval()
+    boxes = torch.as_tensor(crowd.boxes)
+    matrices = crop_matrix(pad(boxes, 64 / 96), (64, 96))
+    points = apply(matrices, torch.as_tensor(crowd.keypoints)[..., :2])
+    order = np.argsort(crowd.image_ids, kind="stable")
+    truth = encode(points[order], (64, 96), 1.2, "dark")
+    monkeypatch.setattr(HintPose, "forward", lambda self, images, cues, hops: truth[None])
+    found = predict(model, crowd, np.arange(len(crowd)), boxes, None, flip=False, batch=1000)
+    inside = ((points > 10) & (points < points.new_tensor([54.0, 86]))).all(-1)
+    inside &= torch.as_tensor(crowd.keypoints)[..., 2] > 0
+    assert inside.sum() > 50
+    error = (found.keypoints[0] - torch.as_tensor(crowd.keypoints)[..., :2])[inside].abs()
+    assert (error * (96 / pad(boxes, 64 / 96)[:, 3].min())).max() < 1
+
+
+def test_batches_and_order_do_not_matter(crowd, model):
+    rows = np.arange(len(crowd))
+    cues = cues_of(crowd)
+    one = predict(model, crowd, rows, crowd.boxes, cues, batch=64)
+    two = predict(model, crowd, rows[::-1], crowd.boxes[::-1].copy(), cues[::-1], batch=3)
+    assert one.keypoints.shape == (2, len(crowd), 17, 2)
+    torch.testing.assert_close(one.scores, two.scores.flip(1), atol=1e-4, rtol=1e-3)
+
+
+def test_the_cue_reaches_the_answer(crowd, model):
+    rows = np.arange(len(crowd))
+    with_cue = predict(model, crowd, rows, crowd.boxes, cues_of(crowd))
+    without = predict(model, crowd, rows, crowd.boxes, None)
+    nothing = predict(model, crowd, rows, crowd.boxes, [Cue.none()] * len(crowd))
+    assert not torch.equal(with_cue.scores, without.scores)
+    torch.testing.assert_close(without.scores, nothing.scores)
+
+
+def test_the_flip_test_is_mirror_symmetric(model):
+    """Averaged over both mirrors, a mirrored crop (with its cue) gives the mirrored answer."""
+    from hintpose_lite.heatmaps import mirror
+    from hintpose_lite.skeleton import COCO17
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 96, 64, generator=generator)
+    cues = torch.rand(2, 1, 96, 64, generator=generator)
+    straight = heatmaps(model, images, cues)
+    mirrored = heatmaps(model, images.flip(-1), cues.flip(-1))
+    unshifted = mirror(mirrored, COCO17, "udp")
+    middle = slice(3, -3)  # the one-pixel shift spends a column on either side
+    error = (unshifted[..., 1:-1] - straight[..., 1:-1])[..., middle]
+    shifted = (mirror(mirrored, COCO17, "quarter") - straight)[..., 1:-1][..., middle]
+    assert shifted.abs().mean() < 1e-5 or error.abs().mean() < straight.abs().mean()
+    kept = heatmaps(model, images, cues.flip(-1))
+    assert not torch.allclose(kept, straight, atol=1e-3), "a cue that is not mirrored is another cue"
+
+
+def test_misuse_is_refused(crowd, model):
+    with pytest.raises(DataError, match="one of each"):
+        predict(model, crowd, [0, 1], crowd.boxes[:1], None)
+    with pytest.raises(DataError, match="eval"):
+        predict(model.train(), crowd, [0], crowd.boxes[:1], None)

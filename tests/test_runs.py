@@ -1,0 +1,126 @@
+"""What a run's folder tells to those who watch it."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hintpose_lite import runs
+from hintpose_lite.errors import RunError
+from hintpose_lite.runs import HEADER, history, status, watch
+
+
+def loss(step, seconds, value=0.004):
+    return {"step": step, "loss": value, "seconds": seconds, "lr": 0.001}
+
+
+def validation(step, ap=0.25):
+    return {"step": step, "ap": ap, "identity": 0.7}
+
+
+@pytest.fixture()
+def folder(tmp_path):
+    """A run of 1500 steps; `folder.write(records, tail)` gives it entries."""
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"steps": 1500}, "people": 9}))
+    return tmp_path
+
+
+def write(folder, records, tail=""):
+    lines = [json.dumps(record) + "\n" for record in records]
+    (folder / "metrics.jsonl").write_text("".join(lines) + tail, encoding="utf-8")
+
+
+def test_a_run_without_entries_stands_at_step_0(folder):
+    assert status(folder) == runs.Status(0, 1500) and not status(folder).complete
+    assert status(folder).remaining is None and "–" in status(folder).row()
+
+
+def test_the_last_entries_make_the_status(folder):
+    write(folder, [loss(500, 50), validation(500), loss(1000, 125, 0.003)])
+    now = status(folder)
+    assert (now.step, now.steps, now.loss, now.lr) == (1000, 1500, 0.003, 0.001)
+    assert (now.ap, now.identity, now.validated) == (0.25, 0.7, 500)
+    assert now.rate == 8 and now.remaining == 500 / 8 and not now.complete
+    assert [row.step for row in history(folder)] == [500, 1000]
+    assert now.row().split()[:2] == ["1,000", "1,500"] and "25.0" in now.row() and "0:01:02" in now.row()
+    assert len(now.row()) == len(HEADER)
+
+
+def test_a_continued_run_is_timed_from_where_it_was_continued(folder):
+    write(folder, [loss(500, 500), loss(1000, 50)])
+    assert status(folder).rate == 10
+
+
+def test_complete_only_with_the_last_validation(folder):
+    write(folder, [loss(1500, 50)])
+    assert not status(folder).complete
+    write(folder, [loss(1500, 50), {"step": 1500, "ap": None, "identity": None}])
+    assert status(folder).complete
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 60))
+def test_a_truncated_last_line_is_ignored(tmp_path_factory, length):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "config.json").write_text(json.dumps({"config": {"steps": 1500}}))
+    write(folder, [loss(500, 50)], json.dumps(loss(1000, 100))[:length])
+    assert status(folder).step == 500
+
+
+def test_folders_that_are_no_runs_are_refused(folder, tmp_path):
+    with pytest.raises(RunError, match="no run"):
+        status(tmp_path / "nowhere")
+    for text in ("{", "[]", '{"config": {}}', '{"config": 3}'):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(RunError, match="config.json"):
+            watch(folder)
+    (folder / "config.json").write_text('{"config": {"steps": 3}}')
+    for text in ("3\n", "[]\n", '{"step": 1}\n', '{"ap": 1, "identity": 1}\n', "\n{}\n"):
+        (folder / "metrics.jsonl").write_text(text)
+        with pytest.raises(RunError, match="line 1"):
+            status(folder)
+
+
+def test_watching_says_each_entry_once_until_the_end(folder, monkeypatch):
+    future = [[loss(500, 50)], [loss(500, 50), validation(500), loss(1000, 90)],
+              [loss(500, 50), validation(500), loss(1000, 90), loss(1500, 130), validation(1500)]]
+    said, slept = [], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        write(folder, future[len(slept) - 1])
+
+    monkeypatch.setattr(runs.time, "sleep", sleep)
+    watch(folder, interval=0.5, say=said.append)
+    assert slept == [0.5] * 3 and said[0] == HEADER and said[-1].startswith("complete")
+    assert [line.split()[0] for line in said[1:-1]] == ["0", "500", "500", "1,000",
+                                                                    "1,500"]
+    said.clear()
+    watch(folder, say=said.append)
+    assert len(said) == 5 and len(slept) == 3
+
+
+def test_stopping_writes_the_file_the_loop_looks_for(folder):
+    said = []
+    watch(folder, stop=True, say=said.append)
+    assert (folder / "stop").exists() and "will save and end" in said[0]
+    (folder / "stop").unlink()
+    write(folder, [loss(1500, 50), validation(1500)])
+    watch(folder, stop=True, say=said.append)
+    assert not (folder / "stop").exists() and "nothing to stop" in said[1]
+
+
+def test_watching_ends_when_a_run_was_stopped_or_on_ctrl_c(folder, monkeypatch):
+    said = []
+    (folder / "stop").touch()
+    monkeypatch.setattr(runs.time, "sleep", lambda _: (folder / "stop").unlink())
+    watch(folder, say=said.append)
+    assert said[-1].startswith("stopped")
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.time, "sleep", interrupt)
+    watch(folder, say=said.append)
+    assert said[-1].endswith("goes on")

@@ -1,0 +1,158 @@
+"""The loss, the schedule, exact resume, and what a run refuses."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hintpose_lite import training
+from hintpose_lite.config import TrainConfig
+from hintpose_lite.data.batches import Batch
+from hintpose_lite.errors import RunError
+from hintpose_lite.nets.weights import load_model
+from hintpose_lite.training import heatmap_loss, learning_rate, rows_of_step, train
+
+TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, window=96, steps=6,
+                          batch=4, warmup=2, checkpoint_every=2, validate_every=4, lr=1e-3)
+
+
+@pytest.fixture(autouse=True)
+def quick_validation(monkeypatch):
+    monkeypatch.setattr(training, "validate", lambda model, persons: {"ap": 0.5, "identity": 0.5})
+
+
+def run(folder, crowd, config=TINY, **settings):
+    return train(config, folder, crowd, crowd, device="cpu", progress=False, **settings)
+
+
+def weights(folder):
+    return load_model(folder / "model.safetensors").state_dict()
+
+
+def test_loss_is_hrnets_formula():
+    """Per joint 0.5 x the mean squared error of weighted maps, averaged over joints; per hop."""
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(2, 3, 5, 8, 6, generator=generator)
+    targets = torch.rand(3, 5, 8, 6, generator=generator)
+    weight = torch.randint(0, 2, (3, 5), generator=generator).float()
+    batch = Batch(None, None, targets, weight, None)
+    expected = []
+    for out in outputs.numpy():
+        joints = [0.5 * np.mean((out[:, k] * weight[:, k, None, None].numpy()
+                                 - targets[:, k].numpy() * weight[:, k, None, None].numpy()) ** 2)
+                  for k in range(5)]
+        expected.append(np.mean(joints))
+    found = heatmap_loss(outputs, batch, torch.tensor([1.0, 3.0]))
+    assert found.item() == pytest.approx((expected[0] + 3 * expected[1]) / 4, rel=1e-5)
+
+
+def test_schedules():
+    cosine = replace(TINY, steps=100, warmup=10, lr=1.0)
+    rates = [learning_rate(cosine, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0 and rates[99] < 0.001
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    steps = replace(cosine, schedule="step", warmup=0, drops=(0.5, 0.9))
+    assert [learning_rate(steps, step) for step in (0, 49, 50, 95)] == pytest.approx(
+        [1, 1, 0.1, 0.01])
+
+
+def test_every_epoch_shows_everybody_once():
+    config = replace(TINY, batch=3)
+    seen = torch.cat([rows_of_step(config, step, 10) for step in range(10)])
+    for epoch in seen.split(10):
+        assert sorted(epoch.tolist()) == list(range(10))
+    assert not torch.equal(seen[:10], seen[10:20])
+
+
+def test_a_stopped_run_resumes_bit_for_bit(crowd, tmp_path):
+    whole = run(tmp_path / "whole", crowd)
+    (tmp_path / "cut").mkdir()
+    original, count = training.Trainer.run_step, []
+
+    def stopping(self):
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        return original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Trainer, "run_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", crowd)
+    cut = run(tmp_path / "cut", crowd)
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(cut)[name]), name
+
+    def losses(folder):
+        lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+    assert losses(whole) == losses(cut) and len(losses(whole)) == 3
+    assert run(tmp_path / "cut", crowd) == cut, "a finished run is not run again"
+
+
+def test_a_stop_file_ends_the_run_cleanly(crowd, tmp_path, monkeypatch):
+    original = training.Trainer.run_step
+
+    def asking(self):
+        (tmp_path / "run" / "stop").touch()
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Trainer, "run_step", asking)
+        run(tmp_path / "run", crowd)
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 1
+    assert not (tmp_path / "run" / "stop").exists()
+
+
+def test_other_settings_or_folders_are_refused(crowd, tmp_path):
+    run(tmp_path / "run", crowd)
+    with pytest.raises(RunError, match="config.lr is 0.001 there and 0.002 here"):
+        run(tmp_path / "run", crowd, replace(TINY, lr=2e-3))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="no run folder"):
+        run(tmp_path / "mine", crowd)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        run(tmp_path / "broken", crowd)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(crowd, tmp_path, monkeypatch):
+    original = training.Trainer.run_step
+
+    def diverging(self):
+        loss = original(self)
+        return loss * float("nan") if self.step == 4 else loss
+
+    monkeypatch.setattr(training.Trainer, "run_step", diverging)
+    with pytest.raises(RunError, match="step 4.*lower lr"):
+        run(tmp_path / "run", crowd)
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 2
+
+
+def test_a_full_disk_is_explained(crowd, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(training.torch, "save", full)
+    with pytest.raises(RunError, match="No space left.*goes on from its last checkpoint"):
+        run(tmp_path / "run", crowd)
+
+
+def test_training_lowers_the_loss(crowd, tmp_path):
+    config = replace(TINY, steps=60, batch=8, lr=4e-3, checkpoint_every=10)
+    folder = run(tmp_path / "run", crowd, config)
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < 0.92 * losses[0]
+
+
+@pytest.mark.parametrize("cue", [True, False])
+def test_hop_dropout_draws_every_number_of_hops(cue):
+    config = TINY.override({"cue": cue, "hop_dropout": 0.5})
+    generator = torch.Generator().manual_seed(0)
+    drawn = [training.draw_hops(config, generator) for _ in range(400)]
+    assert {n: drawn.count(n) > 60 for n in (1, 2, 3)} == {1: True, 2: True, 3: True}
