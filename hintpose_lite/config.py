@@ -10,8 +10,8 @@ from .errors import ConfigError
 from .nets.spec import Spec
 
 LIGHT = Augment(rotation=20.0, rotate=0.5, scale=0.2, half_body=0.1)
-SMALL = Spec(width=16, stem=32, modules=(1, 1, 1), blocks=1, input_size=(64, 96),
-             target_sigma=1.2, cue_sigma=4.0)
+SMALL = Spec(width=16, stem=16, modules=(1, 1, 1), blocks=1, input_size=(64, 96), codec="dark",
+             target_sigma=1.2, cue_sigma=4.0, cue_channels=8)
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,14 @@ def _find(config: TrainConfig, key: str) -> tuple[str, str]:
     """(part or "", field) of a name; "part.field" says which part is meant."""
     parts = {"": config, "spec": config.spec, "augment": config.augment, "cues": config.cues}
     wanted, _, name = key.rpartition(".")
-    hits = [(part, name) for part, holder in parts.items() if (not wanted or part == wanted)
-            and name in {f.name for f in fields(holder)} and not is_dataclass(getattr(holder, name))]
+    hits = [(part, name) for part, holder in parts.items()
+            if (not wanted or part == wanted) and name in {f.name for f in fields(holder)}
+            and not is_dataclass(getattr(holder, name))]
     if len(hits) == 1:
         return hits[0]
     if hits:
-        raise ConfigError(f"{key!r} is a setting of {' and '.join(p or 'the run' for p, _ in hits)}:"
-                          f" write {' or '.join(f'{p}.{name}' for p, _ in hits if p)}")
+        raise ConfigError(f"{key!r} is a setting of "
+                          f"{' and '.join(p or 'the run' for p, _ in hits)}: write {' or '.join(f'{p}.{name}' for p, _ in hits if p)}")
     names = sorted(f.name for holder in parts.values() for f in fields(holder))
     raise ConfigError(f"no setting {key!r}; there are {', '.join(names)}")
 
@@ -130,8 +131,9 @@ def _read(key: str, value, old):
 PRESETS = {
     "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=3000, batch=16, lr=4e-3,
                                images=4000, validate_every=1500),
-    "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2), augment=LIGHT, steps=12000,
-                              lr=4e-3, images=20000, validate_every=3000),
+    "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2), augment=LIGHT, steps=10000,
+                              lr=4e-3, hop_dropout=0.6, images=12000, val_images=400,
+                              validate_every=2500),
     "w32-256x192": TrainConfig(steps=246_000, batch=128, schedule="step", window=384,
                                init="imagenet", validate_every=11_700, checkpoint_every=1170),
 }

@@ -60,12 +60,13 @@ class Cue:
         """The person's box (x, y, w, h)."""
         xywh = _numbers(xywh, "the cue's box").ravel()
         if xywh.shape != (4,) or min(xywh[2:]) <= 0:
-            raise DataError(f"a cue's box is (x, y, w, h) with w and h above 0, not {xywh.tolist()}")
+            raise DataError("a cue's box is (x, y, w, h) with w and h above 0, "
+                            f"not {xywh.tolist()}")
         return cls("box", xywh=xywh)
 
     @classmethod
     def mask(cls, array) -> "Cue":
-        """The person's visible mask (h, w), booleans or numbers in [0, 1], as large as the picture."""
+        """The visible mask (h, w), booleans or numbers in [0, 1], as large as the picture."""
         array = _numbers(array, "the cue's mask")
         if array.ndim != 2 or not array.any():
             raise DataError(f"a cue's mask is (h, w) with some pixels set; this one has shape "

@@ -83,7 +83,7 @@ def _at(maps: Tensor, peak: Tensor, dx: int, dy: int) -> Tensor:
 
 
 def _inside(maps: Tensor, peak: Tensor, margin: int) -> Tensor:
-    """Where a peak is far enough from the edge to be refined: HRNet's rule 1 < p < size - margin."""
+    """Where a peak may be refined: HRNet's rule 1 < p < size - margin, in x and y."""
     limit = peak.new_tensor([maps.shape[-1] - margin, maps.shape[-2] - margin])
     return ((peak > 1) & (peak < limit)).all(-1, keepdim=True)
 

@@ -110,12 +110,9 @@ def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
     if stop and now.complete:
         return say(f"{folder} is complete, there is nothing to stop")
     if stop:
-        try:
-            flag.touch()
-        except OSError as error:
-            raise RunError(f"cannot write {flag}, which would stop the run: {error}") from error
-        return say(f"{folder} will save and end after its present step, told so by the file {flag}; "
-                   "the command that started it continues it")
+        flag.touch()
+        return say(f"{folder} will save and end after its present step (the file {flag} tells it "
+                   "to); the command that started it continues it")
     say(HEADER)
     try:
         while True:

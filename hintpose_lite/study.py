@@ -30,8 +30,10 @@ QUESTIONS = {"shared": {"protocol": "shared", "cue": "joint"},
              "wrong": {"protocol": "shared", "cue": "wrong"},
              "own": {"protocol": "own", "cue": "joint"}}
 # Columns of the table: title, question, part of the report, figure.
-COLUMNS = (("shared AP", "shared", "all", "ap"), ("AP, overlap >= .3", "shared", "overlap >= .3", "ap"),
-           ("right person", "shared", "all", "accuracy"), ("other person", "shared", "all", "swap_rate"),
+COLUMNS = (("shared AP", "shared", "all", "ap"),
+           ("AP, overlap >= .3", "shared", "overlap >= .3", "ap"),
+           ("right person", "shared", "all", "accuracy"),
+           ("other person", "shared", "all", "swap_rate"),
            ("right, centroid cue", "shared-centroid", "all", "accuracy"),
            ("right, box centre", "shared-box", "all", "accuracy"),
            ("wrong cue followed", "wrong", "all", "followed"),

@@ -21,7 +21,7 @@ from .config import TrainConfig
 from .data.batches import Batch, make_batch
 from .data.coco import CocoPersons
 from .data.crops import Crops, build_crops
-from .errors import ConfigError, RunError
+from .errors import RunError
 from .evaluation import evaluate
 from .nets.hintpose import HintPose
 from .nets.weights import initialise, save_model
@@ -67,9 +67,10 @@ class Trainer:
     """A model, its optimiser and where it stands; `steps()` is the loop."""
 
     def __init__(self, config: TrainConfig, crops: Crops, skeleton, device: str):
-        torch.manual_seed(config.seed)
         self.config, self.skeleton, self.device = config, skeleton, torch.device(device)
-        self.model = HintPose.from_spec(config.spec)
+        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
+            torch.manual_seed(config.seed)
+            self.model = HintPose.from_spec(config.spec)
         initialise(self.model, config.init)
         self.model.to(self.device, memory_format=torch.channels_last)
         self.crops = crops.to(self.device)
@@ -145,9 +146,10 @@ def train(config: TrainConfig, out: str | Path, data=None, val=None, *, device: 
     """Trains into the run folder `out` and returns it; a run of the same config is continued.
 
     data, val: (annotations, images) or CocoPersons; without them crowd scenes are made under
-    `data/`. position: line of the progress bar, where several runs share a screen. The folder holds config.json, metrics.jsonl, last.pt (to go on from) and
-    model.safetensors (to use). Raises RunError where `out` is something else or the loss is not
-    finite, ConfigError and DataError for unusable settings and data.
+    `data/`. position: line of the progress bar, where several runs share a screen. The folder
+    holds config.json, metrics.jsonl, last.pt (to go on from) and model.safetensors (to use).
+    Raises RunError where `out` is something else or the loss is not finite, ConfigError and
+    DataError for unusable settings and data.
     """
     persons, held_out = open_data(config, data, val)
     out = open_run(Path(out), config, persons)

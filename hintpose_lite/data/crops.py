@@ -50,7 +50,7 @@ class View:
                          [0, scale, (0.5 - self.top) * scale - 0.5]], np.float32)
 
     def cut(self, picture: np.ndarray, stride: int = 1) -> np.ndarray:
-        """The window (size, size[, 3]) of a picture (H, W[, 3]) uint8; black outside the picture."""
+        """The window (size, size[, 3]) of a picture (H, W[, 3]) uint8; black outside it."""
         size = self.size // stride
         scale = size / self.side
         window = np.zeros((size, size, *picture.shape[2:]), np.uint8)
@@ -118,7 +118,8 @@ def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
                          unit="picture", mininterval=1))
 
     windows, masks = [], np.zeros((len(persons), size // MASK_STRIDE, size // MASK_STRIDE), bool)
-    window_of, matrices = np.zeros(len(persons), np.int64), np.zeros((len(persons), 2, 3), np.float32)
+    window_of = np.zeros(len(persons), np.int64)
+    matrices = np.zeros((len(persons), 2, 3), np.float32)
     for rows, cut in zip(by_picture.values(), done, strict=True):
         for row, (window, matrix, mask) in zip(rows, cut, strict=True):
             if window is not None:  # otherwise the person shares the window before
