@@ -131,9 +131,9 @@ def _read(key: str, value, old):
 PRESETS = {
     "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=3000, batch=16, lr=4e-3,
                                images=4000, validate_every=1500),
-    "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2), augment=LIGHT, steps=10000,
+    "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2), augment=LIGHT, steps=6000,
                               lr=4e-3, hop_dropout=0.6, images=12000, val_images=400,
-                              validate_every=2500),
+                              validate_every=2000),
     "w32-256x192": TrainConfig(steps=246_000, batch=128, schedule="step", window=384,
                                init="imagenet", validate_every=11_700, checkpoint_every=1170),
 }

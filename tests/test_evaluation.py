@@ -353,6 +353,7 @@ def test_a_missed_person_is_neither(tmp_path, predictor):
         assert report.ap == pytest.approx(ap) and report.picture_ap["AP"] == pytest.approx(ap)
         assert report.identity["neither"] == 2 - len(found)
         assert report.identity["meant"] == len(found)
+        assert (report.identity["separated"] > 0) == bool(found)
 
 
 def test_detections_are_matched_one_to_one_by_score(tmp_path):
@@ -569,7 +570,7 @@ def report(tmp_path, predictor):
     return evaluate(CUED, persons, seed=4)
 
 
-def test_report_survives_json(report, tmp_path):
+def test_report_survives_json(report, tmp_path, monkeypatch):
     path = report.to_json(tmp_path / "report.json")
     assert Report.from_json(path) == report
     with pytest.raises(DataError, match="exists already"):
@@ -578,6 +579,10 @@ def test_report_survives_json(report, tmp_path):
     assert sorted(p.name for p in tmp_path.glob("report*")) == ["report.json"]
     with pytest.raises(DataError, match="cannot write"):
         report.to_json(tmp_path / "nowhere" / "report.json")
+    with monkeypatch.context() as full, pytest.raises(DataError, match="disk space"):
+        full.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
+        report.to_json(path, overwrite=True)
+    assert sorted(p.name for p in tmp_path.glob("report*")) == ["report.json"]
     path.write_text('{"ap": 1}')
     with pytest.raises(DataError, match="not a report of this version.*ap"):
         Report.from_json(path)

@@ -1,5 +1,6 @@
 """The frozen description of a HintPose: how to build it again, and how to use it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
@@ -88,8 +89,9 @@ def _like(name: str, value, default):
     if isinstance(default, tuple) and isinstance(value, (list, tuple)):
         if len(value) == len(default):
             return tuple(_like(name, v, d) for v, d in zip(value, default, strict=True))
-    elif type(default) is float and type(value) is int:
-        return float(value)
-    elif type(value) is type(default) and value == value:  # not NaN
+    elif isinstance(default, float):
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+    elif type(value) is type(default):
         return value
     raise ConfigError(f"{name} must look like {default!r}, not {value!r}")

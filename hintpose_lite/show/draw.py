@@ -4,24 +4,26 @@ Left and right differ in hue *and* in line style (solid, dashed), so nobody has 
 apart. Colours: Okabe and Ito's palette (jfly.uni-koeln.de/color).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
-from ..cues import render_cues
+from ..cues import Cue
 from ..data.coco import CocoPersons
 from ..errors import DataError
 from ..evaluation import person_cue
 from ..geometry import apply, compose, crop_matrix, invert, pad, union, warp
 from ..heatmaps import decode
+from ..nets.hintpose import as_hintpose
 from ..oks import oks
 from ..predictor import cut_windows, heatmaps, prepare
 from ..skeleton import COCO17, Skeleton
 
-BLUE, ORANGE, GREY, GREEN = (0, 114, 178), (230, 159, 0), (153, 153, 153), (0, 158, 115)
+BLUE, ORANGE, GREY, GREEN = (0, 114, 178), (230, 159, 0), (90, 90, 90), (0, 158, 115)
 SIDES = {"left": BLUE, "right": ORANGE, "centre": GREY}
 RED = (213, 94, 0)
 HEIGHT = 384  # pixels of a panel of the figure
@@ -31,28 +33,35 @@ LOW = 0.2  # a joint up to this score does not count for a pose's score, and is 
 def draw_poses(picture: np.ndarray, poses: Sequence, skeleton: Skeleton = COCO17) -> np.ndarray:
     """A copy of a picture (H, W, 3) uint8 RGB with poses drawn on it.
 
-    poses: objects with keypoints (K, 2) in picture pixels, scores (K,) and box, such as `Pose`. The
-    body's left is solid blue, its right dashed orange, what joins both grey. Lines grow with the
-    person; the less sure, the fainter; joints with a score up to 0.2 are hollow.
+    poses: such as `Pose`: keypoints (K, 2) in picture pixels, scores (K,), a box and a cue or None.
+    The body's left is solid blue, its right dashed orange, what joins both grey. Lines grow with
+    the person; the less sure, the fainter; joints with a score up to 0.2 are hollow. A cue's points
+    are black crosses: upright on the person meant, slanted on others.
     """
     canvas = Image.fromarray(picture).convert("RGBA")
     for pose in poses:
-        width = max(1.2, max(pose.box[2:]) / 70)
-        points = np.asarray(pose.keypoints, float) + 0.5  # pixel i covers i to i + 1 in Pillow
-        size = np.array(canvas.size)
-        low = np.floor(points.min(0) - 4 * width).clip(0, size).astype(int)
-        high = np.ceil(points.max(0) + 4 * width).clip(0, size).astype(int)
-        if (low < high).all():  # drawn larger and averaged, for smooth edges
-            fine = 4 if max(high - low) <= 1000 else 2
-            layer = Image.new("RGBA", tuple(int(side) for side in (high - low) * fine))
-            _draw_pose(ImageDraw.Draw(layer), (points - low) * fine, pose.scores, skeleton,
-                       width * fine)
-            canvas.alpha_composite(layer.reduce(fine), tuple(int(side) for side in low))
+        width = max(1.2, max(pose.box[2:]) / 80)
+        _paint(canvas, pose.keypoints, width, _draw_pose, pose.scores, skeleton)
+        if pose.cue is not None and pose.cue.kind == "points":
+            _paint(canvas, pose.cue.xy, width, _draw_marks, pose.cue.labels)
     return np.array(canvas.convert("RGB"))
 
 
-def _draw_pose(draw: ImageDraw.ImageDraw, points: np.ndarray, scores: np.ndarray,
-               skeleton: Skeleton, width: float) -> None:
+def _paint(canvas: Image.Image, points: np.ndarray, width: float, paint: Callable, *more) -> None:
+    """Calls paint(draw, points, width, *more) on an enlarged layer and lays that, averaged and so
+    with smooth edges, onto the canvas."""
+    points = np.asarray(points, float) + 0.5  # pixel i covers i to i + 1 in Pillow
+    low = np.floor(points.min(0) - 6 * width).clip(0, canvas.size).astype(int)
+    high = np.ceil(points.max(0) + 6 * width).clip(0, canvas.size).astype(int)
+    if (low < high).all():
+        fine = 4 if max(high - low) <= 1000 else 2
+        layer = Image.new("RGBA", tuple(int(side) for side in (high - low) * fine))
+        paint(ImageDraw.Draw(layer), (points - low) * fine, width * fine, *more)
+        canvas.alpha_composite(layer.reduce(fine), tuple(int(side) for side in low))
+
+
+def _draw_pose(draw: ImageDraw.ImageDraw, points: np.ndarray, width: float, scores: np.ndarray,
+               skeleton: Skeleton) -> None:
     sides, scores = _sides(skeleton), np.clip(np.asarray(scores, float), 0, 1)
     for edge in (0.5 * width, 0):  # a white edge below everything sets it off from any background
         for a, b in skeleton.limbs:
@@ -68,6 +77,15 @@ def _draw_pose(draw: ImageDraw.ImageDraw, points: np.ndarray, scores: np.ndarray
             else:
                 draw.ellipse(circle, fill=(0, 0, 0, 0), outline=ink,
                              width=round(0.5 * width + 2 * edge))
+
+
+def _draw_marks(draw: ImageDraw.ImageDraw, points: np.ndarray, width: float,
+                labels: np.ndarray) -> None:
+    for edge, ink in ((0.5 * width, (255, 255, 255)), (0, (0, 0, 0))):
+        for point, label in zip(points, labels, strict=True):
+            arms = np.array([[3, 0], [0, 3]] if label > 0 else [[2, 2], [2, -2]]) * width
+            for arm in arms * (1 + edge / (3 * width)):
+                draw.line([*(point - arm), *(point + arm)], fill=ink, width=round(width + 2 * edge))
 
 
 def _sides(skeleton: Skeleton) -> list[str]:
@@ -110,7 +128,8 @@ def cue_figure(model, persons: CocoPersons, row: int, twin=None):
 
     The crop is the box that person A, `row` of a data set, shares with its partner B. A line of
     panels each for the cue on A, on B, and, if the cueless `twin` is given, for no cue: the pose
-    found, and what the heatmaps of each hop add up to. Models as for `predict`, in eval mode.
+    found, and for each hop the maximum over all joints' heatmaps, brightest where that is highest.
+    Models as for `predict`, in eval mode.
     Raises DataError if A has no partner.
     """
     from matplotlib.figure import Figure
@@ -133,8 +152,8 @@ def cue_figure(model, persons: CocoPersons, row: int, twin=None):
         line[0].set_ylabel(name, fontsize=11)
     answers = "; ".join(f"with {name} it finds {found}"
                         for name, (_, found) in zip(names, lines, strict=False))
-    figure.set_label(f"The same crop of two overlapping people, shown to a pose network again and "
-                     f"again: {answers}. Beside each pose, the heatmaps of its {columns - 1} hops.")
+    figure.set_label(f"A pose network is shown the same crop of two overlapping people: {answers}. "
+                     "Beside each pose stand the heatmaps after each hop, all joints in one map.")
     return figure
 
 
@@ -142,31 +161,38 @@ def cue_figure(model, persons: CocoPersons, row: int, twin=None):
 def _asked(model, persons: CocoPersons, row: int, partner: int,
            who: int | None) -> tuple[list[np.ndarray], str]:
     """The panels of one line (pose, then hops), and whom the pose is nearer to: A, B or neither."""
-    people = torch.as_tensor(persons.keypoints[[row, partner]])
-    boxes, spec = torch.as_tensor(persons.boxes[[row, partner]]), model.spec
-    box = union(boxes[:1], boxes[1:])
-    cues = None if who is None else [person_cue(persons, who, "joint")]
+    model, pair = as_hintpose(model), [row, partner]
+    spec, device = model.spec, next(model.parameters()).device
+    box = union(*torch.as_tensor(persons.boxes[pair])[:, None])
+    cue = None if who is None else person_cue(persons, who, "joint")
     windows, to_window = cut_windows([persons.read(row)], box, spec)
-    images, maps, matrix = prepare(spec, windows, to_window, box, cues)
-    device = next(model.parameters()).device
+    images, maps, matrix = prepare(spec, windows, to_window, box, cue and [cue])
     hops = heatmaps(model, images.to(device), None if maps is None else maps.to(device),
                     skeleton=persons.skeleton)[:, 0].cpu()
     points, scores = decode(hops[-1:], spec.input_size, spec.codec, spec.target_sigma)
 
+    people = torch.as_tensor(persons.keypoints[pair])
+    people[..., 2] = people[..., 2].amin(0)  # joints labelled in both, as identity is counted
+    areas = torch.as_tensor(persons.areas[pair]).float().mean()
+    near = oks(apply(invert(matrix), points), people, areas, persons.skeleton.sigmas)
+    found = "neither" if near.max() < 0.1 else "AB"[int(near.argmax())]
+
     zoom = HEIGHT / spec.input_size[1]
     size = (round(spec.input_size[0] * zoom), HEIGHT)
-    show = crop_matrix(pad(box, size[0] / size[1]), size)
+    show = crop_matrix(pad(box, size[0] / size[1]), size)  # picture to panel
     crop = warp(windows.float(), compose(show, invert(to_window)), size)[0]
-    crop = crop.round().byte().permute(1, 2, 0).numpy()
-    drawn = crop
-    if cues:
-        drawn = overlay(crop, render_cues(cues, show, size, spec.cue_sigma * zoom)[0, 0].numpy())
-    pose = SimpleNamespace(keypoints=points[0] * zoom, scores=scores[0], box=(0, 0, *size))
-    panels = [draw_poses(drawn, [pose], persons.skeleton)]
+    pose = SimpleNamespace(
+        keypoints=points[0] * zoom, scores=scores[0], box=(0, 0, *size),
+        cue=cue and Cue.points(apply(show, torch.as_tensor(cue.xy))))
+    panels = _panels(crop.round().byte().permute(1, 2, 0).numpy(), pose, hops, persons.skeleton)
+    return panels, found
+
+
+def _panels(crop: np.ndarray, pose, hops: Tensor, skeleton: Skeleton) -> list[np.ndarray]:
+    """A crop (H, W, 3) with a pose, and grey with the maximum of each hop's maps (T, K, h, w)."""
     grey = np.repeat(crop.mean(2, keepdims=True) * 0.6 + 60, 3, axis=2).astype(np.uint8)
-    stretch = show.new_tensor([[[4 * zoom, 0, 0], [0, 4 * zoom, 0]]])
-    for hop in hops.amax(1, keepdim=True).split(1):
-        panels.append(overlay(grey, warp(hop / hop.max(), stretch, size)[0, 0].numpy(), RED, 0.9))
-    areas = torch.as_tensor(persons.areas[[row, partner]]).float().mean()
-    near = oks(apply(invert(matrix), points), people, areas, persons.skeleton.sigmas)
-    return panels, "neither" if near.max() < 0.1 else "AB"[int(near.argmax())]
+    stretch = torch.eye(2, 3)[None] * crop.shape[0] / hops.shape[-2]
+    maps = warp(hops.amax(1, keepdim=True), stretch.expand(len(hops), -1, -1), crop.shape[1::-1])
+    peaks = maps.amax((2, 3), keepdim=True).clamp(min=1e-6)
+    return [draw_poses(crop, [pose], skeleton),
+            *(overlay(grey, hop, RED, 0.9) for hop in (maps / peaks)[:, 0].numpy())]

@@ -211,7 +211,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(weights.os, "replace", full)
     with pytest.raises(CheckpointError, match="No space left.*space"):
-        save_model(hint_net(), path, overwrite=True)
+        save_model(hint_net(cue_sigma=3.0), path, overwrite=True)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(CheckpointError, match="folder"):
         save_model(hint_net(), tmp_path / "missing" / "a.safetensors")

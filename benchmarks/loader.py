@@ -1,0 +1,122 @@
+"""Samples a second per core: HRNet's per-sample path against ours, side by side in one process.
+
+    python benchmarks/loader.py                           # crowd scenes
+    python benchmarks/loader.py ANNOTATIONS IMAGES        # a COCO-format data set
+
+"per sample" is HRNet's data set written down again: for every person decode the JPEG, warp it with
+cv2, draw a Gaussian patch a joint in a loop, normalise. "ours, cold" decodes every picture once,
+cuts the windows and makes one batch of everybody; "ours, cached" has the windows already, as every
+epoch after the first does. Neither draws cues here, since HRNet has none; both augment by scale,
+rotation and flip. One thread; the median of alternating rounds.
+"""
+
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from hintpose_lite.cues import CueMix
+from hintpose_lite.data.batches import Augment, make_batch
+from hintpose_lite.data.coco import CocoPersons
+from hintpose_lite.data.crops import build_crops
+from hintpose_lite.data.crowd import make_crowd
+from hintpose_lite.nets.spec import Spec
+
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+ROUNDS, BATCH = 5, 32
+
+
+def one_sample(persons, i, size, sigma, rng):
+    """One person the way HRNet's data set makes it: picture, targets, weights."""
+    person = persons[i]
+    picture = cv2.cvtColor(cv2.imread(str(person.path)), cv2.COLOR_BGR2RGB)
+    x, y, w, h = person.box
+    width = max(w, h * size[0] / size[1]) * 1.25 * np.clip(1 + 0.35 * rng.normal(), 0.65, 1.35)
+    angle = np.clip(45 * rng.normal(), -90, 90) if rng.random() < 0.6 else 0
+    matrix = cv2.getRotationMatrix2D((x + w / 2, y + h / 2), -angle, size[0] / width)
+    matrix[:, 2] += np.array(size) / 2 - np.array([x + w / 2, y + h / 2])
+    joints = person.keypoints.copy()
+    if rng.random() < 0.5:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+        joints[:, 0] = picture.shape[1] - 1 - joints[:, 0]
+        joints = joints[list(persons.skeleton.mirror)]
+    crop = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR)
+    crop = ((crop.astype(np.float32) / 255 - MEAN) / STD).astype(np.float32).transpose(2, 0, 1)
+    return torch.from_numpy(crop), *targets_in_a_loop(joints, matrix, size, sigma)
+
+
+def targets_in_a_loop(joints, matrix, size, sigma):
+    """A rounded Gaussian patch a joint, pasted into its map."""
+    small = (size[0] // 4, size[1] // 4)
+    maps = np.zeros((len(joints), small[1], small[0]), np.float32)
+    weights = (joints[:, 2] > 0).astype(np.float32)
+    reach = int(3 * sigma)
+    grid = np.arange(0, 2 * reach + 1, 1, np.float32)
+    for k, (x, y, _) in enumerate(joints):
+        place = matrix @ np.array([x, y, 1])
+        cx, cy = int(place[0] / 4 + 0.5), int(place[1] / 4 + 0.5)
+        if not (-reach <= cx < small[0] + reach and -reach <= cy < small[1] + reach):
+            weights[k] = 0
+            continue
+        patch = np.exp(-((grid - reach) ** 2 + (grid[:, None] - reach) ** 2) / (2 * sigma**2))
+        x0, x1 = max(0, cx - reach), min(small[0], cx + reach + 1)
+        y0, y1 = max(0, cy - reach), min(small[1], cy + reach + 1)
+        if weights[k] and x0 < x1 and y0 < y1:
+            maps[k, y0:y1, x0:x1] = patch[y0 - cy + reach:y1 - cy + reach,
+                                          x0 - cx + reach:x1 - cx + reach]
+    return torch.from_numpy(maps), torch.from_numpy(weights)
+
+
+def per_sample(persons, spec, rng):
+    for start in range(0, len(persons), BATCH):
+        samples = [one_sample(persons, i, spec.input_size, spec.target_sigma, rng)
+                   for i in range(start, min(start + BATCH, len(persons)))]
+        [torch.stack(part) for part in zip(*samples, strict=True)]
+
+
+def batched(persons, crops, spec, generator):
+    for rows in torch.arange(len(persons)).split(BATCH):
+        make_batch(crops, rows, spec, Augment(light=0, shared=0, half_body=0), CueMix(),
+                   persons.skeleton, generator)
+
+
+def measure(name, persons, spec, window):
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    crops = build_crops(persons, window, workers=1, progress=False)
+    ways = {
+        "per sample": lambda: per_sample(persons, spec, rng),
+        "ours, cold": lambda: batched(persons, build_crops(persons, window, workers=1,
+                                                           progress=False), spec, generator),
+        "ours, cached": lambda: batched(persons, crops, spec, generator)}
+    seconds = {way: [] for way in ways}
+    for _ in range(ROUNDS):
+        for way, run in ways.items():
+            start = time.perf_counter()
+            run()
+            seconds[way].append(time.perf_counter() - start)
+    middle = {way: statistics.median(values) for way, values in seconds.items()}
+    print(f"\n{name}: {len(persons)} people, input {spec.input_size}, windows of {window} px\n")
+    print("| way | samples/s | times per sample |\n|---|---:|---:|")
+    for way, value in middle.items():
+        print(f"| {way} | {len(persons) / value:.0f} | {middle['per sample'] / value:.2f} |")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    print(f"python {platform.python_version()}, torch {torch.__version__}, cv2 {cv2.__version__}, "
+          f"{platform.machine()}; 1 thread, median of {ROUNDS} rounds")
+    if len(sys.argv) == 3:
+        measure(Path(sys.argv[1]).name, CocoPersons(*sys.argv[1:]),
+                Spec(cue=False, hops=1), window=384)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            scenes = make_crowd(Path(folder) / "crowd", 200, seed=7)
+            measure("crowd scenes", scenes, Spec(cue=False, hops=1, input_size=(64, 96),
+                                                 target_sigma=1.2), window=192)

@@ -1,0 +1,182 @@
+"""The estimator: the data set's answers for single pictures, whatever they come as."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hintpose_lite.cues import Cue
+from hintpose_lite.errors import ConfigError, DataError
+from hintpose_lite.estimator import BATCH, Pose, PoseEstimator, as_picture
+from hintpose_lite.nets.hintpose import HintPose
+from hintpose_lite.nets.hrnet import HRNet
+from hintpose_lite.nets.weights import save_model
+from hintpose_lite.oks import rescore
+from hintpose_lite.predictor import predict
+from hintpose_lite.skeleton import Skeleton
+
+TINY = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1)
+USE = dict(input_size=(32, 64), target_sigma=1.2, cue_sigma=4.0)
+PICTURE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+BOX = (10, 5, 30, 50)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = HintPose(hops=2, **TINY, **USE).eval()
+    torch.nn.init.normal_(model.final_layer.weight)
+    torch.nn.init.normal_(model.input_refinement.correct.weight)
+    torch.nn.init.normal_(model.recurrent_refinement.update.weight, std=0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def estimator(model):
+    return PoseEstimator(model, flip=False)
+
+
+def points(poses: list[Pose]) -> np.ndarray:
+    return np.stack([pose.keypoints for pose in poses])
+
+
+@pytest.mark.parametrize("flip, hops", [(True, None), (False, 1)])
+def test_the_answers_are_predicts_to_the_last_digit(crowd, model, flip, hops):
+    rows = np.flatnonzero(crowd.image_ids == crowd.image_ids[0])
+    assert len(rows) > 1
+    cues = [Cue.point(*crowd.keypoints[row][crowd.keypoints[row][:, 2] > 0][0, :2]) for row in rows]
+    wanted = predict(model, crowd, rows, crowd.boxes[rows], cues, flip=flip, hops=hops)
+    found = PoseEstimator(model, flip=flip, hops=hops)(crowd[rows[0]].path, crowd.boxes[rows], cues)
+    assert np.array_equal(points(found), wanted.keypoints[-1].numpy())
+    assert np.array_equal(np.stack([p.by_hop for p in found], 1), wanted.keypoints.numpy())
+    assert np.array_equal(np.stack([p.scores for p in found]), wanted.scores[-1].numpy())
+    totals = rescore(torch.ones(len(rows)), wanted.scores[-1])
+    assert [p.score for p in found] == totals.tolist()
+    assert [p.hops for p in found] == [hops or 2] * len(rows)
+    assert all(p.cue is cue and np.array_equal(p.box, box)
+               for p, cue, box in zip(found, cues, crowd.boxes[rows], strict=True))
+    again = PoseEstimator(model)(crowd[rows[0]].path, crowd.boxes[rows], cues, flip=flip, hops=hops)
+    assert np.array_equal(points(again), points(found))
+    without = PoseEstimator(model)(crowd[rows[0]].path, crowd.boxes[rows], flip=flip, hops=hops)
+    assert without[0].cue is None and not np.array_equal(points(without), points(found))
+
+
+def test_every_kind_of_picture_gives_the_same(tmp_path, estimator):
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    kinds = [PICTURE, str(tmp_path / "a.png"), tmp_path / "a.png", Image.fromarray(PICTURE),
+             torch.from_numpy(PICTURE).permute(2, 0, 1), PICTURE[:, ::-1].copy()[:, ::-1]]
+    first, *others = [estimator(kind, [BOX])[0] for kind in kinds]
+    assert isinstance(first, Pose) and first.keypoints.dtype == np.float32
+    assert all(np.array_equal(first.keypoints, other.keypoints) for other in others)
+    turned = Image.fromarray(np.rot90(PICTURE).copy())
+    turned.getexif()[274] = 6  # "turn by 90 degrees clockwise to show"
+    assert np.array_equal(as_picture(turned), PICTURE)
+
+
+@pytest.mark.parametrize("picture", [
+    PICTURE.astype(np.float32), PICTURE[..., 0], PICTURE[..., :2], PICTURE[:0],
+    torch.from_numpy(PICTURE), torch.rand(3, 8, 8), Image.new("F", (4, 4)), None, [1, 2]])
+def test_other_pictures_are_refused(estimator, picture):
+    with pytest.raises(DataError, match="uint8 RGB|PIL image"):
+        estimator(picture)
+
+
+@pytest.mark.parametrize("boxes, message", [
+    ([BOX, (80, 5, 10, 10)], "box 1 .* outside the picture of 80 x 60"),
+    ([BOX, (-10, 5, 10, 10)], "box 1 .* outside"), ([(5, -20, 9, 20)], "box 0 .* outside"),
+    ([(5, 60, 9, 20)], "outside"), ([(5, 5, 0, 10)], "no area"), ([(5, 5, 10, -1)], "no area"),
+    ([(5, np.nan, 10, 10)], "not finite"), ([(5, 5, 1e39, 10)], "not finite"),
+    (BOX, "shape"), ([(1, 2, 3)], "shape"), ([(1, 2), (3,)], "numbers"), ("box", "numbers"),
+    ([(5, 5, 1e-30, 1e-30)], "too large or small")])
+def test_boxes_that_cannot_be_used_are_named(estimator, boxes, message):
+    with np.errstate(over="ignore"), pytest.raises(DataError, match=message):
+        estimator(PICTURE, boxes)
+
+
+@pytest.mark.parametrize("cue, message", [
+    (Cue.point(80, 5), "cue 1: point .* outside the picture of 80 x 60"),
+    (Cue.point(5, -1), "outside"), (Cue.points([(5, 5), (99, 5)], [1, -1]), "outside"),
+    (Cue.points([(5, 5), (99, 5)], [-1, 1]), "outside"), (Cue.points([(99, 5)], [-1]), "outside"),
+    (Cue.box((90, 5, 10, 10)), "cue 1: box"), (Cue.mask(np.ones((80, 60))), "mask"),
+    ((5, 5), "one Cue")])
+def test_cues_that_cannot_be_used_are_named(estimator, cue, message):
+    with pytest.raises(DataError, match=message):
+        estimator(PICTURE, [BOX, BOX], [Cue.none(), cue])
+
+
+def test_a_previous_pose_may_reach_over_the_edge(estimator):
+    assert len(estimator(PICTURE, [BOX], [Cue.pose([(5, 5), (79.4, 62)])])) == 1
+
+
+def test_as_many_cues_as_boxes(estimator):
+    for boxes, cues in (([BOX], []), ([BOX], [None, None]), ([], [None]), ([BOX] * 2, [None])):
+        with pytest.raises(DataError, match="one cue a box"):
+            estimator(PICTURE, boxes, cues)
+    with pytest.raises(DataError, match="a list"):
+        estimator(PICTURE, [BOX], Cue.point(5, 5))
+    assert estimator(PICTURE, []) == estimator(PICTURE, np.zeros((0, 4)), []) == []
+
+
+def test_without_boxes_the_detector_or_the_whole_picture(model, estimator, recwarn):
+    whole = estimator(PICTURE)
+    assert [pose.box.tolist() for pose in whole] == [[0, 0, 80, 60]]
+    seen = []
+
+    def detector(picture):
+        seen.append(picture.shape)
+        return torch.tensor([BOX, (0, 0, 70, 60), (50, 30, 20, 20)])
+
+    detecting = PoseEstimator(model, detector, flip=False)
+    assert [pose.box.tolist() for pose in detecting(PICTURE)] == detector(PICTURE).tolist()
+    assert seen[0] == (60, 80, 3)
+    mask = np.zeros((60, 80), bool)
+    mask[40:45, 55:60] = True
+    cues = [Cue.point(12, 30), Cue.points([(45, 30), (12, 30)], [1, -1]), Cue.mask(mask),
+            Cue.box((52, 32, 10, 10))]
+    found = detecting(PICTURE, cues=cues)
+    assert [pose.box.tolist()[0] for pose in found] == [10, 0, 50, 50]
+    assert detecting(PICTURE, cues=[]) == [] and not recwarn.list
+    assert detecting(PICTURE, [BOX], cues[:1])[0].box.tolist() == list(BOX)
+
+
+@pytest.mark.parametrize("cue", [Cue.point(75, 30), Cue.none(), Cue.points([(12, 30)], [-1])])
+def test_a_cue_without_a_box_around_it_gets_the_whole_picture_and_says_so(model, cue):
+    for detector in (None, lambda _: [BOX], lambda _: []):
+        with pytest.warns(UserWarning, match="cue 0 .*whole picture") as caught:
+            pose, = PoseEstimator(model, detector, flip=False)(PICTURE, cues=[cue])
+        assert pose.box.tolist() == [0, 0, 80, 60] and caught[0].filename == __file__
+
+
+def test_networks_and_names(tmp_path, model):
+    with pytest.raises(ConfigError, match="takes no cues"):
+        PoseEstimator(HRNet(**TINY))(PICTURE, [BOX], [Cue.point(20, 20)])
+    cueless = PoseEstimator(HRNet(**TINY).train(), flip=False)
+    assert not cueless.model.training and not any(m.training for m in cueless.model.modules())
+    pose, = cueless(PICTURE, [BOX], [Cue.none()])
+    assert pose.keypoints.shape == (17, 2) and pose.hops == 1 and pose.score >= 0
+    stored = PoseEstimator(save_model(model, tmp_path / "m.safetensors"), flip=False)
+    one, two = stored(PICTURE, [BOX])[0], PoseEstimator(model, flip=False)(PICTURE, [BOX])[0]
+    assert np.array_equal(one.keypoints, two.keypoints)
+    three = Skeleton(("a", "b", "c"), ((1, 2),), ((0, 1),), (0.1, 0.1, 0.1))
+    for wrong, skeleton in ((torch.nn.Linear(2, 2), three), (model, three), (None, three)):
+        with pytest.raises(ConfigError, match="3 joints"):
+            PoseEstimator(wrong, skeleton=skeleton)
+    small = PoseEstimator(HintPose(hops=1, joints=3, **TINY, **USE), skeleton=three)
+    assert small(PICTURE, [BOX])[0].keypoints.shape == (3, 2)
+
+
+def test_a_damaged_network_is_named():
+    model = HintPose(hops=1, **TINY, **USE)
+    torch.nn.init.constant_(model.final_layer.bias, torch.nan)
+    with pytest.raises(DataError, match="not finite"):
+        PoseEstimator(model)(PICTURE, [BOX])
+
+
+def test_more_people_than_one_batch_keep_their_order(estimator):
+    boxes = [(i % 20, i // 20, 30, 40) for i in range(BATCH + 3)]
+    cues = [Cue.point(i % 20 + 9, 20) for i in range(len(boxes))]
+    found = estimator(PICTURE, boxes, cues)
+    assert [pose.box.tolist() for pose in found] == [list(map(float, box)) for box in boxes]
+    assert [pose.cue for pose in found] == cues
+    alone = estimator(PICTURE, boxes[-1:], cues[-1:])
+    np.testing.assert_allclose(found[-1].scores, alone[0].scores, rtol=1e-3, atol=1e-4)
