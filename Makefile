@@ -24,8 +24,8 @@ test: $(READY) ## lint the code, run the tests and the notebooks
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadscope \
 	    --nbval --nbval-current-env tests notebooks $(TEST_ARGS)
 
-train: $(READY) ## make crowd scenes, train on them, evaluate, write a report
-	$(BIN)/hintpose train --preset crowd-quick --out runs/crowd-quick
+train: $(READY) ## make crowd scenes, train the four variants on them, evaluate, print their table
+	$(BIN)/hintpose study --preset crowd-quick --out runs/crowd-quick
 
 check: $(READY) ## look at the environment, line by line
 	$(BIN)/hintpose check

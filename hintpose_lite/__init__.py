@@ -15,7 +15,7 @@ _HOMES = {
     "HRNet": "nets.hrnet",
     "HintPose": "nets.hintpose",
     "PoseEstimator": "estimator",
-    "TrainConfig": "training",
+    "TrainConfig": "config",
     "evaluate": "evaluation",
     "load_model": "nets.weights",
     "make_crowd": "data.crowd",

@@ -50,9 +50,16 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, metavar="RUN")
     _add_persons(sub, "--data", "train on these people instead of the preset's")
     _add_persons(sub, "--val", "validate on these people")
-    sub.add_argument("--init", metavar="W", help="weights to start from: a path, a name, imagenet")
-    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                     help="change one setting of the preset; may be repeated")
+    _add_changes(sub)
+
+    sub = command(study, "train baseline, +cue, +recurrence and +both, and compare them")
+    sub.add_argument("--preset", default="crowd-quick")
+    sub.add_argument("--out", required=True, metavar="FOLDER", help="finished parts are kept")
+    sub.add_argument("--seeds", type=int, nargs="+", default=[0])
+    sub.add_argument("--jobs", type=int, help="trainings at once (default: the number of cores)")
+    _add_persons(sub, "--data", "train on these people instead of the preset's")
+    _add_persons(sub, "--val", "evaluate on these people")
+    _add_changes(sub)
 
     sub = command(watch, "follow a training run; Ctrl-C ends the watching, not the run")
     sub.add_argument("folder", metavar="RUN")
@@ -99,16 +106,26 @@ def crowd(options):
 
 
 def train(options):
-    from .training import TrainConfig
     from .training import train as run
+    run(_config(options), options.out, data=_persons(options.data), val=_persons(options.val))
+
+
+def study(options):
+    from .study import study as run
+    print(run(_config(options), options.out, options.seeds, data=options.data, val=options.val,
+              jobs=options.jobs))
+
+
+def _config(options):
+    """The preset with what --set and --init change."""
+    from .config import TrainConfig
     wrong = [pair for pair in options.set if "=" not in pair]
     if wrong:
         raise ConfigError(f"--set {wrong[0]}: write it as key=value, such as --set lr=1e-3")
     changes = dict(pair.split("=", 1) for pair in options.set)
     if options.init:
         changes["init"] = options.init
-    config = TrainConfig.preset(options.preset).override(changes)
-    run(config, options.out, data=_persons(options.data), val=_persons(options.val))
+    return TrainConfig.preset(options.preset).override(changes)
 
 
 def watch(options):
@@ -168,6 +185,12 @@ def clean(options):
 def _add_persons(sub: argparse.ArgumentParser, name: str, help_text: str, required: bool = False):
     sub.add_argument(name, nargs=2, metavar=("ANN", "IMAGES"), required=required,
                      help=f"{help_text}: a COCO keypoint file and its folder of pictures")
+
+
+def _add_changes(sub: argparse.ArgumentParser):
+    sub.add_argument("--init", metavar="W", help="weights to start from: a path, a name, imagenet")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                     help="change one setting of the preset; may be repeated")
 
 
 def _persons(paths: list[str] | None):

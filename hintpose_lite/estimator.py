@@ -118,7 +118,7 @@ def as_picture(picture) -> np.ndarray:
 
 def _check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
     try:
-        boxes = np.array(boxes.cpu() if isinstance(boxes, Tensor) else boxes, np.float32)
+        boxes = np.array(boxes.numpy(force=True) if isinstance(boxes, Tensor) else boxes, "f4")
     except (TypeError, ValueError) as error:
         raise DataError(f"boxes are numbers, (n, 4) of x, y, w, h: {error}") from error
     if boxes.shape != (0,) and boxes.shape[1:] != (4,):

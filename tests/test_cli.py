@@ -39,7 +39,8 @@ def calls(monkeypatch):
                            score=np.float32(.5), box=np.arange(4, dtype="float32"), hops=3)
     persons = SimpleNamespace(summary=lambda: "200 pictures")
     rooms = {
-        "training": {"TrainConfig": Config, "train": note("train")},
+        "config": {"TrainConfig": Config},
+        "training": {"train": note("train")},
         "runs": {"watch": note("watch")},
         "evaluation": {"evaluate": note("evaluate", report)},
         "estimator": {"PoseEstimator": note("PoseEstimator", note("estimate", [pose, pose]))},

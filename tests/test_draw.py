@@ -75,7 +75,7 @@ def test_cues_are_marked():
     assert np.array_equal(plain, draw_poses(GREEN_FIELD, [pose()], SQUARE))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(arrays(float, (4, 2), elements=st.floats(-1e4, 1e4)), st.floats(0.01, 1000))
 def test_poses_anywhere_leave_the_size_alone(keypoints, size):
     drawn = draw_poses(GREEN_FIELD[:30, :20], [pose(keypoints=keypoints, box=(0, 0, size, 1))],

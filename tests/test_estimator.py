@@ -87,7 +87,7 @@ def test_other_pictures_are_refused(estimator, picture):
     ([(5, 60, 9, 20)], "outside"), ([(5, 5, 0, 10)], "no area"), ([(5, 5, 10, -1)], "no area"),
     ([(5, np.nan, 10, 10)], "not finite"), ([(5, 5, 1e39, 10)], "not finite"),
     (BOX, "shape"), ([(1, 2, 3)], "shape"), ([(1, 2), (3,)], "numbers"), ("box", "numbers"),
-    ([(5, 5, 1e-30, 1e-30)], "too large or small")])
+    ([(5, 5, 1e30, 1e30)], "too large or small")])
 def test_boxes_that_cannot_be_used_are_named(estimator, boxes, message):
     with np.errstate(over="ignore"), pytest.raises(DataError, match=message):
         estimator(PICTURE, boxes)
@@ -161,8 +161,8 @@ def test_networks_and_names(tmp_path, model):
     for wrong, skeleton in ((torch.nn.Linear(2, 2), three), (model, three), (None, three)):
         with pytest.raises(ConfigError, match="3 joints"):
             PoseEstimator(wrong, skeleton=skeleton)
-    small = PoseEstimator(HintPose(hops=1, joints=3, **TINY, **USE), skeleton=three)
-    assert small(PICTURE, [BOX])[0].keypoints.shape == (3, 2)
+    threes = PoseEstimator(HintPose(hops=1, joints=3, **TINY, **USE), skeleton=three)
+    assert threes(PICTURE, [BOX])[0].keypoints.shape == (3, 2)
 
 
 def test_a_damaged_network_is_named():

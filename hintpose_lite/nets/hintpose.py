@@ -175,7 +175,7 @@ def as_hintpose(model: HRNet, **settings) -> HintPose:
     """
     if isinstance(model, HintPose):
         return model
-    with torch.device("meta"):  # shapes only: the modules are replaced at once
+    with torch.random.fork_rng(devices=[]):  # its first weights are thrown away at once
         wrapped = HintPose(**model.architecture, cue=False, hops=1, **settings)
     for name, module in model.named_children():
         setattr(wrapped, name, module)

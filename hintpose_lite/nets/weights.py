@@ -83,10 +83,10 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
         raise ConfigError(f"{path} says itself how to use it: leave out {', '.join(settings)}")
     spec = found.spec or Spec(**{**found.architecture(), "cue": False, "hops": 1, **known,
                                  **settings})
-    with torch.device("meta"):  # shapes only: all values come from the file, none are drawn
+    with torch.random.fork_rng(devices=[]):  # loading leaves the caller's random numbers alone
         model = HintPose.from_spec(spec)
-    load_weights(model.to_empty(device=device), found)
-    return model.eval()
+    load_weights(model, found)
+    return model.to(device).eval()
 
 
 def load_weights(model: HRNet,

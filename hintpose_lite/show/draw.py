@@ -183,7 +183,7 @@ def _asked(model, persons: CocoPersons, row: int, partner: int,
     crop = warp(windows.float(), compose(show, invert(to_window)), size)[0]
     pose = SimpleNamespace(
         keypoints=points[0] * zoom, scores=scores[0], box=(0, 0, *size),
-        cue=cue and Cue.points(apply(show, torch.as_tensor(cue.xy))))
+        cue=cue and Cue.points(apply(show, torch.as_tensor(cue.xy)).numpy()))
     panels = _panels(crop.round().byte().permute(1, 2, 0).numpy(), pose, hops, persons.skeleton)
     return panels, found
 

@@ -1,0 +1,58 @@
+"""What the shipped weights do: the cued network beside its twin, every cue, every hop.
+
+    python benchmarks/shipped.py                              # the shipped weights
+    python benchmarks/shipped.py MODEL TWIN --images 400      # other weights
+
+Scenes are drawn with a seed that neither training nor validation uses. Prints Markdown; all figures
+are per cent, and come from the stored (half-precision) files. Own and shared boxes are ground truth,
+so no detector is involved; both networks get the same boxes, decoder and flip test.
+"""
+
+import argparse
+import platform
+import tempfile
+from pathlib import Path
+
+import torch
+
+from hintpose_lite.data.crowd import GENERATOR, make_crowd
+from hintpose_lite.evaluation import CUES, displacement_curve, evaluate
+from hintpose_lite.nets.weights import load_model
+from hintpose_lite.report import compare
+
+SEED = 2_000_000
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("model", nargs="?", default="crowd-tiny")
+    options.add_argument("twin", nargs="?", default="crowd-tiny-nocue")
+    options.add_argument("--images", type=int, default=400)
+    options = options.parse_args()
+    model, twin = load_model(options.model), load_model(options.twin)
+    with tempfile.TemporaryDirectory() as folder:
+        persons = make_crowd(Path(folder) / "scenes", options.images, seed=SEED)
+        print(f"{options.images} scenes of {GENERATOR}, seed {SEED}; python "
+              f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}, "
+              f"{torch.get_num_threads()} threads\n")
+        for protocol in ("shared", "own"):
+            reports = {"twin, no cue": evaluate(twin, persons, protocol=protocol)}
+            for cue in CUES:
+                reports[f"cue {cue}"] = evaluate(model, persons, protocol=protocol, cue=cue)
+            print(f"## {protocol} boxes\n\n{compare(reports)}\n")
+            print(f"Twin:\n\n{reports['twin, no cue'].table()}\n")
+            print(f"Cue joint:\n\n{reports['cue joint'].table()}\n")
+            print(f"Cue wrong:\n\n{reports['cue wrong'].table()}\n")
+        print("## The joint cue moved by radius x sqrt(area), shared boxes\n")
+        print("| radius | AP | right | other |\n|---:|---:|---:|---:|")
+        for row in displacement_curve(model, persons, protocol="shared"):
+            print(f"| {row['radius']:g} | {100 * row['ap']:.1f} | {100 * row['accuracy']:.1f} "
+                  f"| {100 * row['swap_rate']:.1f} |")
+        print("\n## More hops than in training, shared boxes, cue joint\n")
+        print("| hops | AP | right |\n|---:|---:|---:|")
+        for row in evaluate(model, persons, protocol="shared", hops=5).per_hop:
+            print(f"| {row['hop']} | {100 * row['ap']:.1f} | {100 * row['accuracy']:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

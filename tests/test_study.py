@@ -1,0 +1,46 @@
+"""The four variants: same data and steps, one table, and what is finished is kept."""
+
+from hintpose_lite import study as module
+from hintpose_lite.config import TrainConfig
+from hintpose_lite.report import Report
+from hintpose_lite.study import VARIANTS, study, summary
+
+TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, window=96, steps=2,
+                          batch=4, warmup=1)
+
+
+def test_variants_differ_in_cue_and_hops_only():
+    configs = [TINY.override(changes).to_dict() for changes in VARIANTS.values()]
+    for config in configs:
+        config["spec"].pop("cue"), config["spec"].pop("hops")
+    assert all(config == configs[0] for config in configs)
+    assert len(VARIANTS) == 4
+
+
+def test_a_study_end_to_end(crowd, tmp_path, monkeypatch):
+    """Two variants of two steps each, in processes of their own; the second call trains nothing."""
+    data = (crowd.annotations, crowd.images)
+    settings = dict(variants={"baseline": {"cue": False, "hops": 1},
+                              "+both": {"cue": True, "hops": 2}}, data=data, val=data,
+                    jobs=2, device="cpu")
+    table = study(TINY, tmp_path / "study", **settings)
+    assert "| baseline |" in table and "| +both |" in table
+    assert (tmp_path / "study" / "table.md").read_text().strip() == table
+    report = Report.from_json(tmp_path / "study" / "both-0" / "report-shared.json")
+    assert report.hops == 2 and report.cue == "joint"
+    before = (tmp_path / "study" / "both-0" / "model.safetensors").stat().st_mtime_ns
+    assert study(TINY, tmp_path / "study", **settings) == table
+    assert (tmp_path / "study" / "both-0" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_seeds_give_mean_and_spread():
+    def reports(value):
+        figures = dict.fromkeys(("ap", "accuracy", "swap_rate", "followed"), value)
+        report = Report("own", "joint", 1, True, 0, 9, figures, {}, {"overlap >= .3": figures}, [])
+        return dict.fromkeys(module.QUESTIONS, report)
+
+    done = {("baseline", 0): reports(0.2), ("baseline", 1): reports(0.3)}
+    assert "25.0 ± 7.1" in summary(done, ["baseline"], (0, 1))
+    assert "20.0 |" in summary(done, ["baseline"], (0,))
+    done["baseline", 0]["wrong"].identity["followed"] = None
+    assert "–" in summary(done, ["baseline"], (0,))
