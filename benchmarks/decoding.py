@@ -30,7 +30,8 @@ def decode_loop(maps):
             y, x = np.unravel_index(m.argmax(), m.shape)
             points[n, k] = x, y
             if 1 < x < m.shape[1] - 1 and 1 < y < m.shape[0] - 1:
-                points[n, k] += 0.25 * np.sign([m[y, x + 1] - m[y, x - 1], m[y + 1, x] - m[y - 1, x]])
+                slope = [m[y, x + 1] - m[y, x - 1], m[y + 1, x] - m[y - 1, x]]
+                points[n, k] += 0.25 * np.sign(slope)
     return points * 4
 
 
@@ -46,7 +47,8 @@ def nms_loop(points, scores, areas, images, threshold=0.9):
     kept = []
     for i in np.argsort(-scores, kind="stable"):
         rivals = [j for j in kept if images[j] == images[i]]
-        if all(oks_of(points[i], points[j], (areas[i] + areas[j]) / 2) <= threshold for j in rivals):
+        if all(oks_of(points[i], points[j], (areas[i] + areas[j]) / 2) <= threshold
+               for j in rivals):
             kept.append(i)
     return kept
 

@@ -4,8 +4,8 @@
     python benchmarks/shipped.py MODEL TWIN --images 400      # other weights
 
 Scenes are drawn with a seed that neither training nor validation uses. Prints Markdown; all figures
-are per cent, and come from the stored (half-precision) files. Own and shared boxes are ground truth,
-so no detector is involved; both networks get the same boxes, decoder and flip test.
+are per cent, and come from the stored (half-precision) files. Boxes are ground truth, so there is
+no detector; both networks get the same boxes, decoder and flip test.
 """
 
 import argparse

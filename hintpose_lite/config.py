@@ -74,9 +74,9 @@ class TrainConfig:
     def override(self, changes: dict) -> "TrainConfig":
         """A copy with fields changed by name: {"lr": "1e-3", "width": 16, "augment.shift": 0}.
 
-        Fields of spec, augment and cues are reached by their own name, or with a dot where two
-        parts share one. Text is read as a Python literal. Raises ConfigError for unknown names and
-        values of another type.
+        Fields of spec, augment and cues are reached by their own name, with or without the part's
+        name and a dot before it. Text is read as a Python literal. Raises ConfigError for unknown
+        names and values of another type.
         """
         config = self
         for key, value in changes.items():
@@ -102,9 +102,6 @@ def _find(config: TrainConfig, key: str) -> tuple[str, str]:
             and not is_dataclass(getattr(holder, name))]
     if len(hits) == 1:
         return hits[0]
-    if hits:
-        raise ConfigError(f"{key!r} is a setting of "
-                          f"{' and '.join(p or 'the run' for p, _ in hits)}: write {' or '.join(f'{p}.{name}' for p, _ in hits if p)}")
     names = sorted(f.name for holder in parts.values() for f in fields(holder))
     raise ConfigError(f"no setting {key!r}; there are {', '.join(names)}")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import __version__
 from .cues import Cue, oks_jitter
-from .data.coco import CocoPersons, PersonRecord
+from .data.coco import STRATA, CocoPersons, PersonRecord
 from .data.pictures import read_picture
 from .errors import ConfigError, DataError
 from .geometry import center, iou, pad, union
@@ -26,7 +26,6 @@ from .predictor import predict
 from .report import Report
 from .scoring import judge, read_results, score_results
 
-STRATA = {"[0, .1)": (0, .1), "[.1, .3)": (.1, .3), "[.3, .5)": (.3, .5), "[.5, 1]": (.5, 2)}
 PROTOCOLS = ("own", "shared", "detected")
 CUES = ("joint", "any", "interior", "centroid", "mask", "points", "person-box", "pose",
         "box", "wrong", "none")
@@ -163,10 +162,10 @@ class _Pictures:
 
     def __init__(self, persons: CocoPersons):
         self.skeleton, self._persons = persons.skeleton, persons
-        self.image_ids = np.array(sorted(persons._pictures))
+        self.image_ids = np.array(sorted(persons.pictures))
 
     def read(self, row: int) -> np.ndarray:
-        name, *size = self._persons._pictures[int(self.image_ids[row])]
+        name, *size = self._persons.pictures[int(self.image_ids[row])]
         return read_picture(self._persons.images / name, tuple(size))
 
 

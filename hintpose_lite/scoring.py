@@ -157,7 +157,7 @@ def read_results(persons: CocoPersons, source: str | Path | list, key: str,
             raise DataError(f"{where}: an integer image_id, finite numbers as {key}, and a score "
                             "are needed; repair or remove it")
         odd = ("of another category" if entry.get("category_id", category) != category else
-               "on a picture that the data set lacks" if image not in persons._pictures else "")
+               "on a picture that the data set lacks" if image not in persons.pictures else "")
         if odd and counts is None:
             raise DataError(f"{where} is {odd}; score results on their own annotations")
         if odd:
@@ -204,11 +204,11 @@ def _ground_truth(persons: CocoPersons) -> COCO:
                 "iscrowd": int(bool(entry.get("iscrowd")))}
                for entry in _people_of_file(persons)[1]
                if entry.get("id") not in listed and entries.finite(entry.get("bbox"), 4)
-               and entries.integer(entry, "image_id") in persons._pictures]
+               and entries.integer(entry, "image_id") in persons.pictures]
     for i, person in enumerate(people):
         person.update(id=i + 1, category_id=1)  # COCOeval takes an id of 0 for "not matched"
     truth = COCO()
-    truth.dataset = {"info": {}, "images": [{"id": i} for i in persons._pictures],
+    truth.dataset = {"info": {}, "images": [{"id": i} for i in persons.pictures],
                      "categories": [{"id": 1, "name": "person"}], "annotations": people}
     truth.createIndex()
     return truth

@@ -268,9 +268,9 @@ def _digest(persons: CocoPersons) -> str:
 def _differences(found, wanted, name: str = "") -> list[str]:
     """Lines "name: there x, here y" for all that differs between two nested dictionaries."""
     if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = sorted(set(found) | set(wanted))
-        return [line for key in keys
-                for line in _differences(found.get(key), wanted.get(key), f"{name}.{key}".strip("."))]
+        inner = [(key, f"{name}.{key}".strip(".")) for key in sorted(set(found) | set(wanted))]
+        return [line for key, path in inner
+                for line in _differences(found.get(key), wanted.get(key), path)]
     return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
 
 

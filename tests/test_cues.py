@@ -95,7 +95,8 @@ def test_points_have_the_gradient_of_finite_differences():
 
 
 @pytest.mark.parametrize("make", [
-    lambda: Cue.point(float("nan"), 1), lambda: Cue.points([]), lambda: Cue.points([(1, 2)], [1, 1]),
+    lambda: Cue.point(float("nan"), 1), lambda: Cue.points([]),
+    lambda: Cue.points([(1, 2)], [1, 1]),
     lambda: Cue.box((1, 2, 0, 4)), lambda: Cue.mask(np.zeros((4, 4))), lambda: Cue.mask([1, 2]),
     lambda: Cue.pose([[1, 2, 0]]), lambda: Cue.pose([1, 2, 3])])
 def test_unusable_cues_are_refused(make):

@@ -22,7 +22,8 @@ from ..skeleton import COCO17, Skeleton
 from . import entries
 from .pictures import decode_mask, read_picture
 
-STRATA = (0.1, 0.3, 0.5)  # inner edges of the overlap strata [0, .1) [.1, .3) [.3, .5) [.5, 1]
+# Overlap strata, low <= overlap < high; an overlap of 1 belongs to the last.
+STRATA = {"[0, .1)": (0, .1), "[.1, .3)": (.1, .3), "[.3, .5)": (.3, .5), "[.5, 1]": (.5, 2)}
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class CocoPersons:
         -1 if nothing overlaps, or if only an unlabelled person reaches that IoU;
     contested (N,) bool: one other labelled person has >= 3 labelled joints inside the box, the
         box's edge included.
+    pictures: image id -> (file_name, width, height) of the usable pictures.
     counts: how many people are "unlabelled", "crowd", of an "other category", or have their
         "area from mask" because the file gives none.
     """
@@ -83,7 +85,7 @@ class CocoPersons:
         self.annotations, self.images, self.skeleton = Path(annotations), Path(images), skeleton
         self.skipped: list[Skipped] = []
         self.counts: Counter[str] = Counter()
-        self._pictures: dict[int, tuple[str, int, int]] = {}
+        self.pictures: dict[int, tuple[str, int, int]] = {}
         content = entries.read_annotations(self.annotations)
         category = entries.person_category(content["categories"], skeleton, self.annotations)
         files = _list_folder(self.images) if check_pictures else None
@@ -107,7 +109,7 @@ class CocoPersons:
         """Keeps an image entry, or says why not."""
         if (identity := entries.integer(entry, "id")) is None:
             return "no integer id"
-        if identity in self._pictures:
+        if identity in self.pictures:
             return "duplicate id (the first is used)"
         name, sides = entry.get("file_name"), (entry.get("width"), entry.get("height"))
         if not isinstance(name, str) or not all(type(side) is int and side > 0 for side in sides):
@@ -115,7 +117,7 @@ class CocoPersons:
         if files is not None and name not in files and not (
                 os.path.dirname(name) and (self.images / name).is_file()):
             return "picture file is missing"
-        self._pictures[identity] = (name, *sides)
+        self.pictures[identity] = (name, *sides)
         return None
 
     def _add_person(self, entry: dict, category: int, people: dict) -> str | None:
@@ -125,7 +127,7 @@ class CocoPersons:
         if entry.get("category_id") != category:
             self.counts["other category"] += 1
             return None
-        picture = self._pictures.get(entries.integer(entry, "image_id"))
+        picture = self.pictures.get(entries.integer(entry, "image_id"))
         if identity in people:
             return "duplicate id (the first is used)"
         if picture is None:
@@ -186,7 +188,7 @@ class CocoPersons:
     def __getitem__(self, i: int) -> PersonRecord:
         i = index(i)
         image_id = int(self.image_ids[i])
-        name, *size = self._pictures[image_id]
+        name, *size = self.pictures[image_id]
         return PersonRecord(image_id, int(self.annotation_ids[i]), self.images / name, tuple(size),
                             self.boxes[i].copy(), self.keypoints[i].copy(), float(self.areas[i]),
                             self._segmentations[i])
@@ -198,13 +200,11 @@ class CocoPersons:
 
     def summary(self) -> str:
         """What the file holds, what was skipped and why, as lines for people."""
-        edges = (0, *STRATA, 1)
-        strata = np.bincount(np.digitize(self.overlap, STRATA), minlength=len(STRATA) + 1)
-        by_overlap = (f"{low:g}-{high:g}: {count}" for low, high, count
-                      in zip(edges, edges[1:], strata, strict=False))
+        by_overlap = (f"{label}: {int(((low <= self.overlap) & (self.overlap < high)).sum())}"
+                      for label, (low, high) in STRATA.items())
         reasons = Counter((entry.what, entry.reason) for entry in self.skipped)
         return "\n".join([
-            f"{len(self)} labelled people in {len(self._pictures)} pictures of {self.annotations}",
+            f"{len(self)} labelled people in {len(self.pictures)} pictures of {self.annotations}",
             f"  contested: {self.contested.sum()}; by overlap: {', '.join(by_overlap)}",
             *(f"  {kind}: {count}" for kind, count in sorted(self.counts.items())),
             *(f"  skipped {what}s: {count} ({reason})" for (what, reason), count
