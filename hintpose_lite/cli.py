@@ -107,16 +107,16 @@ def crowd(options):
 
 def train(options):
     from .training import train as run
-    run(_config(options), options.out, data=_persons(options.data), val=_persons(options.val))
+    run(config_of(options), options.out, data=_persons(options.data), val=_persons(options.val))
 
 
 def study(options):
     from .study import study as run
-    print(run(_config(options), options.out, options.seeds, data=options.data, val=options.val,
+    print(run(config_of(options), options.out, options.seeds, data=options.data, val=options.val,
               jobs=options.jobs))
 
 
-def _config(options):
+def config_of(options):
     """The preset with what --set and --init change."""
     from .config import TrainConfig
     wrong = [pair for pair in options.set if "=" not in pair]

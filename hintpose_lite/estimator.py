@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from .cues import Cue
-from .data.pictures import _to_rgb, read_picture
+from .data.pictures import as_picture
 from .errors import ConfigError, DataError
 from .nets.hintpose import as_hintpose
 from .nets.hrnet import HRNet
@@ -95,25 +94,6 @@ class PoseEstimator:
             return found if self.detector else whole
         return torch.cat([found[:0], *(_box_around(cue, i, found, whole)
                                        for i, cue in enumerate(cues))])
-
-
-def as_picture(picture) -> np.ndarray:
-    """uint8 RGB (H, W, 3) of anything `PoseEstimator` takes as a picture; DataError for others."""
-    if isinstance(picture, (str, Path)):
-        return read_picture(picture)
-    if isinstance(picture, Image.Image):
-        try:
-            return _to_rgb(ImageOps.exif_transpose(picture))
-        except (ValueError, OSError) as error:
-            raise DataError(f"the PIL image cannot be used: {error}") from error
-    if isinstance(picture, Tensor) and picture.ndim == 3 and len(picture) == 3:
-        picture = picture.cpu().permute(1, 2, 0).numpy()
-    if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size
-            and picture.ndim == 3 and picture.shape[2] == 3):
-        raise DataError("a picture is a path, a PIL image, or uint8 RGB as an array (H, W, 3) or a "
-                        f"tensor (3, H, W), not {type(picture).__name__} of type "
-                        f"{getattr(picture, 'dtype', '-')}, shape {getattr(picture, 'shape', '-')}")
-    return np.ascontiguousarray(picture)
 
 
 def _check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:

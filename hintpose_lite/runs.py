@@ -19,8 +19,8 @@ class Status:
     """Where a run of `steps` steps stands; None for what its folder does not tell yet.
 
     step: of the last entry; loss: mean since the entry before; lr: of that step; ap, identity: of
-    the last validation, in [0, 1], at step `validated`; rate: steps a second, validation included,
-    since the run was started or continued; remaining: seconds at that rate.
+    the last validation, in [0, 1], at step `validated`; rate: steps a second, validation included;
+    remaining: seconds at that rate.
     """
 
     step: int
@@ -69,14 +69,11 @@ def history(folder: str | Path) -> list[Status]:
         raise RunError(f"{folder} is no run: it has no readable config.json ({error})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}/config.json is damaged, or of no run ({error!r})") from error
-    now, begun, clock, found = Status(0, steps), 0, 0.0, {}
+    now, found = Status(0, steps), {}
     for record in _records(folder / "metrics.jsonl"):
         if "seconds" in record:
-            if record["seconds"] < clock:  # the run was continued, and its clock began anew
-                begun = now.step
-            clock = record["seconds"]
-            now = replace(now, loss=record["loss"], lr=record["lr"],
-                          rate=(record["step"] - begun) / clock if clock else None)
+            rate = record["step"] / record["seconds"] if record["seconds"] else None
+            now = replace(now, loss=record["loss"], lr=record["lr"], rate=rate)
         else:
             now = replace(now, ap=record["ap"], identity=record["identity"],
                           validated=record["step"])

@@ -56,13 +56,16 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _one_thread) as pool:
         # The long ones first, so that no core waits for a last long one.
         order = sorted(tasks, key=lambda task: -tasks[task].spec.hops * tasks[task].steps)
-        futures = {pool.submit(run_variant, tasks[task], out / f"{task[0].strip('+')}-{task[1]}",
-                               data, val, device, position): task
-                   for position, task in enumerate(order)}
+        futures = {pool.submit(run_variant, tasks[task], out / _folder(*task), data, val, device,
+                               position): task for position, task in enumerate(order)}
         done = {futures[future]: future.result() for future in as_completed(futures)}
     table = summary(done, list(variants), seeds)
     (out / "table.md").write_text(table + "\n", encoding="utf-8")
     return table
+
+
+def _folder(name: str, seed: int) -> str:
+    return f"{name.strip('+').replace(' ', '-').replace(',', '')}-{seed}"
 
 
 def _one_thread() -> None:

@@ -76,7 +76,7 @@ class Trainer:
         self.crops = crops.to(self.device)
         self.optimiser = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay),
                                            lr=config.lr, fused=True)
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
         self.autocast = autocast(config.precision, self.device)
 
     def run_step(self) -> Tensor:
@@ -92,7 +92,8 @@ class Trainer:
         with self.autocast:
             images = batch.images.contiguous(memory_format=torch.channels_last)
             outputs = self.model(images, batch.cues, hops)
-        weights = torch.tensor(config.hop_weights[:hops], device=self.device)
+        weights = (config.hop_weights + config.hop_weights[-1:] * hops)[:hops]
+        weights = torch.tensor(weights, device=self.device)
         loss = heatmap_loss(outputs, batch, weights)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -102,12 +103,12 @@ class Trainer:
 
     def state(self) -> dict:
         """All that is needed to go on from here."""
-        return {"step": self.step, "model": self.model.state_dict(),
+        return {"step": self.step, "seconds": self.seconds, "model": self.model.state_dict(),
                 "optimiser": self.optimiser.state_dict()}
 
     def load(self, state: dict) -> None:
         """Goes on from a state."""
-        self.step = state["step"]
+        self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
 
@@ -155,6 +156,7 @@ def train(config: TrainConfig, out: str | Path, data=None, val=None, *, device: 
     out = open_run(Path(out), config, persons)
     if is_complete(out, config):
         return out
+    (out / "stop").unlink(missing_ok=True)  # it was meant for the session before
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     crops = build_crops(persons, config.window, progress=progress)
     trainer = Trainer(config, crops, persons.skeleton, device)
@@ -170,7 +172,9 @@ def train(config: TrainConfig, out: str | Path, data=None, val=None, *, device: 
 def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
           position: int) -> Iterator[dict]:
     """Runs the remaining steps; yields what is to be written down."""
-    config, losses, start = trainer.config, [], time.time()
+    config, losses, start = trainer.config, [], time.time() - trainer.seconds
+    if trainer.step == config.steps:  # killed between the last step and its validation
+        yield {"step": trainer.step, **validate(trainer.model, held_out)}
     with tqdm(total=config.steps, initial=trainer.step, desc=str(out), unit="step",
               disable=not progress, mininterval=1, position=position) as bar:
         while trainer.step < config.steps:
@@ -179,8 +183,9 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
             due = trainer.step == config.steps
             if due or trainer.step % config.checkpoint_every == 0:
                 loss = _finite_mean(losses, trainer.step, out)
+                trainer.seconds = time.time() - start
                 _save(trainer, out)
-                yield {"step": trainer.step, "loss": loss, "seconds": time.time() - start,
+                yield {"step": trainer.step, "loss": loss, "seconds": trainer.seconds,
                        "lr": learning_rate(config, trainer.step - 1)}
                 losses = []
                 bar.set_postfix(loss=f"{loss:.2e}")

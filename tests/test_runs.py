@@ -47,11 +47,6 @@ def test_the_last_entries_make_the_status(folder):
     assert now.row().split() == cells and len(now.row()) == len(HEADER)
 
 
-def test_a_continued_run_is_timed_from_where_it_was_continued(folder):
-    write(folder, [loss(500, 500), loss(1000, 50)])
-    assert status(folder).rate == 10
-
-
 def test_complete_only_with_the_last_validation(folder):
     write(folder, [loss(1500, 50)])
     assert not status(folder).complete

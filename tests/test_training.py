@@ -107,6 +107,16 @@ def test_a_stop_file_ends_the_run_cleanly(crowd, tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "stop").exists()
 
 
+def test_a_run_killed_before_its_last_validation_makes_up_for_it(crowd, tmp_path):
+    folder = run(tmp_path / "run", crowd)
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert '"ap"' in lines[-1]
+    (folder / "metrics.jsonl").write_text("".join(lines[:-1]))
+    (folder / "stop").touch()
+    run(folder, crowd)
+    assert (folder / "metrics.jsonl").read_text() == "".join(lines)
+
+
 def test_other_settings_or_folders_are_refused(crowd, tmp_path):
     run(tmp_path / "run", crowd)
     with pytest.raises(RunError, match="config.lr is 0.001 there and 0.002 here"):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 from pycocotools import mask as rle
+from torch import Tensor
 
 from ..errors import DataError
 
@@ -33,6 +34,26 @@ def read_picture(path: str | Path, size: tuple[int, int] | None = None) -> np.nd
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise DataError(f"{path}: not a readable picture ({type(error).__name__}: {error}); "
                         "replace it, or take it out of the annotations") from error
+
+
+def as_picture(picture) -> np.ndarray:
+    """uint8 RGB (H, W, 3) of a path, a PIL image (both turned upright as their EXIF tag says), or
+    uint8 RGB as an array (H, W, 3) or tensor (3, H, W). DataError for anything else."""
+    if isinstance(picture, (str, Path)):
+        return read_picture(picture)
+    if isinstance(picture, Image.Image):
+        try:
+            return _to_rgb(ImageOps.exif_transpose(picture))
+        except (ValueError, OSError) as error:
+            raise DataError(f"the PIL image cannot be used: {error}") from error
+    if isinstance(picture, Tensor) and picture.ndim == 3 and len(picture) == 3:
+        picture = picture.cpu().permute(1, 2, 0).numpy()
+    if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size
+            and picture.ndim == 3 and picture.shape[2] == 3):
+        raise DataError("a picture is a path, a PIL image, or uint8 RGB as an array (H, W, 3) or a "
+                        f"tensor (3, H, W), not {type(picture).__name__} of type "
+                        f"{getattr(picture, 'dtype', '-')}, shape {getattr(picture, 'shape', '-')}")
+    return np.ascontiguousarray(picture)
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:

@@ -1,0 +1,81 @@
+"""The choices the report leaves open, one factor at a time, and hops at equal steps and compute.
+
+    python benchmarks/switches.py --out runs/switches
+    python benchmarks/switches.py --out runs/switches --set steps=1500 --seeds 0 1
+
+Every row is preset crowd-quick with cue and three hops, and one thing changed. Prints Markdown, and
+keeps what is finished. "equal compute" takes so many steps with one hop as cost what three hops do:
+the ratio is timed here, both kinds of step in turn, before anything is trained.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from hintpose_lite.cli import config_of
+from hintpose_lite.config import TrainConfig
+from hintpose_lite.data.crops import build_crops
+from hintpose_lite.skeleton import COCO17
+from hintpose_lite.sources import crowd_scenes
+from hintpose_lite.study import study
+from hintpose_lite.training import Trainer
+
+SWITCHES = {
+    "default": {},
+    "cue at the stem": {"cue_level": "stem"},
+    "cue sigma 2": {"cue_sigma": 2.0},
+    "cue sigma 8": {"cue_sigma": 8.0},
+    "cue amplitude 4": {"cue_amplitude": 4.0},
+    "feedback of features too": {"feedback": "both"},
+    "update of the previous hop": {"base": "previous"},
+    "gradient through the feedback": {"detach": False},
+    "loss on the last hop only": {"hop_weights": (0.0, 0.0, 1.0)},
+    "hop dropout 0.5": {"hop_dropout": 0.5},
+    "one hop, equal steps": {"hops": 1},
+}
+
+
+def cost_of_hops(config: TrainConfig, rounds: int = 12) -> float:
+    """Seconds of a step with three hops over seconds of a step with one (medians, in turn)."""
+    crops = build_crops(crowd_scenes(50, config.scene_size, 1), config.window, progress=False)
+    trainers = {hops: Trainer(config.override({"hops": hops}), crops, COCO17, "cpu")
+                for hops in (1, 3)}
+    seconds = {1: [], 3: []}
+    for _ in range(rounds):
+        for hops, trainer in trainers.items():
+            start = time.perf_counter()
+            trainer.run_step()
+            seconds[hops].append(time.perf_counter() - start)
+    return statistics.median(seconds[3][2:]) / statistics.median(seconds[1][2:])
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--out", required=True)
+    options.add_argument("--preset", default="crowd-quick")
+    options.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options.add_argument("--jobs", type=int)
+    options.add_argument("--init")
+    options.add_argument("--set", action="append", default=[])
+    options = options.parse_args()
+    config = config_of(options)
+    torch.set_num_threads(1)
+    stored = Path(options.out) / "cost_of_hops.txt"  # measured once, so that a study can go on
+    if not stored.exists():
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        stored.write_text(f"{cost_of_hops(config):.2f}\n")
+    ratio = float(stored.read_text())
+    longer = {"hops": 1, "steps": round(config.steps * ratio)}
+    print(f"python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}; "
+          f"{config.steps} steps of {config.batch}, seeds {options.seeds}; a step with three hops "
+          f"costs {ratio:.2f} times one with one\n")
+    print(study(config, options.out, options.seeds, jobs=options.jobs,
+                variants=SWITCHES | {"one hop, equal compute": longer}))
+
+
+if __name__ == "__main__":
+    main()
