@@ -125,8 +125,9 @@ def draw_hops(config: TrainConfig, generator: torch.Generator) -> int:
 
 def autocast(precision: str, device: torch.device):
     """The arithmetic of a step: bf16 where it is fast ("auto": CUDA, and CPUs with AVX512-BF16)."""
-    fast = device.type == "cuda" or (device.type == "cpu" and "AMX" not in precision
-                                     and torch.cpu._is_avx512_bf16_supported())
+    # torch tells what a CPU can do through a private name only, which may go away.
+    ask_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    fast = device.type == "cuda" or (device.type == "cpu" and ask_cpu())
     if precision == "bf16" or (precision == "auto" and fast):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
