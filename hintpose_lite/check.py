@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-NEED_GB = 2  # of disk and of memory: generated scenes, a run, and the training process
+NEED_GB = 4  # of memory, for two trainings at once; and of disk, for scenes and runs
 REINSTALL = "make a fresh environment: remove .venv, then `make check` (or see the README)"
 
 

@@ -41,6 +41,7 @@ def calls(monkeypatch):
     rooms = {
         "config": {"TrainConfig": Config},
         "training": {"train": note("train")},
+        "study": {"study": note("study", "a table")},
         "runs": {"watch": note("watch")},
         "evaluation": {"evaluate": note("evaluate", report)},
         "estimator": {"PoseEstimator": note("PoseEstimator", note("estimate", [pose, pose]))},
@@ -62,6 +63,14 @@ def test_crowd(calls, capsys):
     assert main("crowd out --images 5 --seed 3 --size 256 --workers 1".split()) == 0
     assert calls == [("make_crowd", ("out",), dict(images=5, seed=3, size=256, workers=1))]
     assert capsys.readouterr().out == "200 pictures\n"
+
+
+def test_study(calls, capsys):
+    assert main("study --out runs/s --seeds 0 1 --data a.json a --set lr=1e-3".split()) == 0
+    assert calls == [
+        ("preset", ("crowd-quick",), {}), ("override", ({"lr": "1e-3"},), {}),
+        ("study", ("config", "runs/s", [0, 1]), dict(data=["a.json", "a"], val=None, jobs=None))]
+    assert capsys.readouterr().out == "a table\n"
 
 
 def test_train(calls):
