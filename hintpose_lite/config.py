@@ -123,14 +123,11 @@ def _read(key: str, value, old):
 
 
 # crowd-quick: one variant of the four-variant study, minutes on one core. crowd-tiny: the shipped
-# weights, an hour or two on one core. w32-256x192: the field's protocol on COCO (HRNet's schedule,
-# 210 epochs of 150,000 people at a batch of 128).
+# weights, most of an hour on one core.
 PRESETS = {
     "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=2400, batch=16, lr=4e-3,
                                images=4000, validate_every=1200),
     "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2), augment=LIGHT, steps=6000,
                               lr=4e-3, hop_dropout=0.6, images=12000, val_images=400,
                               validate_every=2000),
-    "w32-256x192": TrainConfig(steps=246_000, batch=128, schedule="step", window=384,
-                               init="imagenet", validate_every=11_700, checkpoint_every=1170),
 }

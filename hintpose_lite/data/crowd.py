@@ -30,6 +30,7 @@ from .scenery import background, develop, foreground
 GENERATOR = "crowd-1"  # changes with every change of the pictures
 VISIBLE = .2  # of a person's full silhouette; below it, a person is drawn but has no keypoints
 CHUNK = 32
+STEPS = np.linspace(.02, .7, 35)  # aside, in heights
 
 
 # -- one scene --------------------------------------------------------------------------------
@@ -104,15 +105,15 @@ def keypoints(figure: Figure, parts: np.ndarray, number: int) -> np.ndarray:
     """(17, 3) x, y, v: 2 where the picture shows the joint's own part of the body there, 1 if
     something, also the own body, hides it, 0 outside the picture."""
     points, facing = figure.keypoints()
-    points = points.round(2)
-    joints = np.zeros((17, 3))
-    for k, ((x, y), seen) in enumerate(zip(points.tolist(), facing.tolist(), strict=True)):
+    joints, (height, width) = [], parts.shape
+    for (x, y), seen, own in zip(points.round(2).tolist(), facing.tolist(), OWN_PARTS, strict=True):
         column, row = round(x), round(y)
-        if 0 <= row < parts.shape[0] and 0 <= column < parts.shape[1]:
+        if 0 <= row < height and 0 <= column < width:
             owner, part = divmod(int(parts[row, column]), 8)
-            visible = seen and owner == number and part in OWN_PARTS[k]
-            joints[k] = x, y, 2 if visible else 1
-    return joints
+            joints.append((x, y, 2 if seen and owner == number and part in own else 1))
+        else:
+            joints.append((0, 0, 0))
+    return np.array(joints, float)
 
 
 # -- layout -----------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ def arrange(rng: np.random.Generator, size: int, hard: bool) -> list[tuple[Figur
         look = sample_look(rng) if rng.random() < (.88 if hard else .2) else None
         make = pick(rng, (apart, apart, apart, apart, hug, beside) if count > 1 else (apart,))
         figures = make(rng, count, scale, pitch, look, hard)
-        middle = np.mean([figure.box[[0, 2]] for figure in figures])
+        middle = sum(x for figure in figures for x in figure.box[::2]) / (2 * len(figures))
         for figure in figures:
             figure.origin += centre * size - middle, floor
             figure.depth += order[group]
@@ -150,7 +151,7 @@ def arrange(rng: np.random.Generator, size: int, hard: bool) -> list[tuple[Figur
     return people
 
 
-def person(rng, scale, pitch, look=None, pose=None, yaw=None) -> Figure:
+def person(rng, scale, pitch, look=None, pose=None, yaw=None, shift=(0.0, 0.0, 0.0)) -> Figure:
     """One person of about that height in pixels, at the picture's corner. People who share a look
     differ in body, hair and pose, some in the cut of their clothes."""
     own = sample_look(rng)
@@ -158,7 +159,7 @@ def person(rng, scale, pitch, look=None, pose=None, yaw=None) -> Figure:
         look = replace(look, sleeves=own.sleeves, pattern=own.pattern)
     body = sample_body(rng, scale * rng.uniform(.86, 1.1))
     yaw = float(rng.vonmises(0, .9)) if yaw is None else yaw
-    return Figure(look or own, body, pose or sample_pose(rng), yaw, pitch)
+    return Figure(look or own, body, pose or sample_pose(rng), yaw, pitch, shift)
 
 
 def apart(rng, count, scale, pitch, look, hard) -> list[Figure]:
@@ -170,20 +171,20 @@ def apart(rng, count, scale, pitch, look, hard) -> list[Figure]:
         new.origin = np.array([0.0, y])
         if placed:
             other = pick(rng, placed)
-            x = other.origin[0] + pick(rng, (-1, 1)) * np.linspace(.02, .7, 35) * scale
-            boxes = new.box + np.stack([x, x * 0, x, x * 0], 1)
+            x = other.origin[0] + pick(rng, (-1, 1)) * STEPS * scale
             want = rng.uniform(.2, .8) if hard else rng.uniform(0, .3)
-            new.origin[0] = x[np.abs(overlaps(boxes, other.box) - want).argmin()]
+            new.origin[0] = x[abs(overlaps(new.box, x, other.box) - want).argmin()]
         placed.append(new)
     return placed
 
 
-def overlaps(boxes: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """IoU of boxes (N, 4) of corners with one box."""
-    shared = np.clip(np.minimum(boxes[:, 2:], other[2:]) - np.maximum(boxes[:, :2], other[:2]),
-                     0, None).prod(1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (other[2:] - other[:2]).prod()
-    return shared / (areas - shared)
+def overlaps(box: list[float], aside: np.ndarray, other: list[float]) -> np.ndarray:
+    """IoU of a box of corners, moved aside by (N,) pixels, with another one: (N,)."""
+    (x0, y0, x1, y1), (u0, v0, u1, v1) = box, other
+    left, right = x0 + aside, x1 + aside
+    shared = np.maximum(np.minimum(right, u1) - np.maximum(left, u0), 0)
+    shared *= max(min(y1, v1) - max(y0, v0), 0)
+    return shared / ((right - left) * (y1 - y0) + (u1 - u0) * (v1 - v0) - shared)
 
 
 def hug(rng, count, scale, pitch, look, hard) -> list[Figure]:
@@ -195,10 +196,9 @@ def hug(rng, count, scale, pitch, look, hard) -> list[Figure]:
         pose.elbows = np.array([(1.0, -.6, 0)] * 2)
         pose.torso = (0, rng.uniform(0, .08), 0)
         pose.head = (rng.uniform(-.4, .4), rng.uniform(0, .2), rng.uniform(-.2, .2))
-        new = person(rng, scale, pitch, look, pose, turn - side * math.pi / 2)
-        new.body.prop = ""
-        new.shift = np.array([math.cos(turn), 0, -math.sin(turn)]) * side * gap / 2
-        made.append(new)
+        shift = math.cos(turn) * side * gap / 2, 0.0, -math.sin(turn) * side * gap / 2
+        made.append(person(rng, scale, pitch, look, pose, turn - side * math.pi / 2, shift))
+        made[-1].body.prop = ""
     return made
 
 
@@ -212,11 +212,10 @@ def beside(rng, count, scale, pitch, look, hard) -> list[Figure]:
             if 0 <= i + side < count:
                 pose.hands[arm] = gap / REACH * rng.uniform(.5, 1), rng.uniform(-.3, .05), -.3
                 pose.elbows[arm] = .3, -.5, -1
-        new = person(rng, scale, pitch, look, pose, turn + rng.uniform(-.2, .2))
-        new.shift = (np.array([math.cos(turn), 0, -math.sin(turn)])
-                     * (i - (count - 1) / 2) * gap)
-        new.depth = .05 * float(depth)
-        made.append(new)
+        place = i - (count - 1) / 2
+        shift = math.cos(turn) * place * gap, 0.0, -math.sin(turn) * place * gap
+        made.append(person(rng, scale, pitch, look, pose, turn + rng.uniform(-.2, .2), shift))
+        made[-1].depth = .05 * float(depth)
     return made
 
 

@@ -2,9 +2,11 @@
 
 Three frames. *Own*: x to the person's left, y up, z where the person faces; the unit is the body's
 height, the ground is y = 0. *View*: x right, y up, z towards the camera. *Screen*: picture pixels,
-y down. Proportions are those of an adult of 7.5 heads; a child's head is larger.
+y down, as complex numbers x + iy, so that one product turns and scales a point. Proportions are
+those of an adult of 7.5 heads; a child's head is larger.
 """
 
+import cmath
 import math
 from dataclasses import dataclass, replace
 
@@ -19,6 +21,8 @@ LIMBS = {L_ARM: (5, 7, 9, L_HAND), R_ARM: (6, 8, 10, R_HAND),
 SIDES = np.array([[1.0, 1, 1], [-1, 1, 1]])  # mirrors a left limb's vector for the right one
 UPPER, LOWER = (np.array([[a], [a], [b], [b]]) for a, b in ((.165, .24), (.14, .237)))
 REACH = .305  # both bones of an arm
+KNEES = [SIDES * (.2, 0, 1), SIDES * (.3, .6, 1)]  # point there; if sitting or crouching
+TOES = SIDES * (.02, -.024, .08)  # from the ankles
 
 SKINS = [(250, 218, 196), (240, 196, 162), (222, 170, 128), (196, 138, 96), (160, 106, 70),
          (122, 78, 52), (92, 60, 44)]
@@ -98,7 +102,8 @@ class Layer:
 
 def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
     """Rolls about z, then tilts forward about x, then turns about y: (3, 3)."""
-    (cy, sy), (cp, sp), (cr, sr) = ((math.cos(a), math.sin(a)) for a in (yaw, pitch, roll))
+    cy, cp, cr = math.cos(yaw), math.cos(pitch), math.cos(roll)
+    sy, sp, sr = math.sin(yaw), math.sin(pitch), math.sin(roll)
     return np.array([[cy * cr + sy * sp * sr, sy * sp * cr - cy * sr, sy * cp],
                      [cp * sr, cp * cr, -sp],
                      [cy * sp * sr - sy * cr, sy * sr + cy * sp * cr, cy * cp]])
@@ -124,7 +129,7 @@ def bend(root, target, pole):
 def pick(rng: np.random.Generator, options):
     """One of the options (a word list or a sequence), all equally likely."""
     options = options.split() if isinstance(options, str) else options
-    return options[int(rng.integers(len(options)))]
+    return options[rng.integers(len(options))]
 
 
 def colour(rng: np.random.Generator, shade: float = 1.0) -> tuple[float, float, float]:
@@ -133,8 +138,8 @@ def colour(rng: np.random.Generator, shade: float = 1.0) -> tuple[float, float, 
     if neutral < .42:
         return tone(pick(rng, NEUTRALS), (.92 + .16 * value) * shade)
     value, saturation = (90 + 135 * value) * shade, .3 + .45 * saturation
-    waves = (abs((hue * 6 + phase) % 6 - 3) - 1 for phase in (0, 4, 2))
-    return tuple(value * (1 - saturation * (1 - min(max(wave, 0), 1))) for wave in waves)
+    waves = [abs((hue * 6 + phase) % 6 - 3) - 1 for phase in (0, 4, 2)]
+    return tuple([value * (1 - saturation * (1 - min(max(wave, 0), 1))) for wave in waves])
 
 
 def sample_look(rng: np.random.Generator) -> Look:
@@ -188,7 +193,7 @@ def sample_pose(rng: np.random.Generator, kind: str | None = None) -> Pose:
         arms.reverse()
     (left, left_pole), (right, right_pole) = arms
     return Pose(kind, np.array([u(-.03, .03), hips, -.04 * (kind == "crouch") - lean * .08]),
-                np.stack([width * (1, -1), .045 + lift, along], 1),
+                np.array([width * (1, -1), .045 + lift, along]).T,
                 np.array([left, right]) + u(-.1, .1, (2, 3)),
                 np.array([left_pole, right_pole]) + u(-.3, .3, (2, 3)),
                 (u(-.25, .25), lean, u(-.08, .08)), (u(-.6, .6), u(-.2, .3), u(-.15, .15)))
@@ -204,97 +209,102 @@ class Figure:
     its group the body stands, view frame, body heights.
     """
 
-    def __init__(self, look: Look, body: Body, pose: Pose, yaw: float, pitch: float = 0.0):
+    def __init__(self, look: Look, body: Body, pose: Pose, yaw: float, pitch: float = 0.0,
+                 shift: tuple[float, float, float] = (0.0, 0.0, 0.0)):
         """yaw: 0 faces the camera, positive turns towards the right of the picture.
         pitch: how far the camera looks down. Both in radians."""
         if pose.kind in ("sit", "crouch", "run") and look.skirt:
             look = replace(look, skirt=0.0, legs=.8)
         self.look, self.body, self.pose = look, body, pose
-        self.origin, self.shift, self.depth = np.zeros(2), np.zeros(3), 0.0
+        self.origin, self.shift, self.depth = np.zeros(2), shift, 0.0
         self.view = rotation(0, pitch) @ rotation(yaw)
         torso = rotation(*pose.torso)
         head = torso @ rotation(*pose.head)
         self.joints = self._joints(torso, head) @ self.view.T  # (25, 3) view frame
         self.torso, self.head = self.view @ torso, self.view @ head
-        up = self.head[:2, 1]  # the head is drawn upright, then rolled
-        self.roll = math.atan2(*up) if up @ up > .1 else 0.0
+        across, up = self.head[:2, 1].tolist()  # the head is drawn upright, then rolled
+        self.roll = math.atan2(across, up) if across ** 2 + up ** 2 > .1 else 0.0
         self.upright = rotation(0, 0, self.roll) @ self.head
+        self.offsets = self.screen(self.joints)  # (25,) of the joints, while the origin is 0
+        x, y = self.offsets.real.tolist(), self.offsets.imag.tolist()
+        self.extent = min(x), min(y), max(x), max(y)
 
     def _joints(self, torso, head):
-        body, pose, joints = self.body, self.pose, np.zeros((25, 3))
-        joints[PELVIS] = pose.pelvis
-        joints[11:13] = pose.pelvis + SIDES * (body.hip, 0, 0)
-        joints[CHEST] = pose.pelvis + torso @ (0, .295, 0)
-        joints[5:7] = joints[CHEST] + (SIDES * (body.shoulder, 0, 0)) @ torso.T
-        joints[NECK] = joints[CHEST] + torso @ (0, .045, .006)
-        joints[HEAD] = joints[NECK] + head @ (0, .062 * body.head, .014)
-        knees = SIDES * ((.3, .6, 1) if pose.kind in ("sit", "crouch") else (.2, 0, 1))
-        hands = joints[5:7] + (pose.hands * SIDES * REACH) @ torso.T
-        middle, end = bend(joints[[5, 6, 11, 12]], np.concatenate([hands, pose.feet]),
-                           np.concatenate([(pose.elbows * SIDES) @ torso.T, knees]))
-        joints[[7, 8, 13, 14]], joints[[9, 10, 15, 16]] = middle, end
-        joints[L_HAND:R_HAND + 1] = end[:2] + (end[:2] - middle[:2]) * .4
-        joints[L_TOE:R_TOE + 1] = end[2:] + SIDES * (.02, -.024, .08)
-        return joints
+        body, pose = self.body, self.pose
+        turned = np.concatenate([  # in the frame of the torso
+            [(0, .295, 0), (0, .045, .006), (body.shoulder, 0, 0), (-body.shoulder, 0, 0)],
+            pose.hands * SIDES * REACH, pose.elbows * SIDES]) @ torso.T
+        chest = pose.pelvis + turned[0]
+        neck, hips = chest + turned[1], pose.pelvis + SIDES * (body.hip, 0, 0)
+        roots = np.concatenate([chest + turned[2:4], hips])
+        middle, end = bend(roots, np.concatenate([roots[:2] + turned[4:6], pose.feet]),
+                           np.concatenate([turned[6:], KNEES[pose.kind in ("sit", "crouch")]]))
+        return np.concatenate([
+            np.zeros((5, 3)), roots[:2], middle[:2], end[:2], hips, middle[2:], end[2:],
+            [pose.pelvis, chest, neck, neck + head @ (0, .062 * body.head, .014)],
+            end[:2] + (end[:2] - middle[:2]) * .4, end[2:] + TOES])
 
     def screen(self, points: np.ndarray) -> np.ndarray:
-        """View points (..., 3) to picture pixels (..., 2), in slight perspective."""
-        points = points + self.shift
-        return self.origin + points[..., :2] * (1, -1) * (
-            self.body.height / (1 - points[..., 2:] / 6))
+        """View points (..., 3) to picture pixels (...), in slight perspective."""
+        (dx, dy, dz), (x, y) = self.shift, self.origin.tolist()
+        scale = self.body.height / (1 - (points[..., 2] + dz) / 6)
+        return complex(x, y) + ((points[..., 0] + dx) - 1j * (points[..., 1] + dy)) * scale
 
     @property
-    def box(self) -> np.ndarray:
-        """Corners (x0, y0, x1, y1) of the whole silhouette, near enough to lay out a scene."""
-        points, margin = self.screen(self.joints), .03 * self.body.height
-        low, high = points.min(0) - margin, points.max(0) + margin
-        return np.array([low[0], low[1] - margin, high[0], high[1]])
+    def pixels(self) -> np.ndarray:
+        """(25,) the joints in the picture; those of the face are not among them."""
+        return self.offsets + complex(*self.origin)
+
+    @property
+    def box(self) -> list[float]:
+        """Corners x0, y0, x1, y1 of the whole silhouette, near enough to lay out a scene."""
+        (x, y), (x0, y0, x1, y1) = self.origin.tolist(), self.extent
+        margin = .03 * self.body.height
+        return [x + x0 - margin, y + y0 - margin - margin, x + x1 + margin, y + y1 + margin]
 
     def on_head(self, directions: np.ndarray, clamped: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Points on the head, given as (..., 3) on a unit sphere in its own frame: pixels (..., 2)
-        and nearness (...), positive on the side we see. What of the first `clamped` outlines lies
-        behind the head's horizon is drawn on the horizon."""
-        seen = directions @ self.upright.T
-        x, y, z = seen[..., 0], seen[..., 1], seen[..., 2]
+        """Points on the head, given as (N, 3) on a unit sphere in its own frame: pixels (N,) and
+        nearness (N,), positive on the side we see. What of the first `clamped` points lies behind
+        the head's horizon is drawn on the horizon."""
+        x, y, z = self.upright @ directions.T
         if clamped:
-            flat, back = seen[:clamped, :, :2], z[:clamped, :, None] < 0
-            size = np.sqrt((directions[:clamped] ** 2).sum(-1) / ((flat ** 2).sum(-1) + 1e-6))
-            seen[:clamped, :, :2] = np.where(back, flat * size[..., None], flat)
-        return self.screen(self.joints[HEAD]) + self._oval(x, y), z
+            flat = np.sqrt(x[:clamped] ** 2 + y[:clamped] ** 2 + 1e-6)
+            size = np.where(z[:clamped] < 0, LENGTHS[:clamped] / flat, 1)
+            x[:clamped] *= size
+            y[:clamped] *= size
+        return self.pixels[HEAD] + self._oval(x, y), z
 
     def _oval(self, x, y):
-        """From a disc of radius 1 to the head's outline: offsets (..., 2) in pixels."""
+        """From a disc of radius 1 to the head's outline: offsets (...) in pixels."""
         size = self.body.head * self.body.height
-        x = x * (1 + .13 * y) * (.049 + .008 * abs(self.upright[0, 2])) * size  # a narrower chin
-        y = y * .066 * size
-        c, s = math.cos(self.roll), math.sin(self.roll)
-        return np.stack([c * x + s * y, s * x - c * y], -1)
+        wide = (.049 + .008 * abs(self.upright[0, 2])) * size  # above a narrower chin
+        return (x * (1 + .13 * y) * wide - 1j * (y * (.066 * size))) * cmath.rect(1, self.roll)
 
     def keypoints(self) -> tuple[np.ndarray, np.ndarray]:
         """COCO's 17 joints: pixels (17, 2), and whether they lie on the side that we see."""
-        points, depth = self.screen(self.joints[:17]), self.joints[:17, 2]
+        points, depth = self.pixels[:17], self.joints[:, 2]
         points[:5], z = self.on_head(FACE)
+        ears = 2 if self.body.hair in ("long", "afro") else -.3
         seen = np.ones(17, bool)
-        seen[:5] = z > (-.12, .05, .05, -.3, -.3)
-        seen[3:5] &= self.body.hair not in ("long", "afro")
-        seen[5:7] = depth[5:7] - self.joints[CHEST, 2] > -.055
-        seen[11:13] = depth[11:13] - self.joints[PELVIS, 2] > -.035
-        return points, seen
+        seen[:5] = z > (-.12, .05, .05, ears, ears)
+        seen[5:7] = depth[5:7] - depth[CHEST] > -.055
+        seen[11:13] = depth[11:13] - depth[PELVIS] > -.035
+        return points.view(float).reshape(17, 2), seen
 
     # -- shapes -------------------------------------------------------------------------------
 
     def layers(self, light: float) -> list[Layer]:
         """What to paint; sort the layers of all figures by depth. light: -1 left, 1 right."""
-        self.light = np.array([.3 * light, -.22])
+        self.light = complex(.3 * light, -.22)
         self.edge = .008 * self.body.height
-        z = self.joints[:, 2]
+        z, pixels = self.joints[:, 2].tolist(), self.pixels.tolist()
         head, under = z[HEAD] + .05, .2 if self.look.skirt else .03
-        made = [Layer((z[PELVIS] + z[CHEST]) / 2, TORSO, self._torso()),
-                Layer(head, SKULL, self._head()),
+        made = [Layer((z[PELVIS] + z[CHEST]) / 2, TORSO, self._torso(pixels)),
+                Layer(head, SKULL, self._head(pixels)),
                 Layer(min(z[CHEST] - .07 * self.upright[2, 2], head + .001), SKULL, [])]
         made += [Layer((z[b] + z[c]) / 2 + .02 if part < L_LEG else (z[a] + z[b]) / 2 - under, part,
                        []) for part, (a, b, c, _) in LIMBS.items()]
-        rows = [row for part in LIMBS for row in self._limb(part)] + self._hair()
+        rows = [row for part in LIMBS for row in self._limb(part, pixels)] + self._hair()
         self._capsules(made, rows)
         made += self._props()
         for layer in made:
@@ -303,21 +313,20 @@ class Figure:
 
     def _capsules(self, layers, rows):
         """Paints rows (layer number, from, to, radius there and there in pixels, colour)."""
-        outlines = iter(capsules(np.array([(*a, *b, ra, rb) for _, a, b, ra, rb, _ in rows]),
-                                 self.light, self.edge))
+        outlines = iter(capsules(np.array([row[1:5] for row in rows]), self.light, self.edge))
         for shade in (RIM, SHADE, LIGHT):
-            tones = {row[5]: tone(row[5], shade) for row in rows}
+            tones = {fill: tone(fill, shade) for fill in {row[5] for row in rows}}
             for number, *_, fill in rows:
                 layers[number].shapes.append((next(outlines), tones[fill], shade == RIM))
 
-    def _limb(self, part):
+    def _limb(self, part, pixels):
         """Skin, then the sleeve or trouser leg over it, then the hand or shoe."""
         look, arm = self.look, part < L_LEG
         cover, cloth = (look.sleeves, look.top) if arm else (look.legs, look.bottom)
         width = self.body.height * self.body.weight ** .7
-        r0, r1, r2, r3, r4 = (r * width for r in ((.033, .026, .019, .017, .013) if arm else
-                                                  (.054, .038, .024, .024, .018)))
-        a, b, c, d = self.screen(self.joints[list(LIMBS[part])]).tolist()
+        r0, r1, r2, r3, r4 = [r * width for r in ((.033, .026, .019, .017, .013) if arm else
+                                                  (.054, .038, .024, .024, .018))]
+        a, b, c, d = [pixels[joint] for joint in LIMBS[part]]
         loose, rows = 1.12 if cover > 1 else 1.2, []
         if cover < 1:
             rows.append((part, a, b, r0, r1, look.skin))
@@ -326,79 +335,74 @@ class Figure:
         rows.append((part, c, d, r3, r4, look.skin if arm else look.shoes))
         if cover:
             t = min(cover, 1)
-            end = [p + (q - p) * t for p, q in zip(a, b, strict=True)]
-            rows.append((part, a, end, r0 * loose, (r0 + (r1 - r0) * t) * loose, cloth))
+            rows.append((part, a, a + (b - a) * t, r0 * loose, (r0 + (r1 - r0) * t) * loose, cloth))
         if cover > 1:
-            end = [p + (q - p) * (cover - 1) for p, q in zip(b, c, strict=True)]
+            end = b + (c - b) * (cover - 1)
             rows.append((part, b, end, r1 * loose, r2 * loose * 1.15, cloth))
         return rows
 
     def _hair(self):
         """What hangs behind the head or is tied there, as rows of layer 2."""
-        size = self.body.height * self.body.head
-        behind = self.head @ ((0, 0, -.03) if self.body.hair == "long" else (0, .05, -.06))
-        at = self.screen(self.joints[HEAD] + behind * self.body.head)
-        return {"long": [(2, at, at + (0, .13 * size), .055 * size, .06 * size, self.look.hair)],
-                "bun": [(2, at, at, .03 * size, .03 * size, self.look.hair)]
-                }.get(self.body.hair, [])
+        if self.body.hair not in ("long", "bun"):
+            return []
+        size, long = self.body.height * self.body.head, self.body.hair == "long"
+        behind = self.head @ ((0, 0, -.03) if long else (0, .05, -.06))
+        at = complex(self.screen(self.joints[HEAD] + behind * self.body.head))
+        drop, r0, r1 = (.13j, .055, .06) if long else (0, .03, .03)
+        return [(2, at, at + drop * size, r0 * size, r1 * size, self.look.hair)]
 
-    def _torso(self):
+    def _torso(self, pixels):
         """Elliptic rings swept along the spine: neck, trousers or skirt, top and its pattern."""
         look, body, w = self.look, self.body, self.body.weight
-        hip, chest = self.screen(self.joints[[PELVIS, CHEST]])
-        spine = chest - hip
-        length = math.hypot(*spine)
-        across = np.array([-spine[1], spine[0]]) / length if length > 3 else np.array([1.0, 0])
-        wide, deep = (self.torso[0, i] * across[0] - self.torso[1, i] * across[1] for i in (0, 2))
+        hip, spine = pixels[PELVIS], pixels[CHEST] - pixels[PELVIS]
+        across = 1j * spine / abs(spine) if abs(spine) > 3 else 1 + 0j
+        (x0, _, x2), (y0, _, y2), (*_, facing) = self.torso.tolist()
+        wide, deep = x0 * across.real - y0 * across.imag, x2 * across.real - y2 * across.imag
         skirt = .155 * w if look.skirt else .05
         a, b = body.hip, body.shoulder  # the rings: height, half width, half depth
-        rings = np.array([(-.8, skirt, skirt), (-.2, a * w + .01, .05 * w),
-                          (0, (a + .03) * w, .062 * w), (.16, (a + .022) * w, .06 * w),
-                          (.45, .43 * (a + b) * w, .052 * w), (.8, b * .94, .062 * w),
-                          (.97, b, .05 * w), (1.06, b * .62, .04), (1.14, .034, .034),
-                          (1.5, .028, .03)])
-        half = np.hypot(rings[:, 1] * wide, rings[:, 2] * deep) * body.height
-        lit = math.copysign(.34, across @ self.light)
+        rings = ((-.8, skirt, skirt), (-.2, a * w + .01, .05 * w), (0, (a + .03) * w, .062 * w),
+                 (.16, (a + .022) * w, .06 * w), (.45, .43 * (a + b) * w, .052 * w),
+                 (.8, b * .94, .062 * w), (.97, b, .05 * w), (1.06, b * .62, .04),
+                 (1.14, .034, .034), (1.5, .028, .03))
+        half = [math.hypot(x * wide, z * deep) * body.height for _, x, z in rings]
+        lit = math.copysign(.34, across.real * self.light.real + across.imag * self.light.imag)
         bands = []  # from, to, shifted aside and wide in half widths, grown by pixels, colour, tone
         for low, high, grow, fill in ((1.0, 1.45, 0, tone(look.skin, .88)),
                                       (-max(look.skirt, .2), .2, 0, look.bottom),
                                       (look.hem, 1.13, .004 * body.height, look.top)):
             bands += [(low, high, 0, 1, grow + self.edge, fill, RIM),
                       (low, high, 0, 1, grow, fill, SHADE), (low, high, lit, .6, grow, fill, LIGHT)]
-        low, facing = max(look.hem, 0), int(self.torso[2, 2] > .3)
+        low, facing = max(look.hem, 0), int(facing > .3)
         bands += [(*place, 0, look.trim, 1) for place in {
             "stripes": [(t, t + .07, 0, 1) for t in (.1, .28, .46, .64)],
             "sash": [(.5, .68, 0, 1)], "logo": [(.58, .8, 0, .3)] * facing,
             "jacket": [(low, 1.05, 0, .26)] * facing}.get(look.pattern, [])]
-        ends = np.array([band[:5] for band in bands])
-        t = ends[:, :1] + (ends[:, 1:2] - ends[:, :1]) * np.linspace(0, 1, 7)
-        size = np.interp(t, rings[:, 0], half)
-        middle = hip + t[..., None] * spine + (size * ends[:, 2:3])[..., None] * across
-        spread = (size * ends[:, 3:4] + ends[:, 4:5])[..., None] * across
+        low, high, aside, share, grow = np.array([band[:5] for band in bands]).T[..., None]
+        t = low + (high - low) * SEVENTHS
+        size = np.interp(t, [ring[0] for ring in rings], half)
+        middle, spread = hip + t * spine + size * aside * across, (size * share + grow) * across
         outlines = flat(np.concatenate([middle + spread, (middle - spread)[:, ::-1]], 1))
-        return [(outline, tone(band[5], band[6]), band[6] == RIM)
-                for outline, band in zip(outlines, bands, strict=True)]
+        return [(outline, tone(fill, shade), shade == RIM)
+                for outline, (*_, fill, shade) in zip(outlines, bands, strict=True)]
 
-    def _head(self):
+    def _head(self, pixels):
         """Hair or a bald head, then `plan`: which of OUTLINES follow, how coloured, and how near
         they must be to be seen."""
         look, body, bald = self.look, self.body, self.body.hair == "bald"
-        hair = look.skin if bald else look.hair
+        hair, facing = look.skin if bald else look.hair, self.upright[2, 2]
         outlines, z = self.on_head(OUTLINES, CLAMPED)
-        centre, lit = self.screen(self.joints[HEAD]), self.light * .05 * self.body.height
         puff = {"bald": 1.0, "afro": 1.32}.get(body.hair, 1.09)
-        sine = np.sin(_TURN[:, 0])
-        low = 1 if bald or self.upright[2, 2] < 0 else .88  # no hair under the chin
-        ball = self._oval(np.cos(_TURN[:, 0]), np.where(sine < 0, sine * low, sine)) * puff
+        low = 1 if bald or facing < 0 else .88  # no hair under the chin
+        ball = self._oval(COSINE, np.where(SINE < 0, SINE * low, SINE)) * puff
         rim, up = 1 + .13 / (puff * body.head), self._oval(0, (puff - 1) * .8)
-        balls = centre + up + np.stack([ball * rim, ball, ball * .7 + lit])
-        shapes = [(outline, tone(hair, shade), shade == RIM) for outline, shade in
-                  zip(flat(balls), (RIM, .88, 1.12), strict=True)]
-        near = z.mean(1)
+        lit = ball * .7 + self.light * .05 * body.height
+        balls = flat(pixels[HEAD] + up + np.array([ball * rim, ball, lit]))
+        shapes = [(outline, tone(hair, shade), shade == RIM)
+                  for outline, shade in zip(balls, (RIM, .88, 1.12), strict=True)]
         plan = [(e, tone(look.skin, .82), -.35) for e in EARS * (body.hair not in ("long", "afro"))]
-        if self.upright[2, 2] > -.75:
+        if facing > -.75:
             plan += [(JAW, tone(look.skin, RIM), -.4), (0, tone(look.skin, .86), -.4)] * (not bald)
-            plan += [(1 if self.light[0] < 0 else 2, tone(look.skin, 1), -.4)]
+            plan += [(1 if self.light.real < 0 else 2, tone(look.skin, 1), -.4)]
             plan += [(3, tone(look.hair, 1), -.4)] * body.beard
             red, green, blue = look.skin
             lips = tone((red, green * .62, blue * .6), .82)
@@ -408,25 +412,23 @@ class Figure:
         if body.hat:
             hat = [(4, tone(look.trim, .85), -2)]
             brim = [(BRIM, tone(look.trim, .6), -2)] * (body.hat == "cap")
-            plan = plan + hat + brim if self.upright[2, 2] > 0 else brim + plan + hat
-        drawn = flat(outlines)
+            plan = plan + hat + brim if facing > 0 else brim + plan + hat
+        drawn, near = flat(outlines.reshape(-1, 14)), z.reshape(-1, 14).mean(1).tolist()
         return shapes + [(drawn[i], fill, i in SOLID) for i, fill, least in plan if near[i] > least]
 
     def _props(self):
         kind, fill, made = self.body.prop, self.look.trim, []
         hand = (self.joints[9] + self.joints[L_HAND]) / 2
-        if self.pose.kind == "sit":  # on a chair: seat, legs, back rest
-            ground = self.view @ (0, 1, 0)
-            seat = self.joints[PELVIS] - .075 * ground
-            made = [self._block(seat + self.view @ (0, 0, .05), (.13, .015, .14), self.view, fill),
-                    self._block(seat + self.view @ (0, .24, -.11), (.12, .12, .012), self.view,
-                                fill)]
-            made[0].depth = self.joints[PELVIS, 2] - .12
-            drop = self.pose.pelvis[1] - .075
-            for x, z in ((-.11, -.08), (.11, -.08), (-.11, .17), (.11, .17)):
-                leg = self._block(seat + self.view @ (x, -drop / 2, z), (.01, drop / 2, .01),
-                                  self.view, tone(fill, .6))
-                made[0].shapes[:0] = leg.shapes
+        if self.pose.kind == "sit":  # on a chair: legs, seat, back rest
+            drop = (self.pose.pelvis[1] - .075) / 2
+            legs = [(x, -.075 - drop, z) for z in (.17, -.08) for x in (.11, -.11)]
+            *legs, seat, back = self._blocks(
+                self.joints[PELVIS] + [*legs, (0, -.075, .05), (0, .165, -.11)] @ self.view.T,
+                [(.01, drop, .01)] * 4 + [(.13, .015, .14), (.12, .12, .012)], self.view,
+                [tone(fill, .6)] * 4 + [fill] * 2)
+            seat.depth = self.joints[PELVIS, 2] - .12
+            seat.shapes[:0] = [shape for leg in legs for shape in leg.shapes]
+            made = [seat, back]
         if kind == "backpack":
             made.append(self._block(self.joints[CHEST] + self.torso @ (0, -.1, -.1),
                                     (.085, .105, .045), self.torso, fill))
@@ -437,7 +439,8 @@ class Figure:
             made.append(self._block(hand + self.torso @ (0, .01, .02), (.045, .06, .008),
                                     self.torso, fill))
         elif kind == "ball":
-            at, r = self.screen(hand + self.view @ (0, -.03, .04)), .05 * self.body.height
+            at = complex(self.screen(hand + self.view @ (0, -.03, .04)))
+            r = .05 * self.body.height
             made.append(Layer(hand[2] + .05, OBJECT, []))
             self._capsules(made[-1:], [(0, at, at, r, r, fill)])
         elif kind == "umbrella":
@@ -450,40 +453,46 @@ class Figure:
         at, r = self.screen(hand + self.view @ (0, .42, 0)), .27 * self.body.height
         angle = np.linspace(0, math.pi, 9)
         for i, shade in enumerate((.6, .95, .75, 1.05)):
-            dome = np.stack([np.cos(angle) * (1 - .28 * i), -np.sin(angle) * .5], 1)
+            dome = np.cos(angle) * (1 - .28 * i) - .5j * np.sin(angle)
             layer.shapes.append((flat(at + dome * r)[0], tone(fill, shade), i == 0))
         return layer
 
     def _block(self, centre, half, turn, fill):
-        """A box of half sizes (3,), turned by (3, 3) into the view: an object's layer."""
-        corners = flat(self.screen(centre + (CORNERS * half) @ turn.T)[FACES])
-        lit = [.62 + .3 * n[2] + .2 * n[1] if n[2] > 0 else 0 for n in (*turn.T, *-turn.T)]
-        return Layer(centre[2], OBJECT, [(face, tone(fill, shade), True) for face, shade
-                                         in zip(corners, lit, strict=True) if shade])
+        return self._blocks(centre[None], [half], turn, [fill])[0]
+
+    def _blocks(self, centres, halves, turn, fills):
+        """Boxes of half sizes (N, 3), turned by (3, 3) into the view: a layer of each object."""
+        corners = centres[:, None] + (CORNERS * np.array(halves)[:, None]) @ turn.T
+        outlines = iter(flat(self.screen(corners)[:, FACES].reshape(-1, 4)))
+        normals = [*turn.T.tolist(), *(-turn.T).tolist()]
+        lit = [.62 + .3 * z + .2 * y if z > 0 else 0 for _, y, z in normals]
+        return [Layer(depth, OBJECT, [(face, tone(fill, shade), True) for shade, face in
+                                      zip(lit, outlines) if shade])
+                for depth, fill in zip(centres[:, 2].tolist(), fills, strict=True)]
 
 
 def flat(points: np.ndarray) -> list[list[float]]:
-    """Outlines (..., N, 2) in picture pixels as Pillow wants them, on a canvas twice as big."""
-    return (points * 2 + .5).reshape(-1, points.shape[-2] * 2).tolist()
+    """Outlines (..., N) in picture pixels as Pillow wants them, on a canvas twice as big."""
+    return (points * 2 + (.5 + .5j)).reshape(-1, points.shape[-1]).view(float).tolist()
 
 
 def tone(fill, shade: float) -> tuple[int, int, int]:
     """A colour made darker or lighter."""
     r, g, b = fill
+    if shade <= 1:
+        return int(r * shade), int(g * shade), int(b * shade)
     return min(int(r * shade), 255), min(int(g * shade), 255), min(int(b * shade), 255)
 
 
-def capsules(rows: np.ndarray, light: np.ndarray, edge: float) -> list[list[float]]:
-    """Tapered limbs, rows (N, 6) of x0, y0, x1, y1, r0, r1 in pixels, as 3 N outlines: with a rim
-    of `edge` pixels, then without, then the part of each that is in the light."""
-    start, end = rows[:, None, :2], rows[:, None, 2:4]
-    first, last = rows[:, 4, None, None], rows[:, 5, None, None]
-    along = (end - start)[:, 0]
-    angle = np.arctan2(along[:, 1:], along[:, :1]) + np.linspace(-1, 1, 6) * (math.pi / 2)
-    cap = np.stack([np.cos(angle), np.sin(angle)], -1)
-    grow, share, shift = np.array([(edge, 0, 0), (1, 1, .66), (0, 0, 1)])[..., None, None, None]
-    return flat(np.concatenate([end + light * last * shift + cap * (last * share + grow),
-                                start + light * first * shift - cap * (first * share + grow)], 2))
+def capsules(rows: np.ndarray, light: complex, edge: float) -> list[list[float]]:
+    """Tapered limbs, rows (N, 4) of both ends and the radii there in pixels, as 3 N outlines: with
+    a rim of `edge` pixels, then without, then the part of each that is in the light."""
+    start, end, first, last = rows.T[..., None]
+    along = np.where(start == end, 1, end - start)
+    cap = along / abs(along) * HALF_TURN
+    grow, share, shift = np.array([(edge, 0, 0), (1, 1, .66), (0, 0, light)])[..., None, None]
+    return flat(np.concatenate([end + last * shift + cap * (last * share + grow),
+                                start + first * shift - cap * (first * share + grow)], 2))
 
 
 def _cap(axis, degrees, size=1.0):
@@ -506,7 +515,7 @@ FACE = np.array([(0, -.12, 1.02), (.36, .12, .92), (-.36, .12, .92), (.98, -.02,
                  (-.98, -.02, -.1)])
 _TURN = np.linspace(0, 2 * math.pi, 14, endpoint=False)[:, None]
 _BRIM = [(math.cos(a), math.sin(a)) for a in np.linspace(0, math.pi, 14)]
-OUTLINES = np.stack([  # face in the shade, in the light, beard, hat, rim of the face
+OUTLINES = np.concatenate([  # 14 points each: face in the shade, in the light, beard, hat, its rim
     _cap((0, -.46, .88), 66), _cap((-.15, -.4, .9), 58), _cap((.15, -.4, .9), 58),
     _cap((0, -.85, .55), 40), _cap((0, 1, -.06), 70, 1.14), _cap((0, -.46, .88), 66, 1.09),
     _oval(.36, .12, .13, .065), _oval(-.36, .12, .13, .065), _oval(.36, .12, .065, .07),
@@ -514,7 +523,10 @@ OUTLINES = np.stack([  # face in the shade, in the light, beard, hat, rim of the
     _oval(0, -.14, .08, .1, 1.15), _oval(0, -.48, .2, .05),
     _cap((.99, -.02, -.12), 15, 1.1), _cap((-.99, -.02, -.12), 15, 1.1),
     np.array([(.85 * x, .42 - .08 * y, .5 + 1.05 * y) for x, y in _BRIM])])
-CLAMPED, JAW, DECALS, EARS, BRIM, SOLID = 6, 5, range(6, 14), [14, 15], 16, {4, 5, 14, 15, 16}
+CLAMPED, JAW, DECALS, EARS, BRIM, SOLID = 6 * 14, 5, range(6, 14), [14, 15], 16, {4, 5, 14, 15, 16}
+LENGTHS = np.linalg.norm(OUTLINES, axis=1)
+COSINE, SINE = np.cos(_TURN[:, 0]), np.sin(_TURN[:, 0])
+HALF_TURN, SEVENTHS = np.exp(np.linspace(-.5j, .5j, 6) * math.pi), np.linspace(0, 1, 7)
 CORNERS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
 FACES = np.array([(4, 5, 7, 6), (2, 3, 7, 6), (1, 3, 7, 5), (0, 1, 3, 2), (0, 1, 5, 4),
                   (0, 2, 6, 4)])

@@ -50,7 +50,8 @@ def background(rng: np.random.Generator, size: int, figures) -> Image.Image:
     place(rng, painter, horizon, ground, fills[2:])
     shadow = ImageDraw.Draw(canvas, "RGBA")
     for figure in figures:
-        x, y = (figure.screen(figure.joints[15:17]).mean(0) * 2).tolist()
+        left, right = figure.pixels[15:17].tolist()
+        x, y = (left + right).real, (left + right).imag
         r = .3 * figure.body.height
         shadow.ellipse((x - r, y - r * .16, x + r, y + r * .24), (0, 0, 0, 60))
     return canvas
@@ -65,12 +66,12 @@ def room(rng, p, horizon, ground, fills):
     """Wallpaper, floor boards, and furniture along the wall."""
     if rng.random() < .4:
         paper, step = pick(rng, fills), rng.uniform(.05, .12)
-        for x in np.arange(0, 1, step):
+        for x in np.arange(0, 1, step).tolist():
             p.box(x, 0, x + step * .45, horizon, paper)
-    for x in np.linspace(-1, 2, 16):
+    for x in np.linspace(-1, 2, 16).tolist():
         p.shape([(x, 1), (x + .012, 1), (.5 + (x - .5) * .5, horizon)], ground, .82)
     p.box(0, horizon - .02, 1, horizon, pick(rng, fills))
-    for x in rng.uniform(-.05, .95, int(rng.integers(3, 7))):
+    for x in rng.uniform(-.05, .95, int(rng.integers(3, 7))).tolist():
         thing, fill, w = pick(rng, "window frame shelf door lamp plant sofa"), pick(rng, fills), .12
         y = rng.uniform(.05, .25)
         if thing == "window":
@@ -84,8 +85,8 @@ def room(rng, p, horizon, ground, fills):
             p.oval(x + w / 2, y + .08, .04, .03, pick(rng, fills))
         elif thing == "shelf":
             p.box(x, y, x + .26, horizon, (112, 82, 56))
-            for row in np.arange(y + .02, horizon - .08, .12):
-                for column in np.arange(.012, .24, .022):
+            for row in np.arange(y + .02, horizon - .08, .12).tolist():
+                for column in np.arange(.012, .24, .022).tolist():
                     p.box(x + column, row + rng.uniform(0, .04), x + column + .018, row + .1,
                           pick(rng, fills))
         elif thing == "door":
@@ -112,16 +113,16 @@ def street(rng, p, horizon, ground, fills):
         wide, top, fill = rng.uniform(.14, .32), rng.uniform(-.05, .35), pick(rng, fills)
         p.box(x, top, x + wide, horizon, fill)
         glass, step = pick(rng, ((70, 86, 104), (228, 210, 150), (178, 198, 210))), .075
-        for column in np.arange(x + .025, x + wide - .045, step):
-            for row in np.arange(top + .04, horizon - .08, step * 1.2):
+        for column in np.arange(x + .025, x + wide - .045, step).tolist():
+            for row in np.arange(top + .04, horizon - .08, step * 1.2).tolist():
                 p.box(column, row, column + .042, row + .055, glass)
         if rng.random() < .6:
             p.box(x, horizon - .1, x + wide, horizon - .07, pick(rng, fills))
         x += wide
     p.box(0, horizon, 1, horizon + .05, (186, 182, 176))
-    for dash in np.arange(rng.uniform(-.2, 0), 1, .2):
+    for dash in np.arange(rng.uniform(-.2, 0), 1, .2).tolist():
         p.box(dash, horizon + .13, dash + .1, horizon + .145, (232, 228, 214))
-    for x in rng.uniform(0, 1, int(rng.integers(2, 5))):
+    for x in rng.uniform(0, 1, int(rng.integers(2, 5))).tolist():
         thing = pick(rng, "car car tree post")
         if thing == "car":
             y, fill = horizon + .02, pick(rng, fills)
@@ -139,9 +140,9 @@ def street(rng, p, horizon, ground, fills):
 
 def park(rng, p, horizon, ground, fills):
     """Clouds, hills, trees, bushes, a path and flowers."""
-    for x, y in rng.uniform((0, .02), (1, .25), (4, 2)):
+    for x, y in rng.uniform((0, .02), (1, .25), (4, 2)).tolist():
         p.oval(x, y, rng.uniform(.06, .16), .03, (244, 246, 248))
-    for x in rng.uniform(0, 1, 3):
+    for x in rng.uniform(0, 1, 3).tolist():
         p.oval(x, horizon + .05, rng.uniform(.25, .5), rng.uniform(.1, .25), ground,
                rng.uniform(.65, .95))
     p.box(0, horizon + .02, 1, 1, ground)
@@ -149,37 +150,37 @@ def park(rng, p, horizon, ground, fills):
         x = rng.uniform(.2, .8)
         p.shape([(x - .03, horizon + .02), (x + .03, horizon + .02), (x + .4, 1), (x - .3, 1)],
                 (196, 178, 144))
-    for x in np.sort(rng.uniform(-.05, 1.05, int(rng.integers(3, 8)))):
+    for x in sorted(rng.uniform(-.05, 1.05, int(rng.integers(3, 8))).tolist()):
         tree(rng, p, x, horizon + rng.uniform(.02, .06))
     if rng.random() < .4:
-        for x in np.arange(0, 1, .06):
+        for x in np.arange(0, 1, .06).tolist():
             p.box(x, horizon - .06, x + .02, horizon + .06, (150, 116, 82))
         p.box(0, horizon - .03, 1, horizon - .01, (150, 116, 82))
-    for x, y in rng.uniform((0, horizon + .05), (1, 1), (40, 2)):
+    for x, y in rng.uniform((0, horizon + .05), (1, 1), (40, 2)).tolist():
         p.box(x, y, x + .008, y + .012, ground, 1.2)
-    for x, y in rng.uniform((0, horizon + .08), (1, 1), (10, 2)):
+    for x, y in rng.uniform((0, horizon + .08), (1, 1), (10, 2)).tolist():
         p.oval(x, y, .008, .008, pick(rng, ((240, 220, 90), (232, 96, 110), (240, 240, 240))))
 
 
 def hall(rng, p, horizon, ground, fills):
     """A shop or a gym: tiles, shelves full of things, banners, a striped floor."""
-    for x in np.arange(0, 1, .12):
+    for x in np.arange(0, 1, .12).tolist():
         p.box(x, 0, x + .006, horizon, ground, 1.15)
-    for row in np.arange(rng.uniform(.05, .2), horizon - .08, .14):
+    for row in np.arange(rng.uniform(.05, .2), horizon - .08, .14).tolist():
         p.box(0, row + .1, 1, row + .115, (92, 92, 96))
         x = 0.0
         while x < 1:
             wide, tall = rng.uniform(.025, .09), rng.uniform(.03, .09)
             p.box(x, row + .1 - tall, x + wide, row + .1, pick(rng, fills))
             x += wide + rng.uniform(.005, .04)
-    for i, y in enumerate(np.linspace(horizon, 1, 7)[:-1]):
+    for i, y in enumerate(np.linspace(horizon, 1, 7)[:-1].tolist()):
         p.box(0, y, 1, y + .01 + .004 * i, ground, .85)
-    for x in rng.uniform(0, .9, int(rng.integers(0, 3))):
+    for x in rng.uniform(0, .9, int(rng.integers(0, 3))).tolist():
         p.box(x, 0, x + .12, rng.uniform(.15, .4), pick(rng, fills))
 
 
 def leaves(rng, p, x, y, r):
-    for angle in np.linspace(.3, math.pi - .3, 7):
+    for angle in np.linspace(.3, math.pi - .3, 7).tolist():
         dx, dy = r * math.cos(angle), -1.5 * r * math.sin(angle)
         p.shape([(x - .02, y), (x + dx, y + dy), (x + .02, y)], (74, 124, 66),
                 rng.uniform(.6, 1.2))
@@ -204,7 +205,7 @@ def foreground(rng: np.random.Generator, canvas: Image.Image, codes: Image.Image
         wide = rng.uniform(.3, .6)
         p.box(x - .02, y, x + wide + .02, y + .03, fill, 1.1)
         p.box(x, y + .03, x + wide, 1.01, fill, .75)
-        for at in rng.uniform(x, x + wide - .06, 3):
+        for at in rng.uniform(x, x + wide - .06, 3).tolist():
             tall = rng.uniform(.03, .09)
             p.box(at, y - tall, at + rng.uniform(.02, .06), y, colour(rng))
     elif thing == "post":
@@ -214,7 +215,7 @@ def foreground(rng: np.random.Generator, canvas: Image.Image, codes: Image.Image
     elif thing == "rail":
         for bar in (y - .1, y, y + .1):
             p.box(-.01, bar, 1.01, bar + .014, fill, .7)
-        for post in np.arange(rng.uniform(0, .2), 1, .3):
+        for post in np.arange(rng.uniform(0, .2), 1, .3).tolist():
             p.box(post, y - .13, post + .02, 1.01, fill, .55)
     else:
         for _ in range(2):
@@ -227,6 +228,5 @@ def develop(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
     curve = np.clip(np.arange(256)[:, None] * gain + rng.uniform(-4, 20), 0, 255)
     lit = picture.point(curve.astype(np.uint8).T.ravel().tolist())
     coarse = int(rng.integers(4, 7))
-    noise = Image.frombytes("RGB", lit.size, rng.bytes(3 * lit.size[0] * lit.size[1]))
-    noise = noise.point([value >> coarse for value in range(256)] * 3)
-    return ImageChops.add(lit, noise, 1, -(128 >> coarse))
+    noise = np.frombuffer(rng.bytes(3 * lit.width * lit.height), np.uint8) >> coarse
+    return ImageChops.add(lit, Image.frombytes("RGB", lit.size, noise), 1, -(128 >> coarse))
