@@ -7,6 +7,10 @@ import shutil
 import sys
 from pathlib import Path
 
+KNOWN = ("config.json", "metrics.jsonl", "last.pt", "model.safetensors", "report-*.json", "stop",
+         "table.md", "cost_of_hops.txt", "*.tmp", "*.part", "annotations.json", "unfinished.json",
+         "images/*.jpg")
+
 
 def clean(root: Path, ask: bool = True):
     """Show the generated folders of a working folder, and remove them if the user says yes."""
@@ -24,20 +28,31 @@ def clean(root: Path, ask: bool = True):
 
 
 def generated(root: Path) -> list[Path]:
-    """The folders below root/runs and root/data that this package wrote; follows no links."""
+    """The folders below root/runs and root/data that this package wrote and nobody has added a file
+    to; follows no links."""
     found = []
     for start in (root / "runs", root / "data"):
         for name, inside, _ in os.walk(start) if not start.is_symlink() else ():
-            if Path(name) != start and _is_ours(Path(name)):
-                found.append(Path(name))
+            folder = Path(name)
+            if folder != start and _is_ours(folder):
                 inside.clear()  # it goes as a whole
+                if strange := [file for file in folder.rglob("*") if not _is_known(file)]:
+                    print(f"kept {folder}: not all of it was generated, such as {strange[0].name}")
+                else:
+                    found.append(folder)
     return sorted(found)
 
 
+def _is_known(path: Path) -> bool:
+    """Whether a file or folder of a run, a study or of scenes has a name that we give."""
+    return path.is_dir() and not path.is_symlink() or any(map(path.match, KNOWN))
+
+
 def _is_ours(folder: Path) -> bool:
-    """A training run, or scenes (finished or not) that name our generator."""
-    if (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file():
-        return True
+    """A training run, a study of runs, or scenes (finished or not) that name our generator."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return isinstance(stored["config"]["spec"], dict) and "data" in stored
     for path in (folder / "annotations.json", folder / "unfinished.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             info = json.loads(path.read_text(encoding="utf-8"))["info"]

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--preset", required=True, help="such as crowd-quick or crowd-tiny")
     sub.add_argument("--out", required=True, metavar="RUN")
     _add_persons(sub, "--data", "train on these people instead of the preset's")
-    _add_persons(sub, "--val", "validate on these people")
+    _add_persons(sub, "--val", "validate on these people (without: on those of --data)")
     _add_changes(sub)
 
     sub = command(study, "train baseline, +cue, +recurrence and +both, and compare them")

@@ -2,7 +2,8 @@
 
 import ast
 import json
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+import math
+from dataclasses import asdict, astuple, dataclass, fields, is_dataclass, replace
 
 from .cues import CueMix
 from .data.batches import Augment
@@ -42,7 +43,7 @@ class TrainConfig:
     hop_dropout: float = 0.0
     init: str = "none"
     seed: int = 0
-    window: int = 192
+    window: int = 384
     images: int = 2000
     scene_size: int = 192
     data_seed: int = 0
@@ -55,14 +56,29 @@ class TrainConfig:
                           "validate_every": 1, "checkpoint_every": 1, "warmup": 0}.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least {low}")
-        if self.lr <= 0:
-            raise ConfigError(f"lr={self.lr}: must be above 0")
+        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"lr={self.lr}, weight_decay={self.weight_decay}: both must be "
+                              "finite, lr above 0 and weight_decay at least 0")
+        if self.window < max(self.spec.input_size):
+            raise ConfigError(f"window={self.window}: context crops must be at least as large as "
+                              f"the input, {self.spec.input_size}")
         for name, choices in {"schedule": ("cosine", "step"),
                               "precision": ("auto", "bf16", "float32")}.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {choices}")
-        if not self.hop_weights or min(self.hop_weights) < 0 or self.hop_weights[0] < 0:
-            raise ConfigError(f"hop_weights={self.hop_weights}: give numbers of at least 0")
+        _check_weights("hop_weights", self.hop_weights)
+        if self.hop_dropout and not self.hop_weights[0]:
+            raise ConfigError(f"hop_weights={self.hop_weights}: with hop_dropout some steps run a "
+                              "single hop, so the first weight must be above 0")
+        _check_weights("cues", astuple(self.cues))
+        light = self.augment
+        chances = (light.rotate, light.flip, light.half_body, light.shared, self.hop_dropout)
+        if not all(0 <= chance <= 1 for chance in chances):
+            raise ConfigError("rotate, flip, half_body, shared and hop_dropout are probabilities "
+                              f"from 0 to 1, not {chances}")
+        if not 0 <= light.scale < 1 or not 0 <= light.light <= 1 or light.shift < 0:
+            raise ConfigError(f"scale={light.scale}, light={light.light}, shift={light.shift}: "
+                              "scale must be in [0, 1), light in [0, 1], shift at least 0")
 
     @classmethod
     def preset(cls, name: str, **changes) -> "TrainConfig":
@@ -78,19 +94,24 @@ class TrainConfig:
         name and a dot before it. Text is read as a Python literal. Raises ConfigError for unknown
         names and values of another type.
         """
-        config = self
+        by_part = {"": {}, "spec": {}, "augment": {}, "cues": {}}
         for key, value in changes.items():
-            part, name = _find(config, key)
-            value = _read(key, value, getattr(getattr(config, part) if part else config, name))
-            change = {name: value}
-            if part:
-                change = {part: replace(getattr(config, part), **change)}
-            config = replace(config, **change)
-        return config
+            part, name = _find(self, key)
+            by_part[part][name] = _read(key, value, getattr(getattr(self, part, self), name))
+        own = by_part.pop("")
+        parts = {part: replace(getattr(self, part), **new) for part, new in by_part.items() if new}
+        return replace(self, **own, **parts)
 
     def to_dict(self) -> dict:
         """All settings as plain values, for JSON."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def _check_weights(name: str, weights: tuple) -> None:
+    """Raises ConfigError unless these are numbers of at least 0, one of them above 0."""
+    numbers = all(isinstance(w, int | float) and 0 <= w < math.inf for w in weights)
+    if not numbers or not sum(weights) > 0:
+        raise ConfigError(f"{name}={weights}: give finite numbers of at least 0, one above 0")
 
 
 def _find(config: TrainConfig, key: str) -> tuple[str, str]:
@@ -126,8 +147,8 @@ def _read(key: str, value, old):
 # weights, most of an hour on one core.
 PRESETS = {
     "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=2400, batch=16, lr=4e-3,
-                               images=4000, validate_every=1200),
+                               window=192, images=4000, validate_every=1200),
     "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2), augment=LIGHT, steps=6000,
-                              lr=4e-3, hop_dropout=0.6, images=12000, val_images=400,
-                              validate_every=2000),
+                              lr=4e-3, hop_dropout=0.6, window=192, images=12000,
+                              val_images=400, validate_every=2000),
 }

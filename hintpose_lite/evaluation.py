@@ -58,6 +58,8 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own", cue: str = "
     detections, masks or pictures that cannot be used.
     """
     _check_settings(protocol, cue, detections, radius)
+    if seed < 0 or batch < 1:
+        raise ConfigError(f"seed={seed} must be at least 0, and batch={batch} at least 1")
     model, counts = as_hintpose(model), Counter()
     source = cue if model.spec.cue else "none"
     chosen = _people(persons, protocol, cue, rows)

@@ -17,7 +17,7 @@ from .cues import Cue, render_cues
 from .data.batches import normalise
 from .data.coco import CocoPersons
 from .data.crops import View
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .geometry import apply, compose, crop_matrix, invert, pad, warp
 from .heatmaps import decode, mirror
 from .nets.hintpose import HintPose
@@ -83,8 +83,10 @@ def cut_windows(pictures: Iterable[np.ndarray], boxes: Tensor, spec: Spec) -> tu
     """Windows (n, 3, S, S) uint8 of n pictures (H, W, 3) uint8 around boxes (n, 4), not yet padded,
     and the maps picture to window (n, 2, 3)."""
     size = 2 * max(spec.input_size)  # finer than the crop, so the warp has enough to take
+    crops = pad(boxes, spec.input_size[0] / spec.input_size[1])
+    regions = pad(crops, aspect=1.0, padding=1.02).numpy()  # a little more, for the crop's edge
     windows, matrices = [], []
-    for picture, region in zip(pictures, pad(boxes, aspect=1.0).numpy(), strict=True):
+    for picture, region in zip(pictures, regions, strict=True):
         view = View.around(region, picture.shape[1::-1], size)
         windows.append(view.cut(picture))
         matrices.append(view.matrix())
@@ -105,6 +107,9 @@ def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] 
                         f"{'no' if cues is None else len(cues)} cues: give one of each a person")
     device = next(model.parameters()).device
     _check_eval(model)
+    if model.spec.joints != len(persons.skeleton):
+        raise ConfigError(f"the network has {model.spec.joints} joints, the data set's skeleton "
+                          f"{len(persons.skeleton)}: take a network trained on such a skeleton")
     order = np.argsort(persons.image_ids[rows], kind="stable")
     parts = []
     for chosen, windows, to_window in _load(persons, rows, boxes, order, model, batch):

@@ -203,7 +203,8 @@ def _ground_truth(persons: CocoPersons) -> COCO:
                 "keypoints": [0] * joints, "num_keypoints": 0,
                 "iscrowd": int(bool(entry.get("iscrowd")))}
                for entry in _people_of_file(persons)[1]
-               if entry.get("id") not in listed and entries.finite(entry.get("bbox"), 4)
+               if entries.integer(entry, "id") not in listed
+               and entries.finite(entry.get("bbox"), 4)
                and entries.integer(entry, "image_id") in persons.pictures]
     for i, person in enumerate(people):
         person.update(id=i + 1, category_id=1)  # COCOeval takes an id of 0 for "not matched"

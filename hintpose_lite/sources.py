@@ -19,6 +19,7 @@ def open_data(config: TrainConfig, data=None, val=None) -> tuple[CocoPersons, Co
     persons = _open(data) or crowd_scenes(config.images, config.scene_size, config.data_seed)
     held_out = _open(val)
     if held_out is None and data is not None:
+        print("no validation data were given: validating on the training people themselves")
         held_out = persons
     return persons, held_out or crowd_scenes(config.val_images, config.scene_size,
                                              config.data_seed + HELD_OUT)

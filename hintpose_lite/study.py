@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 
 from .config import TrainConfig
+from .errors import ConfigError
 from .evaluation import evaluate
 from .nets.weights import load_model
 from .report import Report
 from .sources import open_data
-from .training import train
+from .training import digest, open_folder, train
 
 VARIANTS = {"baseline": {"cue": False, "hops": 1}, "+cue": {"cue": True, "hops": 1},
             "+recurrence": {"cue": False, "hops": 3}, "+both": {"cue": True, "hops": 3}}
@@ -45,12 +46,18 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
     """Trains every variant with every seed in folders of `out`, evaluates each on the held-out
     people, and returns the table (Markdown, per cent; mean and spread over seeds).
 
-    What is finished is not done again. jobs: processes at once (default: the number of cores, or 1
-    on a GPU). Reports lie in the run folders, the table in `out`/table.md.
+    data, val: pairs (annotations, images), both or neither (crowd scenes). What is finished is not
+    done again; a folder of another study, or of other people, is refused. jobs: processes at once
+    (default: the number of cores, or 1 on a GPU). Reports lie in the run folders, the table in
+    `out`/table.md.
     """
     out, variants = Path(out), VARIANTS if variants is None else variants
     jobs = jobs or (1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4))
-    open_data(config, data, val)  # made once, before the processes want it
+    if data is not None and val is None:
+        raise ConfigError("a study of given data needs held-out people: give val, too")
+    persons, held_out = open_data(config, data, val)  # made once, before the processes want it
+    open_folder(out, {"config": config.to_dict(), "data": digest(persons),
+                      "held_out": digest(held_out)})
     tasks = {(name, seed): replace(config.override(changes), seed=seed)
              for seed in seeds for name, changes in variants.items()}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _one_thread) as pool:

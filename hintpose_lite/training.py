@@ -21,11 +21,14 @@ from .config import TrainConfig
 from .data.batches import Batch, make_batch
 from .data.coco import CocoPersons
 from .data.crops import Crops, build_crops
-from .errors import RunError
+from .errors import ConfigError, RunError
 from .evaluation import evaluate
 from .nets.hintpose import HintPose
 from .nets.weights import initialise, save_model
 from .sources import open_data
+
+RESTART = ("Make room on the disk and start the same command again: the run goes on from its last "
+           "checkpoint")
 
 
 def heatmap_loss(outputs: Tensor, batch: Batch, hop_weights: Tensor) -> Tensor:
@@ -154,27 +157,45 @@ def train(config: TrainConfig, out: str | Path, data=None, val=None, *, device: 
     DataError for unusable settings and data.
     """
     persons, held_out = open_data(config, data, val)
-    out = open_run(Path(out), config, persons)
+    out = open_folder(Path(out), {"config": config.to_dict(), "people": len(persons),
+                                  "data": digest(persons)})
     if is_complete(out, config):
         return out
-    (out / "stop").unlink(missing_ok=True)  # it was meant for the session before
+    if config.spec.joints != len(persons.skeleton):
+        raise ConfigError(f"joints={config.spec.joints}, but the data set's skeleton has "
+                          f"{len(persons.skeleton)}")
+    (out / "stop").unlink(missing_ok=True)  # it was meant for an earlier start
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     crops = build_crops(persons, config.window, progress=progress)
     trainer = Trainer(config, crops, persons.skeleton, device)
     if (out / "last.pt").exists():
-        trainer.load(torch.load(out / "last.pt", map_location=device, weights_only=True))
+        _continue(trainer, out / "last.pt")
         trim_metrics(out, trainer.step)
     for record in _loop(trainer, out, held_out, progress, position):
-        with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise RunError(f"cannot write {out}/metrics.jsonl: {error}. {RESTART}") from error
     return out
+
+
+def _continue(trainer: Trainer, path: Path) -> None:
+    """Loads a run's checkpoint into the trainer."""
+    try:
+        trainer.load(torch.load(path, map_location=trainer.device, weights_only=True))
+    except Exception as error:  # unpickling a damaged file raises nearly anything
+        raise RunError(f"{path} cannot be continued from ({type(error).__name__}): it is damaged "
+                       "or no checkpoint of this run. Put a copy of it back, or train into "
+                       "another folder, perhaps with --init and the model.safetensors beside it"
+                       ) from error
 
 
 def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
           position: int) -> Iterator[dict]:
     """Runs the remaining steps; yields what is to be written down."""
     config, losses, start = trainer.config, [], time.time() - trainer.seconds
-    if trainer.step == config.steps:  # killed between the last step and its validation
+    if _misses_validation(out, config, trainer.step):  # killed between a checkpoint and that
         yield {"step": trainer.step, **validate(trainer.model, held_out)}
     with tqdm(total=config.steps, initial=trainer.step, desc=str(out), unit="step",
               disable=not progress, mininterval=1, position=position) as bar:
@@ -193,6 +214,8 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
             if due or trainer.step % config.validate_every == 0:
                 yield {"step": trainer.step, **validate(trainer.model, held_out)}
             if (out / "stop").exists():
+                if losses:
+                    _finite_mean(losses, trainer.step, out)
                 _save(trainer, out)
                 (out / "stop").unlink()
                 return
@@ -214,9 +237,10 @@ def _finite_mean(losses: list[Tensor], step: int, out: Path) -> float:
     values = torch.stack(losses)
     if not values.isfinite().all():
         first = step - len(losses) + 1 + int((~values.isfinite()).nonzero()[0])
-        raise RunError(f"the loss is not finite at step {first}; {out}/last.pt still holds the "
-                       "state of an earlier step. Try a lower lr, a longer warmup, or "
-                       "precision=float32, in a new run folder")
+        kept = (f"{out}/last.pt still holds an earlier step" if (out / "last.pt").exists()
+                else "there is no checkpoint yet")
+        raise RunError(f"the loss is not finite at step {first}; {kept}. Try a lower lr, a longer "
+                       "warmup, or precision=float32, in a new run folder")
     return values.mean().item()
 
 
@@ -228,13 +252,11 @@ def _save(trainer: Trainer, out: Path) -> None:
         save_model(trainer.model, out / "model.safetensors", overwrite=True)
     except (OSError, RuntimeError) as error:
         raise RunError(f"cannot write the checkpoint of step {trainer.step} to {out}: {error}. "
-                       "Make room on the disk and start the same command again: the run goes on "
-                       "from its last checkpoint") from error
+                       f"{RESTART}") from error
 
 
-def open_run(out: Path, config: TrainConfig, persons: CocoPersons) -> Path:
-    """Makes a run folder, or checks that it is one of this config and these data."""
-    wanted = {"config": config.to_dict(), "people": len(persons), "data": _digest(persons)}
+def open_folder(out: Path, wanted: dict) -> Path:
+    """Makes a run folder with `wanted` as its config.json, or checks that it is such a one."""
     file = out / "config.json"
     if file.exists():
         try:
@@ -260,14 +282,24 @@ def open_run(out: Path, config: TrainConfig, persons: CocoPersons) -> Path:
 
 def is_complete(out: Path, config: TrainConfig) -> bool:
     """Whether the run took all its steps and left its weights."""
+    steps = [record["step"] for record in read_metrics(out) if "ap" in record]
+    return config.steps in steps and (out / "model.safetensors").exists()
+
+
+def read_metrics(out: Path) -> list[dict]:
+    """The records of a run's metrics.jsonl; a last line that was cut off is left out."""
     file = out / "metrics.jsonl"
-    if not file.exists() or not (out / "model.safetensors").exists():
-        return False
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return bool(lines) and json.loads(lines[-1])["step"] == config.steps and "ap" in lines[-1]
+    lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def _digest(persons: CocoPersons) -> str:
+def _misses_validation(out: Path, config: TrainConfig, step: int) -> bool:
+    due = step == config.steps or (step > 0 and step % config.validate_every == 0)
+    return due and not any(r["step"] == step and "ap" in r for r in read_metrics(out))
+
+
+def digest(persons: CocoPersons) -> str:
+    """Of a data set's annotation file: SHA-256."""
     return hashlib.sha256(persons.annotations.read_bytes()).hexdigest()
 
 
@@ -281,10 +313,10 @@ def _differences(found, wanted, name: str = "") -> list[str]:
 
 
 def trim_metrics(out: Path, step: int) -> None:
-    """Drops lines of steps after the checkpoint, which will be taken again."""
-    file = out / "metrics.jsonl"
-    if file.exists():
-        lines = file.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        (out / "metrics.tmp").write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        os.replace(out / "metrics.tmp", file)
+    """Drops records of steps after the checkpoint, which will be taken again."""
+    kept = [json.dumps(record) + "\n" for record in read_metrics(out) if record["step"] <= step]
+    try:
+        (out / "metrics.tmp").write_text("".join(kept), encoding="utf-8")
+        os.replace(out / "metrics.tmp", out / "metrics.jsonl")
+    except OSError as error:
+        raise RunError(f"cannot write {out}/metrics.jsonl: {error}. {RESTART}") from error

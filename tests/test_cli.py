@@ -199,25 +199,26 @@ def generated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scenes = json.dumps({"info": {"settings": {"generator": "crowd-3"}}})
     files = {
-        "runs/a/config.json": "{}", "runs/a/metrics.jsonl": "", "runs/a/last.pt": "x" * 1000,
-        "runs/deep/b/config.json": "{}", "runs/deep/b/metrics.jsonl": "",
-        "data/crowd/annotations.json": scenes, "data/crowd/images/0.png": "",
+        "runs/a/config.json": RUN, "runs/a/metrics.jsonl": "", "runs/a/last.pt": "x" * 1000,
+        "runs/deep/b/config.json": RUN,
+        "runs/added/config.json": RUN, "runs/added/thesis.tex": "years of work",
+        "data/crowd/annotations.json": scenes, "data/crowd/images/0.jpg": "",
         "data/half/unfinished.json": scenes,
-        "runs/notes.txt": "", "runs/other/config.json": "{}",
+        "runs/notes.txt": "", "runs/other/config.json": "{}", "runs/other/metrics.jsonl": "",
         "data/coco/annotations.json": '{"info": {"description": "COCO"}}',
         "data/list/annotations.json": "[]", "data/torn/annotations.json": '{"info": {"gen',
         "data/null/annotations.json": '{"info": {"settings": {"generator": null}}}',
-        "elsewhere/run/config.json": "{}", "elsewhere/run/metrics.jsonl": "",
-        "config.json": "{}", "metrics.jsonl": "",
+        "elsewhere/run/config.json": RUN, "elsewhere/run/metrics.jsonl": "",
+        "config.json": RUN, "metrics.jsonl": "",
     }
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    (tmp_path / "runs" / "a" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     return files
 
 
+RUN = json.dumps({"config": {"spec": {}}, "people": 3, "data": "0123"})
 OURS = ("runs/a/", "runs/deep/b/", "data/crowd/", "data/half/")
 
 
@@ -230,7 +231,9 @@ def test_clean_removes_what_we_made_and_nothing_else(generated, capsys):
     assert left() == {name for name in generated if not name.startswith(OURS)}
     assert Path("runs/link/run/config.json").is_file()
     out = capsys.readouterr().out
-    assert [line.split()[-1] + "/" for line in out.splitlines()[:-1]] == sorted(OURS)
+    kept, *removed = out.splitlines()[:-1]
+    assert "runs/added" in kept and "thesis.tex" in kept
+    assert [line.split()[-1] + "/" for line in removed] == sorted(OURS)
     assert out.endswith("removed 4 generated folder(s) under runs and data\n")
     assert main(["clean"]) == 0  # nothing left: nothing to ask
 
@@ -249,7 +252,7 @@ def test_clean_after_a_yes(generated, monkeypatch):
 def test_clean_does_not_enter_a_linked_folder(tmp_path, monkeypatch):
     real = tmp_path / "disk" / "runs" / "a"
     real.mkdir(parents=True)
-    (real / "config.json").write_text("{}")
+    (real / "config.json").write_text(RUN)
     (real / "metrics.jsonl").write_text("")
     here = tmp_path / "here"
     here.mkdir()

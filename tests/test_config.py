@@ -17,7 +17,7 @@ def test_presets_are_plain_values(name):
 def test_text_is_read_in_the_type_of_the_setting():
     config = TrainConfig().override({"lr": "2e-3", "steps": "7", "width": "16", "cue": "False",
                                      "augment.scale": "0", "input_size": "[64, 96]",
-                                     "schedule": "step"})
+                                     "schedule": "step", "window": "96"})
     assert (config.lr, config.steps, config.spec.width, config.spec.cue) == (2e-3, 7, 16, False)
     assert config.augment.scale == 0.0 and isinstance(config.augment.scale, float)
     assert config.spec.input_size == (64, 96) and config.schedule == "step"
@@ -38,6 +38,13 @@ def test_the_original_is_not_changed():
     ({"schedule": "linear"}, "cosine"),
     ({"input_size": (60, 96)}, "32"),
     ({"hop_weights": ()}, "hop_weights"),
+    ({"hop_weights": ("a",)}, "hop_weights"),
+    ({"hop_weights": (0.0, 0.0, 1.0), "hop_dropout": 0.5}, "first weight"),
+    ({"lr": float("nan")}, "finite"),
+    ({"window": 64}, "at least as large"),
+    ({"augment.scale": 1.5}, "scale"),
+    ({"flip": 2}, "probabilities"),
+    ({"cues.joint": -1}, "cues"),
 ])
 def test_unusable_settings_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):

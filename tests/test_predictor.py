@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from hintpose_lite.cues import Cue
-from hintpose_lite.errors import DataError
-from hintpose_lite.geometry import apply, crop_matrix, pad
+from hintpose_lite.data.batches import normalise
+from hintpose_lite.errors import ConfigError, DataError
+from hintpose_lite.geometry import apply, crop_matrix, pad, warp
 from hintpose_lite.heatmaps import encode, mirror
 from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.predictor import heatmaps, predict
+from hintpose_lite.nets.spec import Spec
+from hintpose_lite.predictor import cut_windows, heatmaps, predict, prepare
 from hintpose_lite.skeleton import COCO17
 
 TINY = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1, input_size=(64, 96), target_sigma=1.2,
@@ -79,8 +81,24 @@ def test_the_flip_test_is_mirror_symmetric():
     assert not torch.allclose(forgotten, straight, atol=1e-2)
 
 
+def test_wide_boxes_in_large_pictures_lose_nothing():
+    """A crop cut through a window shows the same as one warped from the whole picture."""
+    spec = Spec(**TINY, cue=False, hops=1)
+    y, x = np.mgrid[:480, :640]
+    picture = np.stack([100 + 0.2 * x, 50 + 0.3 * y, 60 + 0.1 * x + 0.1 * y], -1).astype(np.uint8)
+    boxes = torch.tensor([[150.0, 90, 300, 300], [100, 150, 400, 120], [300, 20, 60, 400]])
+    windows, to_window = cut_windows([picture] * 3, boxes, spec)
+    images, _, matrices = prepare(spec, windows, to_window, boxes, None)
+    whole = torch.from_numpy(picture).permute(2, 0, 1).float().expand(3, -1, -1, -1)
+    direct = normalise(warp(whole, matrices, spec.input_size), spec.mean, spec.std)
+    assert (images - direct).abs().mean() < 0.03
+
+
 def test_misuse_is_refused(crowd, model):
     with pytest.raises(DataError, match="one of each"):
         predict(model, crowd, [0, 1], crowd.boxes[:1], None)
+    fewer = HintPose(joints=14, **TINY).eval()
+    with pytest.raises(ConfigError, match="14 joints.*17"):
+        predict(fewer, crowd, [0], crowd.boxes[:1], None)
     with pytest.raises(DataError, match="eval"):
         predict(model.train(), crowd, [0], crowd.boxes[:1], None)

@@ -10,7 +10,7 @@ import torch
 from hintpose_lite import training
 from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.batches import Batch
-from hintpose_lite.errors import RunError
+from hintpose_lite.errors import ConfigError, RunError
 from hintpose_lite.nets.weights import load_model
 from hintpose_lite.training import heatmap_loss, learning_rate, rows_of_step, train
 
@@ -129,6 +129,23 @@ def test_other_settings_or_folders_are_refused(crowd, tmp_path):
     (tmp_path / "broken" / "config.json").write_text("{")
     with pytest.raises(RunError, match="damaged"):
         run(tmp_path / "broken", crowd)
+
+
+def test_damaged_files_of_a_run(crowd, tmp_path):
+    folder = run(tmp_path / "run", crowd)
+    whole = (folder / "metrics.jsonl").read_text()
+    (folder / "metrics.jsonl").write_text(whole[:-20])  # cut off, as by a full disk
+    run(folder, crowd)
+    assert (folder / "metrics.jsonl").read_text() == whole
+    (folder / "metrics.jsonl").write_text("")
+    (folder / "last.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(RunError, match="last.pt cannot be continued"):
+        run(folder, crowd)
+
+
+def test_another_number_of_joints_is_refused(crowd, tmp_path):
+    with pytest.raises(ConfigError, match="joints=14.*17"):
+        run(tmp_path / "run", crowd, TINY.override({"joints": 14}))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(crowd, tmp_path, monkeypatch):
