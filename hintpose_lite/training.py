@@ -166,7 +166,7 @@ def train(config: TrainConfig, out: str | Path, data=None, val=None, *, device: 
                           f"{len(persons.skeleton)}")
     (out / "stop").unlink(missing_ok=True)  # it was meant for an earlier start
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    crops = build_crops(persons, config.window, progress=progress)
+    crops = build_crops(persons, config.window, progress=progress, masks=config.spec.cue)
     trainer = Trainer(config, crops, persons.skeleton, device)
     if (out / "last.pt").exists():
         _continue(trainer, out / "last.pt")

@@ -25,7 +25,9 @@ class Augment:
     of showing only the upper or lower body where more than 8 joints are labelled; shift: of the
     box's centre, in fractions of its size, standard deviation; shared: probability that a person
     with a partner (IoU of at least 0.1) is shown in the box of both; light: strength of brightness,
-    contrast and saturation changes. The last three are ours.
+    contrast and saturation changes. The last three are ours, and so are two details of half_body:
+    its box is the extent of the joints, and where the drawn half has fewer than three joints the
+    whole body is shown.
     """
 
     rotation: float = 45.0
@@ -53,7 +55,7 @@ class Batch:
 def normalise(images: Tensor, mean, std) -> Tensor:
     """Float images (N, 3, H, W) in [0, 255] to zero mean and unit deviation, per channel."""
     mean, std = (images.new_tensor(value).view(3, 1, 1) * 255 for value in (mean, std))
-    return (images - mean) / std
+    return (images - mean).div_(std)
 
 
 def make_batch(crops: Crops, rows: Tensor, spec, augment: Augment, mix: CueMix,
@@ -72,7 +74,9 @@ def make_batch(crops: Crops, rows: Tensor, spec, augment: Augment, mix: CueMix,
     keypoints = oriented(crops.keypoints[rows])
     windows = crops.windows[crops.window_of[rows]].float()
     images = warp(windows, compose(matrices, invert(crops.matrices[rows])), spec.input_size)
-    images = normalise(_relight(images, augment.light, generator), spec.mean, spec.std)
+    if augment.light:
+        images = _relight(images, augment.light, generator)
+    images = normalise(images, spec.mean, spec.std)
     points = apply(matrices, keypoints[..., :2])
     reach = 3 * spec.target_sigma * 4  # a joint whose Gaussian misses the crop cannot be asked for
     near = (points > -reach) & (points < points.new_tensor(spec.input_size) + reach)

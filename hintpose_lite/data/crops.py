@@ -1,4 +1,4 @@
-"""Pictures become context crops once: small uint8 windows that hold all a network may be shown.
+"""Pictures become context crops once: small uint8 windows that hold what a network is shown.
 
 Decoding a picture costs more than everything that follows, so each picture is decoded once. What is
 kept of it is a square *window* around the person (and the partner, so that shared boxes can be cut
@@ -20,7 +20,7 @@ from ..geometry import pad, union
 from .coco import CocoPersons
 
 MASK_STRIDE = 2  # masks are kept at half the window's resolution
-CONTEXT = 1.25   # room around the padded box for augmentation
+CONTEXT = 1.25   # room for augmentation around the padded box; stronger draws show black there
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,11 @@ class Crops:
 
 
 def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
-                progress: bool = True) -> Crops:
+                progress: bool = True, masks: bool = True) -> Crops:
     """Decodes every picture once and cuts the windows (size, size) of its people.
 
-    workers: threads that decode (default: the number of cores). Windows take size^2 * 3 bytes a
+    workers: threads that decode (default: the number of cores). masks: whether cues will be drawn,
+    which need them; without, all are False. Windows take size^2 * 3 bytes a
     person, or a picture where pictures are no larger than `size`.
     """
     boxes, partner = torch.as_tensor(persons.boxes), torch.as_tensor(persons.partner)
@@ -113,34 +114,38 @@ def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
     for row in range(len(persons)):
         by_picture.setdefault(persons[row].image_id, []).append(row)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        jobs = pool.map(lambda rows: _cut_people(persons, rows, regions, size), by_picture.values())
+        jobs = pool.map(lambda rows: _cut_people(persons, rows, regions, size, masks),
+                        by_picture.values())
         done = list(tqdm(jobs, "cutting crops", len(by_picture), disable=not progress,
                          unit="picture", mininterval=1))
 
-    windows, masks = [], np.zeros((len(persons), size // MASK_STRIDE, size // MASK_STRIDE), bool)
+    windows = []
+    small = np.zeros((len(persons), size // MASK_STRIDE, size // MASK_STRIDE), bool)
     window_of = np.zeros(len(persons), np.int64)
     matrices = np.zeros((len(persons), 2, 3), np.float32)
     for rows, cut in zip(by_picture.values(), done, strict=True):
         for row, (window, matrix, mask) in zip(rows, cut, strict=True):
             if window is not None:  # otherwise the person shares the window before
                 windows.append(window)
-            window_of[row], matrices[row], masks[row] = len(windows) - 1, matrix, mask
-    stacked = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2).contiguous()
-    return Crops(stacked, torch.from_numpy(window_of), torch.from_numpy(matrices),
-                 torch.from_numpy(masks), torch.as_tensor(persons.keypoints), boxes,
+            window_of[row], matrices[row], small[row] = len(windows) - 1, matrix, mask
+    return Crops(torch.from_numpy(np.stack(windows)), torch.from_numpy(window_of),
+                 torch.from_numpy(matrices), torch.from_numpy(small),
+                 torch.as_tensor(persons.keypoints), boxes,
                  torch.as_tensor(persons.areas).float(), shared, partner,
                  torch.as_tensor(persons.overlap).float(), torch.tensor(persons.skeleton.sigmas))
 
 
-def _cut_people(persons: CocoPersons, rows: list[int], regions: np.ndarray, size: int) -> list:
-    """(window or None where it is the previous one, matrix, mask) of people of one picture."""
+def _cut_people(persons: CocoPersons, rows: list[int], regions: np.ndarray, size: int,
+                masks: bool) -> list:
+    """(window (3, S, S) or None where it is the last one, matrix, mask) of a picture's people."""
     picture = persons.read(rows[0])
     result, last = [], None
     for row in rows:
         view = View.around(regions[row], picture.shape[1::-1], size)
-        mask = persons[row].mask()
+        mask = persons[row].mask() if masks else None
         small = (np.zeros((size // MASK_STRIDE,) * 2, bool) if mask is None
                  else view.cut(mask.astype(np.uint8) * 255, MASK_STRIDE) > 127)
-        result.append((None if view == last else view.cut(picture), view.matrix(), small))
+        window = None if view == last else view.cut(picture).transpose(2, 0, 1).copy()
+        result.append((window, view.matrix(), small))
         last = view
     return result
