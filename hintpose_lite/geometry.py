@@ -52,7 +52,8 @@ def crop_matrix(boxes: Tensor, size: tuple[int, int], rotation: Tensor | None = 
     """Maps that take boxes (N, 4) of a picture onto a crop of size = (width, height).
 
     As in HRNet, the box's centre lands on (width / 2, height / 2) and its width on `width` pixels;
-    the box is expected to have the crop's aspect (see `pad`).
+    the box is expected to have the crop's aspect (see `pad`). Crops are the same for every codec;
+    UDP's own code maps widths less one pixel, a difference of half a crop pixel at the edges.
     rotation: (N,) degrees; positive turns the picture's content clockwise on the screen.
     Returns (N, 2, 3).
     """
