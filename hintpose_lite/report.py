@@ -21,8 +21,8 @@ class Report:
         (their sum), accuracy = meant / counted, swap_rate = other / counted, joint_swap_rate,
         separated (the joints behind that rate), left_out (fewer than three joints in common with
         the partner), alone (no partner), and followed (wrong cues only; equal to swap_rate).
-    strata: the same for each overlap stratum (without followed: it is their swap_rate); groups: for "overlap >= .3", contested, uncontested.
-    per_hop: the same for each hop, all people.
+    strata: the same for each overlap stratum; groups: for "overlap >= .3", contested, uncontested;
+    per_hop: for each hop, all people (followed is left out there: it is the swap_rate).
     picture_ap: COCO's ten figures on whole pictures; None for shared boxes and for subsets.
     counts: what was replaced, left out or unmatched. versions: of the libraries that matter.
     """
