@@ -5,7 +5,7 @@
 
 Every row is preset crowd-quick with cue and three hops, and one thing changed. Prints Markdown, and
 keeps what is finished. "equal compute" takes so many steps with one hop as cost what three hops do:
-the ratio is timed here, both kinds of step in turn, before anything is trained.
+the ratio is timed here, both kinds of step in turn, when the other rows are done.
 """
 
 import argparse
@@ -64,9 +64,9 @@ def main():
     options = options.parse_args()
     config = config_of(options)
     torch.set_num_threads(1)
+    study(config, options.out, options.seeds, jobs=options.jobs, variants=SWITCHES)
     stored = Path(options.out) / "cost_of_hops.txt"  # measured once, so that a study can go on
     if not stored.exists():
-        stored.parent.mkdir(parents=True, exist_ok=True)
         stored.write_text(f"{cost_of_hops(config):.2f}\n")
     ratio = float(stored.read_text())
     longer = {"hops": 1, "steps": round(config.steps * ratio)}

@@ -70,7 +70,7 @@ def history(folder: str | Path) -> list[Status]:
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}/config.json is damaged, or of no run ({error!r})") from error
     now, found = Status(0, steps), {}
-    for record in _records(folder / "metrics.jsonl"):
+    for record in read_metrics(folder):
         if "seconds" in record:
             rate = record["step"] / record["seconds"] if record["seconds"] else None
             now = replace(now, loss=record["loss"], lr=record["lr"], rate=rate)
@@ -81,8 +81,9 @@ def history(folder: str | Path) -> list[Status]:
     return [*found.values()] or [now]
 
 
-def _records(path: Path) -> list[dict]:
-    """The entries of metrics.jsonl; none if nothing is written yet."""
+def read_metrics(folder: Path) -> list[dict]:
+    """The entries of a run's metrics.jsonl; none if nothing is written yet. Raises RunError."""
+    path = folder / "metrics.jsonl"
     if not path.exists():
         return []
     records = []

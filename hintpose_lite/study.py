@@ -82,8 +82,8 @@ def _one_thread() -> None:
 def run_variant(config: TrainConfig, out: Path, data, val, device: str | None,
                 position: int = 0) -> dict[str, Report]:
     """Trains one variant, unless that is done, and answers the questions about it."""
-    train(config, out, data, val, device=device, position=position)
-    _, held_out = open_data(config, data, val)
+    persons, held_out = open_data(config, data, val)
+    train(config, out, persons, held_out, device=device, position=position)
     model = load_model(out / "model.safetensors", device or "cpu")
     reports = {}
     for name, question in QUESTIONS.items():

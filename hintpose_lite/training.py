@@ -25,6 +25,7 @@ from .errors import ConfigError, RunError
 from .evaluation import evaluate
 from .nets.hintpose import HintPose
 from .nets.weights import initialise, save_model
+from .runs import read_metrics
 from .sources import open_data
 
 RESTART = ("Make room on the disk and start the same command again: the run goes on from its last "
@@ -67,7 +68,7 @@ def _generator(seed: int, step: int, device) -> torch.Generator:
 
 
 class Trainer:
-    """A model, its optimiser and where it stands; `steps()` is the loop."""
+    """A model, its optimiser and where it stands; `run_step` takes it one step on."""
 
     def __init__(self, config: TrainConfig, crops: Crops, skeleton, device: str):
         self.config, self.skeleton, self.device = config, skeleton, torch.device(device)
@@ -202,8 +203,8 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
         while trainer.step < config.steps:
             losses.append(trainer.run_step())
             bar.update()
-            due = trainer.step == config.steps
-            if due or trainer.step % config.checkpoint_every == 0:
+            due, stopped = trainer.step == config.steps, (out / "stop").exists()
+            if due or stopped or trainer.step % config.checkpoint_every == 0:
                 loss = _finite_mean(losses, trainer.step, out)
                 trainer.seconds = time.time() - start
                 _save(trainer, out)
@@ -213,10 +214,7 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
                 bar.set_postfix(loss=f"{loss:.2e}")
             if due or trainer.step % config.validate_every == 0:
                 yield {"step": trainer.step, **validate(trainer.model, held_out)}
-            if (out / "stop").exists():
-                if losses:
-                    _finite_mean(losses, trainer.step, out)
-                _save(trainer, out)
+            if stopped:
                 (out / "stop").unlink()
                 return
 
@@ -284,13 +282,6 @@ def is_complete(out: Path, config: TrainConfig) -> bool:
     """Whether the run took all its steps and left its weights."""
     steps = [record["step"] for record in read_metrics(out) if "ap" in record]
     return config.steps in steps and (out / "model.safetensors").exists()
-
-
-def read_metrics(out: Path) -> list[dict]:
-    """The records of a run's metrics.jsonl; a last line that was cut off is left out."""
-    file = out / "metrics.jsonl"
-    lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def _misses_validation(out: Path, config: TrainConfig, step: int) -> bool:

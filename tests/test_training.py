@@ -105,6 +105,8 @@ def test_a_stop_file_ends_the_run_cleanly(crowd, tmp_path, monkeypatch):
         run(tmp_path / "run", crowd)
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 1
     assert not (tmp_path / "run" / "stop").exists()
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1], "its last steps are written down"
 
 
 def test_a_run_killed_before_its_last_validation_makes_up_for_it(crowd, tmp_path):
@@ -157,6 +159,22 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(crowd, tmp_pat
 
     monkeypatch.setattr(training.Trainer, "run_step", diverging)
     with pytest.raises(RunError, match="step 4.*lower lr"):
+        run(tmp_path / "run", crowd)
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 2
+
+
+def test_stopping_does_not_save_a_loss_that_is_not_finite(crowd, tmp_path, monkeypatch):
+    original = training.Trainer.run_step
+
+    def diverging(self):
+        loss = original(self)
+        if self.step < 3:
+            return loss
+        (tmp_path / "run" / "stop").touch()
+        return loss * float("nan")
+
+    monkeypatch.setattr(training.Trainer, "run_step", diverging)
+    with pytest.raises(RunError, match="step 3.*still holds an earlier step"):
         run(tmp_path / "run", crowd)
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 2
 
