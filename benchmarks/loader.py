@@ -21,7 +21,6 @@ import cv2
 import numpy as np
 import torch
 
-from hintpose_lite.cues import CueMix
 from hintpose_lite.data.batches import Augment, make_batch
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.data.crops import build_crops
@@ -82,8 +81,8 @@ def per_sample(persons, spec, rng):
 
 def batched(persons, crops, spec, generator):
     for rows in torch.arange(len(persons)).split(BATCH):
-        make_batch(crops, rows, spec, Augment(light=0, shared=0, half_body=0), CueMix(),
-                   persons.skeleton, generator)
+        make_batch(crops, rows, torch.zeros_like(rows), spec,
+                   Augment(light=0, shared=0, half_body=0), persons.skeleton, generator)
 
 
 def measure(name, persons, spec, window):

@@ -97,7 +97,7 @@ def point_maps(points: Tensor, labels: Tensor, size: tuple[int, int], sigma: flo
 
     size = (W, H); sigma in crop pixels. Differentiable in the points.
     """
-    peaks = gaussians(points, size, sigma) * labels[..., None, None]
+    peaks = gaussians(points, size, sigma, labels)
     return peaks.amax(1, keepdim=True).clamp(min=0) + peaks.amin(1, keepdim=True).clamp(max=0)
 
 
@@ -148,15 +148,20 @@ class CueMix:
     none: no cue (dropout).
     """
 
-    joint: float = 0.25
-    near: float = 0.15
+    joint: float = 0.12
+    near: float = 0.30
     interior: float = 0.15
     centroid: float = 0.10
     mask: float = 0.08
     points: float = 0.10
-    box: float = 0.05
-    pose: float = 0.07
+    box: float = 0.04
+    pose: float = 0.06
     none: float = 0.05
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """The kinds of `count` cues, as numbers of the fields above (count,), drawn on the CPU."""
+        weights = torch.tensor(astuple(self))
+        return torch.multinomial(weights, count, replacement=True, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -188,56 +193,72 @@ def oks_jitter(points: Tensor, areas: Tensor, sigmas: Tensor, generator: torch.G
     return points + distance[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
 
 
-def draw_cues(people: CuePeople, mix: CueMix, matrices: Tensor, size: tuple[int, int],
+def draw_cues(people: CuePeople, kinds: Tensor, matrices: Tensor, size: tuple[int, int],
               sigma: float, generator: torch.Generator) -> Tensor:
-    """Training cues (N, 1, H, W) of N people, one kind a person, drawn from the mix.
+    """Training cues (N, 1, H, W) of N people; kinds (N,) as `CueMix.draw` gives them, on the CPU,
+    so that a GPU need not be asked who gets which.
 
-    Arguments as for `render_cues`. A person without a mask gets "near" where the draw asks for one.
+    Other arguments as for `render_cues`. A person without a mask, whose cue should come from it,
+    gets "near" instead.
     """
-    device = matrices.device
-    weights = torch.tensor(astuple(mix), device=device)
-    drawn = torch.multinomial(weights, len(matrices), replacement=True, generator=generator)
-    kind = {field.name: drawn == i for i, field in enumerate(fields(mix))}
-    unmasked = people.masks.flatten(1).amax(1) == 0
-    kind["near"] = kind["near"] | (unmasked & (kind["interior"] | kind["centroid"] | kind["mask"]))
-    for name in ("interior", "centroid", "mask"):
-        kind[name] = kind[name] & ~unmasked
+    rows = {field.name: (kinds == i).nonzero()[:, 0].to(matrices.device, non_blocking=True)
+            for i, field in enumerate(fields(CueMix))}
+    masked = people.masks.flatten(1).amax(1) > 0
     near = oks_jitter(people.keypoints[..., :2], people.areas, people.sigmas, generator)
-    points, labels = _draw_points(people, kind, near, generator)
-    maps = point_maps(apply(matrices, points), labels, size, sigma)
-    # Few people get one of the costlier cues, so only theirs are drawn.
-    posed, boxed, masked = (kind[name].nonzero()[:, 0] for name in ("pose", "box", "mask"))
+    points = _draw_points(people, rows, masked, near, generator)
+    given = torch.ones(len(kinds), device=matrices.device)
+    given[rows["none"]] = 0
+    maps = point_maps(apply(matrices, points), given[:, None], size, sigma)
+
+    several = rows["points"]
+    more, labels = _more_points(people, several, near, generator)
+    both = torch.cat([points[several], more], 1)
+    maps[several] = point_maps(apply(matrices[several], both), labels, size, sigma)
+    posed, boxed, mask = rows["pose"], rows["box"], rows["mask"]
     v = people.keypoints[posed, :, 2]
     joints = ((v > 0) & (_uniform(v, generator) < 0.85)).to(v.dtype)  # a pose misses some joints
     maps[posed] = point_maps(apply(matrices[posed], near[posed]), joints, size, sigma)
     maps[boxed] = box_maps(people.boxes[boxed], matrices[boxed], size, sigma / 4)
-    to_crop = compose(matrices[masked], invert(people.mask_matrices[masked]))
-    maps[masked] = warp(people.masks[masked], to_crop, size)
+    to_crop = compose(matrices[mask], invert(people.mask_matrices[mask]))
+    dense = warp(people.masks[mask], to_crop, size)
+    maps[mask] = torch.where(masked[mask, None, None, None], dense, maps[mask])
     return maps
 
 
-def _draw_points(people: CuePeople, kind: dict[str, Tensor], near: Tensor,
-                 generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Points (N, 5, 2) and labels (N, 5) of the point-like kinds: three places for the person, two
-    for the neighbour; unused ones have label 0. near: (N, K, 2), joints with OKS jitter."""
+def _draw_points(people: CuePeople, rows: dict[str, Tensor], masked: Tensor, near: Tensor,
+                 generator: torch.Generator) -> Tensor:
+    """One point (N, 1, 2) a person: a joint with OKS jitter, or what the kinds of one point say.
+    near: (N, K, 2), joints with that jitter."""
     xy, v = people.keypoints[..., :2], people.keypoints[..., 2]
-    shift = (_uniform(xy, generator) - 0.5) * 0.2 * people.areas.sqrt()[:, None, None]
-    visible = torch.where((v == 2).any(1, keepdim=True), v == 2, v > 0)
-    several = _pick(near, visible, 3, generator)
-    negatives = _pick(people.neighbours[..., :2], people.neighbours[..., 2] > 0, 2, generator)
-    single = torch.where(kind["joint"][:, None, None], _pick(xy + shift, v > 0, 1, generator),
-                         several[:, :1])
+    points = _pick(near, _visible(v), 1, generator)
+    joint = rows["joint"]
+    shift = (_uniform(xy[joint], generator) - 0.5) * 0.2 * people.areas[joint].sqrt()[:, None, None]
+    points[joint] = _pick(xy[joint] + shift, v[joint] > 0, 1, generator)
     for name, draw in (("interior", generator), ("centroid", None)):
-        some = kind[name].nonzero()[:, 0]
-        single[some] = _mask_points(people.masks[some], people.mask_matrices[some], draw)
+        some = rows[name]
+        inside = _mask_points(people.masks[some], people.mask_matrices[some], draw)
+        points[some] = torch.where(masked[some, None, None], inside, points[some])
+    return points
 
-    few = kind["points"][:, None]
-    one = kind["joint"] | kind["near"] | kind["interior"] | kind["centroid"]
-    known = (people.neighbours[..., 2] > 0).any(1, keepdim=True).expand(-1, 2)
+
+def _more_points(people: CuePeople, some: Tensor, near: Tensor,
+                 generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """For people `some` (M,), whose cue is several points: up to two more of their own and up to
+    two of the neighbour (M, 4, 2), and labels (M, 5): 1 for the first point and the own ones, -1
+    for the neighbour's, 0 for unused ones."""
+    v, neighbours = people.keypoints[some, :, 2], people.neighbours[some]
+    own = _pick(near[some], _visible(v), 2, generator)
+    other = _pick(neighbours[..., :2], neighbours[..., 2] > 0, 2, generator)
     coins = torch.rand(len(v), 4, generator=generator, device=v.device)
-    used = torch.cat([(one[:, None] | few), few & (coins[:, :2] < 0.5)], 1).to(v.dtype)
-    against = (few & known & (coins[:, 2:] < coins.new_tensor([1.0, 0.5]))).to(v.dtype)
-    return torch.cat([single, several[:, 1:], negatives], 1), torch.cat([used, -against], 1)
+    known = (neighbours[..., 2] > 0).any(1, keepdim=True)
+    used = (coins < coins.new_tensor([0.5, 0.5, 1.0, 0.5])).to(v.dtype)
+    labels = torch.cat([torch.ones_like(used[:, :1]), used[:, :2], -used[:, 2:] * known], 1)
+    return torch.cat([own, other], 1), labels
+
+
+def _visible(v: Tensor) -> Tensor:
+    """Which joints (N, K) may be pointed at: the visible ones, or all labelled ones if none is."""
+    return torch.where((v == 2).any(1, keepdim=True), v == 2, v > 0)
 
 
 def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:

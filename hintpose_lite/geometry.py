@@ -113,8 +113,12 @@ def warp(pictures: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     picture counts as 0, like cv2.warpAffine with a constant border. Returns (N, C, height, width).
     """
     width, height = size
-    back = invert(matrix)
-    source = apply(back, pixel_grid(size, matrix).expand(len(matrix), -1, -1))
-    extent = source.new_tensor([max(pictures.shape[3] - 1, 1), max(pictures.shape[2] - 1, 1)])
-    grid = (source / extent * 2 - 1).view(-1, height, width, 2).to(pictures.dtype)
-    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    x = torch.arange(width, device=matrix.device, dtype=matrix.dtype)
+    y = torch.arange(height, device=matrix.device, dtype=matrix.dtype)
+    extent = matrix.new_tensor([max(pictures.shape[3] - 1, 1), max(pictures.shape[2] - 1, 1)])
+    back = invert(matrix) * (2 / extent[:, None])  # to the picture's own -1 .. 1, once 1 is taken
+    rows = back[:, :, 1, None] * y + back[:, :, 2, None] - 1
+    columns = back[:, :, 0, None] * x
+    grid = rows.transpose(1, 2)[:, :, None] + columns.transpose(1, 2)[:, None]
+    return F.grid_sample(pictures, grid.to(pictures.dtype), mode="bilinear", padding_mode="zeros",
+                         align_corners=True)

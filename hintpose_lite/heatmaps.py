@@ -25,16 +25,20 @@ from .skeleton import Skeleton
 CODECS = ("quarter", "dark", "udp")
 
 
-def gaussians(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
-    """Gaussians of height 1 centred on points (..., 2), on maps of size = (width, height) pixels.
+def gaussians(points: Tensor, size: tuple[int, int], sigma: float,
+              heights: Tensor | None = None) -> Tensor:
+    """Gaussians centred on points (..., 2), on maps of size = (width, height) pixels.
 
-    Returns (..., height, width); differentiable in the points. A point outside gives the tail that
-    reaches inside. A Gaussian is separable, so each map is the product of a row and a column.
+    heights: (...) of the peaks, 1 if not given. Returns (..., height, width); differentiable in the
+    points. A point outside gives the tail that reaches inside. A Gaussian is separable, so each map
+    is the product of a row and a column.
     """
     width, height = size
     x = torch.arange(width, device=points.device, dtype=points.dtype)
     y = torch.arange(height, device=points.device, dtype=points.dtype)
     row = torch.exp(-((x - points[..., 0:1]) ** 2) / (2 * sigma**2))
+    if heights is not None:
+        row = row * heights[..., None]
     column = torch.exp(-((y - points[..., 1:2]) ** 2) / (2 * sigma**2))
     return column.unsqueeze(-1) * row.unsqueeze(-2)
 
@@ -49,13 +53,15 @@ def _ratio(input_size: tuple[int, int], heatmap_size: tuple[int, int], codec: st
 
 
 def encode(points: Tensor, input_size: tuple[int, int], sigma: float, codec: str = "quarter",
-           stride: int = 4) -> Tensor:
+           stride: int = 4, heights: Tensor | None = None) -> Tensor:
     """Target heatmaps (N, K, H / stride, W / stride) of keypoints (N, K, 2) in crop pixels.
 
-    input_size: (W, H) of the crop; sigma: in heatmap pixels. Peaks have height 1, not rounded.
+    input_size: (W, H) of the crop; sigma: in heatmap pixels. Peaks are not rounded to whole pixels;
+    they have height 1, or `heights` (N, K).
     """
     size = (input_size[0] // stride, input_size[1] // stride)
-    return gaussians(points * points.new_tensor(_ratio(input_size, size, codec)), size, sigma)
+    ratio = points.new_tensor(_ratio(input_size, size, codec))
+    return gaussians(points * ratio, size, sigma, heights)
 
 
 def decode(heatmaps: Tensor, input_size: tuple[int, int], codec: str = "quarter",

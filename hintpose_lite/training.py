@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .config import TrainConfig
@@ -38,8 +40,9 @@ def heatmap_loss(outputs: Tensor, batch: Batch, hop_weights: Tensor) -> Tensor:
     outputs (T, N, K, h, w); hop_weights (T,) are scaled to sum 1. Returns a scalar. Unlabelled
     joints count as zero error, in the mean too, as HRNet has it.
     """
-    weights = batch.weights[..., None, None]
-    errors = ((outputs.float() - batch.targets) * weights).square().mean((1, 2, 3, 4))
+    outputs = outputs.float()
+    errors = F.mse_loss(outputs, batch.targets.expand_as(outputs), reduction="none").mean((3, 4))
+    errors = (errors * batch.weights).mean((1, 2))
     return 0.5 * (errors * hop_weights).sum() / hop_weights.sum()
 
 
@@ -57,14 +60,16 @@ def rows_of_step(config: TrainConfig, step: int, people: int) -> Tensor:
     """Who is in the batch of a step: every epoch is a new permutation of all people."""
     place = torch.arange(step * config.batch, (step + 1) * config.batch)
     epochs = place // people
-    orders = {epoch: torch.randperm(people, generator=_generator(config.seed, epoch, "cpu"))
+    orders = {epoch: torch.randperm(people, generator=_generator(config.seed, "order", epoch))
               for epoch in epochs.unique().tolist()}
     return torch.stack([orders[e][p] for e, p in zip(epochs.tolist(), (place % people).tolist(),
                                                      strict=True)])
 
 
-def _generator(seed: int, step: int, device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+def _generator(seed: int, purpose: str, index: int, device="cpu") -> torch.Generator:
+    """Random numbers of their own for every purpose, and for every epoch or step of it."""
+    words = np.random.SeedSequence([seed, *purpose.encode(), index]).generate_state(2)
+    return torch.Generator(device).manual_seed(int(words[0]) << 32 | int(words[1]))
 
 
 class Trainer:
@@ -86,11 +91,11 @@ class Trainer:
     def run_step(self) -> Tensor:
         """One step; the loss stays on the device, so that nobody waits for it."""
         config, spec = self.config, self.config.spec
-        generator = _generator(config.seed, self.step, self.device)
-        hops = draw_hops(config, generator)
+        plan = _generator(config.seed, "plan", self.step)  # on the CPU, so that no GPU is asked
+        hops, kinds = draw_hops(config, plan), config.cues.draw(config.batch, plan)
         rows = rows_of_step(config, self.step, len(self.crops)).to(self.device)
-        batch = make_batch(self.crops, rows, spec, config.augment, config.cues, self.skeleton,
-                           generator)
+        batch = make_batch(self.crops, rows, kinds, spec, config.augment, self.skeleton,
+                           _generator(config.seed, "batch", self.step, self.device))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config, self.step)
         with self.autocast:
@@ -121,7 +126,7 @@ def draw_hops(config: TrainConfig, generator: torch.Generator) -> int:
     """How many hops a step runs: all, or with `hop_dropout` any smaller number.
 
     Fewer hops make a step cheaper and teach the network to be good after each of them."""
-    draw = torch.rand(2, generator=generator, device=generator.device).tolist()
+    draw = torch.rand(2, generator=generator).tolist()
     if draw[0] >= config.hop_dropout or config.spec.hops == 1:
         return config.spec.hops
     return 1 + int(draw[1] * (config.spec.hops - 1))

@@ -121,8 +121,14 @@ def people(count: int, masked: bool = True) -> tuple[CuePeople, torch.Tensor]:
 
 def draw(kind: str, count=200, masked=True, seed=0) -> torch.Tensor:
     data, matrices = people(count, masked)
-    mix = CueMix(**{name: float(name == kind) for name in KINDS})
-    return draw_cues(data, mix, matrices, SIZE, 2.0, torch.Generator().manual_seed(seed))[:, 0]
+    kinds = torch.full((count,), KINDS.index(kind))
+    return draw_cues(data, kinds, matrices, SIZE, 2.0, torch.Generator().manual_seed(seed))[:, 0]
+
+
+def test_a_mix_draws_kinds_as_often_as_it_says():
+    kinds = CueMix(joint=3, near=1, **dict.fromkeys(KINDS[2:], 0.0)).draw(
+        4000, torch.Generator().manual_seed(0))
+    assert set(kinds.tolist()) == {0, 1} and abs((kinds == 0).float().mean() - 0.75) < 0.03
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,8 +155,8 @@ def test_negatives_lie_on_the_neighbour():
     data, matrices = people(100)
     shifted = CuePeople(data.keypoints, data.keypoints + torch.tensor([14.0, 22.0, 0]), data.boxes,
                         data.areas, data.masks, data.mask_matrices, data.sigmas)
-    mix = CueMix(**{name: float(name == "points") for name in KINDS})
-    maps = draw_cues(shifted, mix, matrices, SIZE, 2.0, torch.Generator().manual_seed(0))
+    kinds = torch.full((100,), KINDS.index("points"))
+    maps = draw_cues(shifted, kinds, matrices, SIZE, 2.0, torch.Generator().manual_seed(0))
     assert (maps.amin((1, 2, 3)) < -0.5).all()
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cues import CueMix, CuePeople, draw_cues
+from ..cues import CuePeople, draw_cues
 from ..geometry import apply, compose, crop_matrix, flip_matrix, invert, pad, warp
 from ..heatmaps import encode
 from ..skeleton import Skeleton
@@ -58,12 +58,16 @@ def normalise(images: Tensor, mean, std) -> Tensor:
     return (images - mean).div_(std)
 
 
-def make_batch(crops: Crops, rows: Tensor, spec, augment: Augment, mix: CueMix,
+FEW = 4  # windows that are floating-point at a time on a CPU, so that they stay in its cache
+
+
+def make_batch(crops: Crops, rows: Tensor, kinds: Tensor, spec, augment: Augment,
                skeleton: Skeleton, generator: torch.Generator) -> Batch:
     """The training batch of people `rows` (N,), augmented at random.
 
-    spec: of the model (input size, codec, sigmas, mean, std, whether it takes a cue). The generator
-    lives on the crops' device; the same generator state gives the same batch.
+    kinds: (N,) of the cues, as `CueMix.draw` gives them. spec: of the model (input size, codec,
+    sigmas, mean, std, whether it takes a cue). The generator lives on the crops' device; the same
+    generator state gives the same batch.
     """
     matrices, flipped = draw_matrices(crops, rows, spec.input_size, augment, skeleton, generator)
     order = torch.tensor(skeleton.mirror, device=rows.device)
@@ -72,8 +76,7 @@ def make_batch(crops: Crops, rows: Tensor, spec, augment: Augment, mix: CueMix,
         return torch.where(flipped[:, None, None], keypoints[:, order], keypoints)
 
     keypoints = oriented(crops.keypoints[rows])
-    windows = crops.windows[crops.window_of[rows]].float()
-    images = warp(windows, compose(matrices, invert(crops.matrices[rows])), spec.input_size)
+    images = _cut(crops, rows, compose(matrices, invert(crops.matrices[rows])), spec.input_size)
     if augment.light:
         images = _relight(images, augment.light, generator)
     images = normalise(images, spec.mean, spec.std)
@@ -81,12 +84,19 @@ def make_batch(crops: Crops, rows: Tensor, spec, augment: Augment, mix: CueMix,
     reach = 3 * spec.target_sigma * 4  # a joint whose Gaussian misses the crop cannot be asked for
     near = (points > -reach) & (points < points.new_tensor(spec.input_size) + reach)
     weights = ((keypoints[..., 2] > 0) & near.all(-1)).float()
-    targets = encode(points, spec.input_size, spec.target_sigma, spec.codec)
+    targets = encode(points, spec.input_size, spec.target_sigma, spec.codec, heights=weights)
     cues = None
     if spec.cue:
         people = _cue_people(crops, rows, keypoints, oriented)
-        cues = draw_cues(people, mix, matrices, spec.input_size, spec.cue_sigma, generator)
-    return Batch(images, cues, targets * weights[..., None, None], weights, points)
+        cues = draw_cues(people, kinds, matrices, spec.input_size, spec.cue_sigma, generator)
+    return Batch(images, cues, targets, weights, points)
+
+
+def _cut(crops: Crops, rows: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crops (N, 3, H, W) of people, floats in [0, 255]; matrices (N, 2, 3) from window to crop."""
+    few = FEW if rows.device.type == "cpu" else len(rows)
+    return torch.cat([warp(crops.windows[windows].float(), some, size) for windows, some in
+                      zip(crops.window_of[rows].split(few), matrices.split(few), strict=True)])
 
 
 def _cue_people(crops: Crops, rows: Tensor, keypoints: Tensor, oriented) -> CuePeople:
@@ -144,12 +154,13 @@ def _half_body(keypoints: Tensor, boxes: Tensor, skeleton: Skeleton,
 
 
 def _relight(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Random brightness, contrast and saturation of float images (N, 3, H, W) in [0, 255]."""
-    def factor() -> Tensor:
-        draw = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
-        return 1 + strength * (2 * draw - 1)
-
-    grey = images.mean(1, keepdim=True)
-    images = grey + (images - grey) * factor()
-    level = images.mean((1, 2, 3), keepdim=True)
-    return ((level + (images - level) * factor()) * factor()).clamp(0, 255)
+    """Random saturation, contrast and brightness of float images (N, 3, H, W) in [0, 255]: three
+    changes of colours that are one affine map together."""
+    draw = torch.rand(3, len(images), 1, 1, generator=generator, device=images.device)
+    saturation, contrast, brightness = 1 + strength * (2 * draw - 1)
+    grey = torch.full((3, 3), 1 / 3, device=images.device)
+    turn = grey + saturation * (torch.eye(3, device=images.device) - grey)
+    level = images.mean((1, 2, 3))[:, None, None].expand(-1, 3, 1)
+    colours = torch.baddbmm(brightness * (1 - contrast) * level, brightness * contrast * turn,
+                            images.flatten(2))
+    return colours.clamp_(0, 255).view_as(images)

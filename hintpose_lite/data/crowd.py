@@ -27,7 +27,7 @@ from .coco import CocoPersons
 from .figures import REACH, Figure, Layer, pick, sample_body, sample_look, sample_pose
 from .scenery import background, develop, foreground
 
-GENERATOR = "crowd-1"  # changes with every change of the pictures
+GENERATOR = "crowd-2"  # changes with every change of the pictures
 VISIBLE = .2  # of a person's full silhouette; below it, a person is drawn but has no keypoints
 CHUNK = 32
 STEPS = np.linspace(.02, .7, 35)  # aside, in heights
@@ -96,24 +96,29 @@ def annotate(figure: Figure, parts: np.ndarray, number: int, layers: list[Layer]
             "num_keypoints": int(np.count_nonzero(joints[:, 2])), **extra}
 
 
-OWN_PARTS = [{fig.SKULL}] * 5 + [{fig.TORSO, fig.L_ARM}, {fig.TORSO, fig.R_ARM}] + [
-    {fig.L_ARM}, {fig.R_ARM}] * 2 + [{fig.TORSO, fig.L_LEG}, {fig.TORSO, fig.R_LEG}] + [
-    {fig.L_LEG}, {fig.R_LEG}] * 2
+OWN_PARTS = np.zeros((17, 8), bool)  # the parts of the body that may show where a joint is
+for own, of in (((fig.SKULL,), range(5)), ((fig.TORSO,), (5, 6, 11, 12)),
+                ((fig.L_ARM,), (5, 7, 9)), ((fig.R_ARM,), (6, 8, 10)),
+                ((fig.L_LEG,), (11, 13, 15)), ((fig.R_LEG,), (12, 14, 16))):
+    OWN_PARTS[list(of), own] = True
+JOINED = np.array([[{(a, b), (b, a)} & set(COCO17.limbs) != set() for a in range(17)]
+                   for b in range(17)])
 
 
 def keypoints(figure: Figure, parts: np.ndarray, number: int) -> np.ndarray:
-    """(17, 3) x, y, v: 2 where the picture shows the joint's own part of the body there, 1 if
-    something, also the own body, hides it, 0 outside the picture."""
+    """(17, 3) x, y, v, labelled as people label photographs. v is 2 where the picture shows the
+    joint's own part of the body; 1 where a joint of body or limbs is hidden, also by the own body,
+    and the skeleton joins it to one that shows, so that its place can be told; 0 for the rest."""
     points, facing = figure.keypoints()
-    joints, (height, width) = [], parts.shape
-    for (x, y), seen, own in zip(points.round(2).tolist(), facing.tolist(), OWN_PARTS, strict=True):
-        column, row = round(x), round(y)
-        if 0 <= row < height and 0 <= column < width:
-            owner, part = divmod(int(parts[row, column]), 8)
-            joints.append((x, y, 2 if seen and owner == number and part in own else 1))
-        else:
-            joints.append((0, 0, 0))
-    return np.array(joints, float)
+    points = points.round(2)
+    column, row = points.round().astype(int).T
+    height, width = parts.shape
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    owner, part = np.divmod(parts[row.clip(0, height - 1), column.clip(0, width - 1)], 8)
+    seen = inside & facing & (owner == number) & OWN_PARTS[np.arange(17), part]
+    hidden = inside & ~seen & (np.arange(17) >= 5) & (JOINED & seen).any(1)
+    v = 2 * seen + hidden
+    return np.where(v[:, None] > 0, np.column_stack([points, v]), 0)
 
 
 # -- layout -----------------------------------------------------------------------------------
@@ -173,7 +178,8 @@ def apart(rng, count, scale, pitch, look, hard) -> list[Figure]:
             other = pick(rng, placed)
             x = other.origin[0] + pick(rng, (-1, 1)) * STEPS * scale
             want = rng.uniform(.2, .8) if hard else rng.uniform(0, .3)
-            new.origin[0] = x[abs(overlaps(new.box, x, other.box) - want).argmin()]
+            # Rounded, so that where many steps are equally good the same one wins everywhere.
+            new.origin[0] = x[abs(overlaps(new.box, x, other.box) - want).round(6).argmin()]
         placed.append(new)
     return placed
 

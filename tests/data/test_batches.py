@@ -24,7 +24,9 @@ def crops(crowd):
 
 def batch(crops, augment, mix=None, seed=0):
     rows, mix = torch.arange(len(crops)), mix or CueMix()
-    return make_batch(crops, rows, SPEC, augment, mix, COCO17, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return make_batch(crops, rows, mix.draw(len(rows), generator), SPEC, augment, COCO17,
+                      generator)
 
 
 def test_targets_peak_on_the_joints(crops):
@@ -81,7 +83,7 @@ def test_shared_boxes_show_both_people(crops):
 
 def test_a_model_without_a_cue_gets_none(crops):
     spec = replace(SPEC, cue=False)
-    made = make_batch(crops, torch.arange(3), spec, Augment(), CueMix(), COCO17,
+    made = make_batch(crops, torch.arange(3), torch.zeros(3), spec, Augment(), COCO17,
                       torch.Generator().manual_seed(0))
     assert made.cues is None
 

@@ -93,7 +93,15 @@ def test_all_kinds_of_visibility_occur(people):
     counts = Counter(v for person in people if person["num_keypoints"]
                      for v in joints(person)[:, 2])
     shares = {v: count / counts.total() for v, count in counts.items()}
-    assert shares[2] > .45 and shares[1] > .2 and shares[0] > .01
+    assert shares[2] > .45 and shares[1] > .1 and shares[0] > .2
+
+
+def test_hidden_joints_are_labelled_where_a_neighbour_shows(people):
+    for person in people:
+        v = joints(person)[:, 2]
+        assert not (v[:5] == 1).any()
+        for k in np.flatnonzero(v == 1):
+            assert any(v[a + b - k] == 2 for a, b in COCO17.limbs if k in (a, b))
 
 
 def test_labelled_if_a_fifth_is_visible():
@@ -144,7 +152,8 @@ def test_joints_lie_in_a_lone_person():
         parts = np.asarray(canvas)[::2, ::2]
         x, y = made.keypoints()[0][5:].round().astype(int).T
         assert (parts[y, x] > 0).all()
-        assert (crowd.keypoints(made, parts + np.uint8(8) * (parts > 0), 1)[:, 2] > 0).all()
+        labelled = crowd.keypoints(made, parts + np.uint8(8) * (parts > 0), 1)[5:, 2] > 0
+        assert labelled.sum() >= 10  # one arm behind the back may be out of sight altogether
 
 
 @settings(deadline=None, max_examples=50)
