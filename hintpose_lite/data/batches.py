@@ -58,7 +58,7 @@ def normalise(images: Tensor, mean, std) -> Tensor:
     return (images - mean).div_(std)
 
 
-FEW = 4  # windows that are floating-point at a time on a CPU, so that they stay in its cache
+FEW = 2  # people whose pictures a CPU makes at a time, so that they stay in its cache
 
 
 def make_batch(crops: Crops, rows: Tensor, kinds: Tensor, spec, augment: Augment,
@@ -76,10 +76,12 @@ def make_batch(crops: Crops, rows: Tensor, kinds: Tensor, spec, augment: Augment
         return torch.where(flipped[:, None, None], keypoints[:, order], keypoints)
 
     keypoints = oriented(crops.keypoints[rows])
-    images = _cut(crops, rows, compose(matrices, invert(crops.matrices[rows])), spec.input_size)
-    if augment.light:
-        images = _relight(images, augment.light, generator)
-    images = normalise(images, spec.mean, spec.std)
+    to_crop = compose(matrices, invert(crops.matrices[rows]))
+    factors = 1 + augment.light * (2 * torch.rand(len(rows), 3, generator=generator,
+                                                  device=rows.device) - 1)
+    few = FEW if rows.device.type == "cpu" else len(rows)
+    images = torch.cat([_pictures(crops, rows[i:i + few], to_crop[i:i + few], factors[i:i + few],
+                                  spec) for i in range(0, len(rows), few)])
     points = apply(matrices, keypoints[..., :2])
     reach = 3 * spec.target_sigma * 4  # a joint whose Gaussian misses the crop cannot be asked for
     near = (points > -reach) & (points < points.new_tensor(spec.input_size) + reach)
@@ -92,11 +94,11 @@ def make_batch(crops: Crops, rows: Tensor, kinds: Tensor, spec, augment: Augment
     return Batch(images, cues, targets, weights, points)
 
 
-def _cut(crops: Crops, rows: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crops (N, 3, H, W) of people, floats in [0, 255]; matrices (N, 2, 3) from window to crop."""
-    few = FEW if rows.device.type == "cpu" else len(rows)
-    return torch.cat([warp(crops.windows[windows].float(), some, size) for windows, some in
-                      zip(crops.window_of[rows].split(few), matrices.split(few), strict=True)])
+def _pictures(crops: Crops, rows: Tensor, to_crop: Tensor, factors: Tensor, spec) -> Tensor:
+    """Normalised crops (N, 3, H, W); to_crop (N, 2, 3) from window to crop; factors (N, 3)."""
+    windows = crops.windows[crops.window_of[rows]].float()
+    images = _relight(warp(windows, to_crop, spec.input_size), factors)
+    return normalise(images, spec.mean, spec.std)
 
 
 def _cue_people(crops: Crops, rows: Tensor, keypoints: Tensor, oriented) -> CuePeople:
@@ -153,11 +155,10 @@ def _half_body(keypoints: Tensor, boxes: Tensor, skeleton: Skeleton,
     return torch.where(usable, torch.cat([(low + high - size) / 2, size], -1), boxes)
 
 
-def _relight(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Random saturation, contrast and brightness of float images (N, 3, H, W) in [0, 255]: three
-    changes of colours that are one affine map together."""
-    draw = torch.rand(3, len(images), 1, 1, generator=generator, device=images.device)
-    saturation, contrast, brightness = 1 + strength * (2 * draw - 1)
+def _relight(images: Tensor, factors: Tensor) -> Tensor:
+    """Saturation, contrast and brightness of float images (N, 3, H, W) in [0, 255], times factors
+    (N, 3): three changes of colours that are one affine map together."""
+    saturation, contrast, brightness = factors[..., None, None].unbind(1)
     grey = torch.full((3, 3), 1 / 3, device=images.device)
     turn = grey + saturation * (torch.eye(3, device=images.device) - grey)
     level = images.mean((1, 2, 3))[:, None, None].expand(-1, 3, 1)

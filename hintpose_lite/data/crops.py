@@ -40,7 +40,10 @@ class View:
             return cls(0.0, 0.0, float(size), size)
         x, y, width, height = (float(value) for value in region)
         side = max(width, height, size)
-        return cls(x + (width - side) / 2, y + (height - side) / 2, side, size)
+        left, top = x + (width - side) / 2, y + (height - side) / 2
+        if side == size:  # nothing shrinks, so with whole pixels nothing needs to be resampled
+            left, top = round(left), round(top)
+        return cls(float(left), float(top), float(side), size)
 
     def matrix(self, stride: int = 1) -> np.ndarray:
         """Takes picture points to pixels of the window (2, 3), at 1 / stride of its resolution."""
@@ -61,8 +64,11 @@ class View:
             spans.append((first, last, start + first / scale, start + last / scale))
         (x0, x1, left, right), (y0, y1, top, bottom) = spans
         if x0 < x1 and y0 < y1:  # resizing averages over all pixels it drops, so nothing aliases
-            part = Image.fromarray(picture).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR,
-                                                   box=(left, top, right, bottom))
+            if scale == 1:
+                part = picture[int(top):int(bottom), int(left):int(right)]
+            else:
+                part = Image.fromarray(picture).resize(
+                    (x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
             window[y0:y1, x0:x1] = np.asarray(part)
         return window
 
@@ -110,42 +116,31 @@ def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
     shared = torch.where((partner >= 0)[:, None], both, boxes)
     regions = pad(union(pad(boxes), pad(shared)), aspect=1.0, padding=CONTEXT).numpy()
 
+    views = [View.around(region, persons[row].image_size, size)
+             for row, region in enumerate(regions)]
+    numbers: dict[tuple[int, View], int] = {}  # people who look at the same thing share a window
+    window_of = [numbers.setdefault((persons[row].image_id, view), len(numbers))
+                 for row, view in enumerate(views)]
+    windows = np.zeros((len(numbers), 3, size, size), np.uint8)
+    small = np.zeros((len(persons), size // MASK_STRIDE, size // MASK_STRIDE), bool)
+
+    def cut_people(rows: list[int]) -> None:
+        picture = persons.read(rows[0])
+        for row in rows:
+            mask = persons[row].mask() if masks else None
+            if mask is not None:
+                small[row] = views[row].cut(mask.astype(np.uint8) * 255, MASK_STRIDE) > 127
+        for row in {window_of[row]: row for row in rows}.values():
+            windows[window_of[row]] = views[row].cut(picture).transpose(2, 0, 1)
+
     by_picture: dict[int, list[int]] = {}
     for row in range(len(persons)):
         by_picture.setdefault(persons[row].image_id, []).append(row)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        jobs = pool.map(lambda rows: _cut_people(persons, rows, regions, size, masks),
-                        by_picture.values())
-        done = list(tqdm(jobs, "cutting crops", len(by_picture), disable=not progress,
-                         unit="picture", mininterval=1))
-
-    windows = []
-    small = np.zeros((len(persons), size // MASK_STRIDE, size // MASK_STRIDE), bool)
-    window_of = np.zeros(len(persons), np.int64)
-    matrices = np.zeros((len(persons), 2, 3), np.float32)
-    for rows, cut in zip(by_picture.values(), done, strict=True):
-        for row, (window, matrix, mask) in zip(rows, cut, strict=True):
-            if window is not None:  # otherwise the person shares the window before
-                windows.append(window)
-            window_of[row], matrices[row], small[row] = len(windows) - 1, matrix, mask
-    return Crops(torch.from_numpy(np.stack(windows)), torch.from_numpy(window_of),
-                 torch.from_numpy(matrices), torch.from_numpy(small),
-                 torch.as_tensor(persons.keypoints), boxes,
+        list(tqdm(pool.map(cut_people, by_picture.values()), "cutting crops", len(by_picture),
+                  disable=not progress, unit="picture", mininterval=1))
+    return Crops(torch.from_numpy(windows), torch.tensor(window_of),
+                 torch.from_numpy(np.stack([view.matrix() for view in views])),
+                 torch.from_numpy(small), torch.as_tensor(persons.keypoints), boxes,
                  torch.as_tensor(persons.areas).float(), shared, partner,
                  torch.as_tensor(persons.overlap).float(), torch.tensor(persons.skeleton.sigmas))
-
-
-def _cut_people(persons: CocoPersons, rows: list[int], regions: np.ndarray, size: int,
-                masks: bool) -> list:
-    """(window (3, S, S) or None where it is the last one, matrix, mask) of a picture's people."""
-    picture = persons.read(rows[0])
-    result, last = [], None
-    for row in rows:
-        view = View.around(regions[row], picture.shape[1::-1], size)
-        mask = persons[row].mask() if masks else None
-        small = (np.zeros((size // MASK_STRIDE,) * 2, bool) if mask is None
-                 else view.cut(mask.astype(np.uint8) * 255, MASK_STRIDE) > 127)
-        window = None if view == last else view.cut(picture).transpose(2, 0, 1).copy()
-        result.append((window, view.matrix(), small))
-        last = view
-    return result

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from pycocotools import mask as rle
 from torch import Tensor
 
@@ -20,7 +20,7 @@ def read_picture(path: str | Path, size: tuple[int, int] | None = None) -> np.nd
     """
     try:
         with Image.open(path) as stored:
-            picture = ImageOps.exif_transpose(stored)
+            picture = _upright(stored)
             if size and stored.size == tuple(size) != picture.size:
                 picture = stored
             if size and picture.size != tuple(size):
@@ -43,7 +43,7 @@ def as_picture(picture) -> np.ndarray:
         return read_picture(picture)
     if isinstance(picture, Image.Image):
         try:
-            return _to_rgb(ImageOps.exif_transpose(picture))
+            return _to_rgb(_upright(picture))
         except (ValueError, OSError) as error:
             raise DataError(f"the PIL image cannot be used: {error}") from error
     if isinstance(picture, Tensor) and picture.ndim == 3 and len(picture) == 3:
@@ -54,6 +54,12 @@ def as_picture(picture) -> np.ndarray:
                         f"tensor (3, H, W), not {type(picture).__name__} of type "
                         f"{getattr(picture, 'dtype', '-')}, shape {getattr(picture, 'shape', '-')}")
     return np.ascontiguousarray(picture)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF tag says, or itself (Pillow would copy it) if that is so."""
+    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(picture) if turned else picture
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
@@ -68,7 +74,7 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def decode_mask(segmentation: list | dict | None, width: int, height: int) -> np.ndarray | None:
