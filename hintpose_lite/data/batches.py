@@ -102,14 +102,11 @@ def _pictures(crops: Crops, rows: Tensor, to_crop: Tensor, factors: Tensor, spec
 
 
 def _cue_people(crops: Crops, rows: Tensor, keypoints: Tensor, oriented) -> CuePeople:
-    partner = crops.partner[rows]
-    neighbours = oriented(crops.keypoints[partner.clamp(min=0)]).clone()
-    neighbours[partner < 0] = 0
     half = crops.matrices.new_tensor([[1 / MASK_STRIDE, 0, 0.5 / MASK_STRIDE - 0.5],
                                       [0, 1 / MASK_STRIDE, 0.5 / MASK_STRIDE - 0.5]])
-    return CuePeople(keypoints, neighbours, crops.boxes[rows], crops.areas[rows],
-                     crops.masks[rows][:, None].float(), compose(half, crops.matrices[rows]),
-                     crops.sigmas)
+    return CuePeople(keypoints, oriented(crops.partners[rows]), crops.boxes[rows],
+                     crops.areas[rows], crops.masks[rows][:, None].float(),
+                     compose(half, crops.matrices[rows]), crops.sigmas)
 
 
 def draw_matrices(crops: Crops, rows: Tensor, size: tuple[int, int], augment: Augment,
@@ -123,7 +120,7 @@ def draw_matrices(crops: Crops, rows: Tensor, size: tuple[int, int], augment: Au
     def normal(limit: float, *shape: int) -> Tensor:
         return torch.randn(count, *shape, generator=generator, device=device).clamp(-limit, limit)
 
-    together = coin(augment.shared) & (crops.overlap[rows] >= 0.1) & (crops.partner[rows] >= 0)
+    together = coin(augment.shared) & (crops.overlap[rows] >= 0.1)
     boxes = torch.where(together[:, None], crops.shared[rows], crops.boxes[rows])
     half = _half_body(crops.keypoints[rows], boxes, skeleton, generator)
     boxes = torch.where((coin(augment.half_body) & ~together)[:, None], half, boxes)

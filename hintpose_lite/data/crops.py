@@ -78,9 +78,10 @@ class Crops:
     """All people of a data set as tensors, ready to be indexed on the device.
 
     windows (M, 3, S, S) uint8, window_of (N,) the window of each person, matrices (N, 2, 3) from
-    picture to window; masks (N, S / 2, S / 2) bool, all False where unknown; keypoints (N, K, 3),
-    boxes (N, 4), areas (N,) and shared (N, 4), the union with the partner's box, in picture pixels;
-    partner (N,) row of the partner or -1; overlap (N,) their IoU; sigmas (K,) of OKS.
+    picture to window; masks (N, S / 2, S / 2) bool, all False where unknown; keypoints and the
+    partner's keypoints (N, K, 3), boxes (N, 4), areas (N,) and shared (N, 4), the union with the
+    partner's box, in picture pixels; overlap (N,) with the partner; sigmas (K,) of OKS. Who has no
+    partner has one whose joints all have v = 0, and an overlap of 0.
     """
 
     windows: Tensor
@@ -88,10 +89,10 @@ class Crops:
     matrices: Tensor
     masks: Tensor
     keypoints: Tensor
+    partners: Tensor
     boxes: Tensor
     areas: Tensor
     shared: Tensor
-    partner: Tensor
     overlap: Tensor
     sigmas: Tensor
 
@@ -111,13 +112,8 @@ def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
     which need them; without, all are False. Windows take size^2 * 3 bytes a
     person, or a picture where pictures are no larger than `size`.
     """
-    boxes, partner = torch.as_tensor(persons.boxes), torch.as_tensor(persons.partner)
-    both = union(boxes, boxes[partner.clamp(min=0)])
-    shared = torch.where((partner >= 0)[:, None], both, boxes)
-    regions = pad(union(pad(boxes), pad(shared)), aspect=1.0, padding=CONTEXT).numpy()
-
-    views = [View.around(region, persons[row].image_size, size)
-             for row, region in enumerate(regions)]
+    labels = label_tensors(persons)
+    views = views_of(persons, labels["boxes"], labels["shared"], size)
     numbers: dict[tuple[int, View], int] = {}  # people who look at the same thing share a window
     window_of = [numbers.setdefault((persons[row].image_id, view), len(numbers))
                  for row, view in enumerate(views)]
@@ -139,8 +135,27 @@ def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         list(tqdm(pool.map(cut_people, by_picture.values()), "cutting crops", len(by_picture),
                   disable=not progress, unit="picture", mininterval=1))
-    return Crops(torch.from_numpy(windows), torch.tensor(window_of),
-                 torch.from_numpy(np.stack([view.matrix() for view in views])),
-                 torch.from_numpy(small), torch.as_tensor(persons.keypoints), boxes,
-                 torch.as_tensor(persons.areas).float(), shared, partner,
-                 torch.as_tensor(persons.overlap).float(), torch.tensor(persons.skeleton.sigmas))
+    return Crops(windows=torch.from_numpy(windows), window_of=torch.tensor(window_of),
+                 matrices=torch.from_numpy(np.stack([view.matrix() for view in views])),
+                 masks=torch.from_numpy(small), **labels)
+
+
+def label_tensors(persons: CocoPersons) -> dict[str, Tensor]:
+    """What the annotations say of all people: the fields of `Crops` that need no picture."""
+    boxes, keypoints = torch.as_tensor(persons.boxes), torch.as_tensor(persons.keypoints)
+    partner = torch.as_tensor(persons.partner)
+    has_one, partner = partner >= 0, partner.clamp(min=0)
+    return {"keypoints": keypoints, "boxes": boxes,
+            "partners": keypoints[partner] * has_one[:, None, None],
+            "shared": torch.where(has_one[:, None], union(boxes, boxes[partner]), boxes),
+            "areas": torch.as_tensor(persons.areas).float(),
+            "overlap": torch.as_tensor(persons.overlap).float() * has_one,
+            "sigmas": torch.tensor(persons.skeleton.sigmas)}
+
+
+def views_of(persons: CocoPersons, boxes: Tensor, shared: Tensor, size: int) -> list[View]:
+    """The window of each person: their box and the one shared with the partner (N, 4) both lie in
+    it, with room for augmentation."""
+    regions = pad(union(pad(boxes), pad(shared)), aspect=1.0, padding=CONTEXT).numpy()
+    return [View.around(region, persons[row].image_size, size)
+            for row, region in enumerate(regions)]
