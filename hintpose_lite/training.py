@@ -10,11 +10,12 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -75,12 +76,15 @@ def _generator(seed: int, purpose: str, index: int, device="cpu") -> torch.Gener
 class Trainer:
     """A model, its optimiser and where it stands; `run_step` takes it one step on."""
 
-    def __init__(self, config: TrainConfig, crops: Crops, skeleton, device: str):
+    def __init__(self, config: TrainConfig, crops: Crops, skeleton, device: str,
+                 initial: bool = True):
+        """initial: read the weights that config.init names; not for a run that is continued."""
         self.config, self.skeleton, self.device = config, skeleton, torch.device(device)
         with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
             torch.manual_seed(config.seed)
             self.model = HintPose.from_spec(config.spec)
-        initialise(self.model, config.init)
+        if initial:
+            initialise(self.model, config.init)
         self.model.to(self.device, memory_format=torch.channels_last)
         self.crops = crops.to(self.device)
         self.optimiser = torch.optim.AdamW(_parameter_groups(self.model, config.weight_decay),
@@ -170,20 +174,38 @@ def train(config: TrainConfig, out: str | Path, data=None, val=None, *, device: 
     if config.spec.joints != len(persons.skeleton):
         raise ConfigError(f"joints={config.spec.joints}, but the data set's skeleton has "
                           f"{len(persons.skeleton)}")
-    (out / "stop").unlink(missing_ok=True)  # it was meant for an earlier start
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    crops = build_crops(persons, config.window, progress=progress, masks=config.spec.cue)
-    trainer = Trainer(config, crops, persons.skeleton, device)
-    if (out / "last.pt").exists():
-        _continue(trainer, out / "last.pt")
-        trim_metrics(out, trainer.step)
-    for record in _loop(trainer, out, held_out, progress, position):
-        try:
-            with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise RunError(f"cannot write {out}/metrics.jsonl: {error}. {RESTART}") from error
+    with _alone(out):
+        (out / "stop").unlink(missing_ok=True)  # it was meant for an earlier start
+        crops = build_crops(persons, config.window, progress=progress, masks=config.spec.cue)
+        started = (out / "last.pt").exists()
+        trainer = Trainer(config, crops, persons.skeleton, device, initial=not started)
+        if started:
+            _continue(trainer, out / "last.pt")
+            trim_metrics(out, trainer.step)
+        for record in _loop(trainer, out, held_out, progress, position):
+            _note(out, record)
     return out
+
+
+@contextmanager
+def _alone(out: Path):
+    """Holds the run folder; the system lets go of it when the process ends, however it ends."""
+    try:
+        with FileLock(out / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise RunError(f"another process is training in {out}: follow it with `hintpose watch "
+                       f"{out}`, end it with --stop, or train into another folder") from None
+
+
+def _note(out: Path, record: dict) -> None:
+    """Adds a line to metrics.jsonl."""
+    try:
+        with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise RunError(f"cannot write {out}/metrics.jsonl: {error}. {RESTART}") from error
 
 
 def _continue(trainer: Trainer, path: Path) -> None:

@@ -5,7 +5,8 @@ from hintpose_lite.config import TrainConfig
 from hintpose_lite.report import Report
 from hintpose_lite.study import VARIANTS, study, summary
 
-TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, window=96, steps=2,
+TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(64, 96),
+                          window=96, steps=2,
                           batch=4, warmup=1)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from hintpose_lite import training
 from hintpose_lite.config import TrainConfig
@@ -14,8 +15,9 @@ from hintpose_lite.errors import ConfigError, RunError
 from hintpose_lite.nets.weights import load_model
 from hintpose_lite.training import heatmap_loss, learning_rate, rows_of_step, train
 
-TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, window=96, steps=6,
-                          batch=4, warmup=2, checkpoint_every=2, validate_every=4, lr=1e-3)
+TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(64, 96),
+                          window=96, steps=6, batch=4, warmup=2, checkpoint_every=2,
+                          validate_every=4, lr=1e-3)
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +93,25 @@ def test_a_stopped_run_resumes_bit_for_bit(crowd, tmp_path):
 
     assert losses(whole) == losses(cut) and len(losses(whole)) == 3
     assert run(tmp_path / "cut", crowd) == cut, "a finished run is not run again"
+
+
+def test_two_processes_never_share_a_run(crowd, tmp_path):
+    folder = run(tmp_path / "run", crowd)
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[:-1]))  # not complete
+    (folder / "stop").touch()
+    with FileLock(folder / "lock"), pytest.raises(RunError, match="another process"):
+        run(folder, crowd)
+    assert (folder / "stop").exists(), "the other process has not read it yet"
+    run(folder, crowd)
+
+
+def test_a_continued_run_does_not_want_its_first_weights(crowd, tmp_path):
+    config = replace(TINY, init=str(run(tmp_path / "first", crowd) / "model.safetensors"))
+    folder = run(tmp_path / "second", crowd, config)
+    (folder / "metrics.jsonl").write_text("")  # so that it is not complete
+    (tmp_path / "first" / "model.safetensors").unlink()
+    run(folder, crowd, config)
 
 
 def test_a_stop_file_ends_the_run_cleanly(crowd, tmp_path, monkeypatch):
