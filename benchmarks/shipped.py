@@ -23,6 +23,27 @@ from hintpose_lite.report import compare
 SEED = 2_000_000
 
 
+def print_aims(shared, wrong, gain: float, own: dict) -> None:
+    """What was aimed at beside what was reached."""
+    three, twin = (own[name].groups["overlap >= .3"]["ap"]
+                   for name in ("cue joint", "twin, no cue"))
+    rows = [(f"shared boxes, joint cue: right person, overlap {label}", aim,
+             shared.strata[label]["accuracy"])
+            for label, aim in (("[.1, .3)", 97), ("[.3, .5)", 90), ("[.5, 1]", 75))]
+    rows += [(f"shared boxes: wrong cue followed, overlap {label}", 90,
+              wrong.strata[label]["swap_rate"]) for label in ("[.1, .3)", "[.3, .5)")]
+    rows += [("shared boxes: AP above the twin's, overlap >= .3", 25, gain),
+             ("own boxes, joint cue: AP above the twin's, overlap >= .3", 3, three - twin),
+             ("own boxes, no cue: AP above the twin's", "within 1",
+              own["cue none"].ap - own["twin, no cue"].ap),
+             ("shared boxes: third hop above the first, of this one network", "1",
+              shared.per_hop[2]["ap"] - shared.per_hop[0]["ap"])]
+    print("## Aims\n\n| | aimed at | reached |\n|---|---:|---:|")
+    for name, aim, value in rows:
+        print(f"| {name} | {aim} | {100 * value:.1f} |")
+    print()
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("model", nargs="?", default="crowd-tiny")
@@ -43,6 +64,12 @@ def main():
             print(f"Twin:\n\n{reports['twin, no cue'].table()}\n")
             print(f"Cue joint:\n\n{reports['cue joint'].table()}\n")
             print(f"Cue wrong:\n\n{reports['cue wrong'].table()}\n")
+            if protocol == "shared":
+                shared, wrong = reports["cue joint"], reports["cue wrong"]
+                gain = shared.groups["overlap >= .3"]["ap"] - reports[
+                    "twin, no cue"].groups["overlap >= .3"]["ap"]
+            else:
+                print_aims(shared, wrong, gain, reports)
         print("## The joint cue moved by radius x sqrt(area), shared boxes\n")
         print("| radius | AP | right | other |\n|---:|---:|---:|---:|")
         for row in displacement_curve(model, persons, protocol="shared"):

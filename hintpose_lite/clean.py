@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 KNOWN = ("config.json", "metrics.jsonl", "last.pt", "model.safetensors", "report-*.json", "stop",
-         "lock", "table.md", "cost_of_hops.txt", "*.tmp", "*.part", "annotations.json", "unfinished.json",
-         "images/*.jpg")
+         "lock", "train.log", "table.md", "cost_of_hops.txt", "*.tmp", "*.part",
+         "annotations.json", "unfinished.json", "images/*.jpg")
 
 
 def clean(root: Path, ask: bool = True):

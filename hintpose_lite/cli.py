@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, metavar="RUN")
     _add_persons(sub, "--data", "train on these people instead of the preset's")
     _add_persons(sub, "--val", "validate on these people (without: on those of --data)")
+    sub.add_argument("--cache", metavar="FOLDER", help="a crop cache of the people of --data")
     _add_changes(sub)
 
     sub = command(study, "train baseline, +cue, +recurrence and +both, and compare them")
@@ -75,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-flip", action="store_true", help="do not average with the mirror image")
     sub.add_argument("--seed", type=int, default=0, help="of the cues")
     sub.add_argument("--out", type=Path, metavar="REPORT.JSON")
+    sub.add_argument("--results", type=Path, metavar="FILE", help="write the poses, COCO's format")
     sub.add_argument("--overwrite", action="store_true")
 
     sub = command(predict, "find poses in pictures")
@@ -107,7 +109,8 @@ def crowd(options):
 
 def train(options):
     from .training import train as run
-    run(config_of(options), options.out, data=_persons(options.data), val=_persons(options.val))
+    run(config_of(options), options.out, data=_persons(options.data), val=_persons(options.val),
+        cache=options.cache)
 
 
 def study(options):
@@ -136,10 +139,12 @@ def watch(options):
 def evaluate(options):
     from .evaluation import evaluate as score
     from .nets.weights import load_model
-    _make_room([options.out], options.overwrite)
+    _make_room([options.out, options.results], options.overwrite)
+    if options.results:
+        options.results.unlink(missing_ok=True)
     report = score(load_model(options.model), _persons(options.data), protocol=options.protocol,
                    cue=options.cue, hops=options.hops, flip=not options.no_flip,
-                   seed=options.seed, detections=options.detections)
+                   seed=options.seed, detections=options.detections, results=options.results)
     print(report.table())
     if options.out:
         report.to_json(options.out, overwrite=options.overwrite)

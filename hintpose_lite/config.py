@@ -23,8 +23,13 @@ class TrainConfig:
     spec: the network and how it is used; augment, cues: how crops vary and which cues are drawn.
     steps of `batch` people; lr, after `warmup` steps, falls along a "cosine" to zero or, with
     schedule "step", by x0.1 at each of `drops` (fractions of all steps). precision: "auto", "bf16"
-    or "float32". hop_weights: of each hop's loss, the last one repeated for further hops;
-    hop_dropout: how often a step runs fewer hops. init: "none", "imagenet" or a checkpoint.
+    or "float32". epochs: if above 0, `steps` is counted from it. backbone_lr: what the lr is
+    multiplied by for all but HintPose's additions and the final layer. hop_weights: of each hop's
+    loss, the last one repeated for further hops; hop_dropout: how often a step runs fewer hops.
+    batch_norm: statistics are "local" to each process, "synchronised" between them (CUDA only), or
+    "frozen" as they were loaded. compile: use torch.compile, where it works. checkpoint_hops:
+    forget what lies inside a hop and compute it again in the backward pass: less memory, more time.
+    init: "none", "imagenet" or a checkpoint.
     window: pixels of a context crop. images, scene_size, data_seed, val_images: the crowd scenes
     made where no data are given (validation scenes have another seed).
     """
@@ -33,8 +38,10 @@ class TrainConfig:
     augment: Augment = Augment()
     cues: CueMix = CueMix()
     steps: int = 3000
+    epochs: float = 0.0
     batch: int = 32
     lr: float = 1e-3
+    backbone_lr: float = 1.0
     warmup: int = 200
     schedule: str = "cosine"
     drops: tuple[float, ...] = (170 / 210, 200 / 210)
@@ -42,6 +49,9 @@ class TrainConfig:
     precision: str = "auto"
     hop_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     hop_dropout: float = 0.0
+    batch_norm: str = "local"
+    compile: bool = False
+    checkpoint_hops: bool = False
     init: str = "none"
     seed: int = 0
     window: int = 384
@@ -57,14 +67,17 @@ class TrainConfig:
                           "validate_every": 1, "checkpoint_every": 1, "warmup": 0}.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least {low}")
-        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise ConfigError(f"lr={self.lr}, weight_decay={self.weight_decay}: both must be "
-                              "finite, lr above 0 and weight_decay at least 0")
+        others = {"weight_decay": self.weight_decay, "epochs": self.epochs,
+                  "backbone_lr": self.backbone_lr}
+        if not 0 < self.lr < math.inf or not all(0 <= v < math.inf for v in others.values()):
+            raise ConfigError(f"lr={self.lr}, {others}: all must be finite, lr above 0 and the "
+                              "others at least 0")
         if self.window < max(self.spec.input_size):
             raise ConfigError(f"window={self.window}: context crops must be at least as large as "
                               f"the input, {self.spec.input_size}")
         for name, choices in {"schedule": ("cosine", "step"),
-                              "precision": ("auto", "bf16", "float32")}.items():
+                              "precision": ("auto", "bf16", "float32"),
+                              "batch_norm": ("local", "synchronised", "frozen")}.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {choices}")
         _check_weights("hop_weights", self.hop_weights)
@@ -102,6 +115,21 @@ class TrainConfig:
         own = by_part.pop("")
         parts = {part: replace(getattr(self, part), **new) for part, new in by_part.items() if new}
         return replace(self, **own, **parts)
+
+    def resolve(self, people: int, joints: int, processes: int, device: str) -> "TrainConfig":
+        """The config for so many people of a skeleton with so many joints, on that kind of device:
+        steps are counted from the epochs. Raises ConfigError for what does not go together."""
+        if self.spec.joints != joints:
+            raise ConfigError(f"joints={self.spec.joints}, but the data set's skeleton has "
+                              f"{joints}")
+        if self.batch % processes:
+            raise ConfigError(f"batch={self.batch} cannot be shared by {processes} processes: take "
+                              f"a multiple of {processes}")
+        if self.batch_norm == "synchronised" and device != "cuda":
+            raise ConfigError("batch_norm='synchronised' exists on CUDA only: take 'local'")
+        if not self.epochs:
+            return self
+        return replace(self, steps=max(1, round(self.epochs * people / self.batch)))
 
     def to_dict(self) -> dict:
         """All settings as plain values, for JSON."""
@@ -144,12 +172,23 @@ def _read(key: str, value, old):
     return value
 
 
+FIELD = TrainConfig(schedule="step", epochs=210.0, batch=128, warmup=500, init="imagenet",
+                    compile=True, validate_every=10_000, checkpoint_every=1000)
+LARGE = Spec(width=48, input_size=(288, 384), target_sigma=3.0, cue_sigma=12.0)
+
 # crowd-quick: one variant of the four-variant study, minutes on one core. crowd-tiny: the shipped
-# weights, most of an hour on one core.
+# weights, an hour on one core. sample: the path of COCO training in small, for some hundred people.
+# w32, w48: HRNet's own schedule on COCO. w32-finetune: cue and recurrence for a trained HRNet.
 PRESETS = {
     "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=2000, batch=16, lr=4e-3,
                                window=192, images=4000, validate_every=1000),
     "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2), augment=LIGHT, steps=8000,
                               lr=4e-3, hop_dropout=0.6, window=192, images=24000,
                               val_images=400, validate_every=2000),
+    "sample": TrainConfig(spec=SMALL, epochs=60.0, batch=16, lr=4e-3, warmup=50, window=192,
+                          validate_every=500, checkpoint_every=100),
+    "w32-256x192": FIELD,
+    "w48-384x288": replace(FIELD, spec=LARGE, window=576, batch=64, lr=5e-4),
+    "w32-finetune": replace(FIELD, init="hrnet-w32-coco", epochs=20.0, schedule="cosine", lr=5e-4,
+                            backbone_lr=0.1),
 }

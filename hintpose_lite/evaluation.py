@@ -5,6 +5,8 @@ COCO's evaluation, so finding the other person is a miss), identity (whose pose 
 own and detected boxes COCO's ordinary AP on whole pictures.
 """
 
+import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -40,7 +42,8 @@ CHUNK = 512  # people whose cues are in memory at once; a mask is as large as it
 def evaluate(model, persons: CocoPersons, *, protocol: str = "own", cue: str = "joint",
              hops: int | None = None, flip: bool = True, seed: int = 0,
              detections: str | Path | list | None = None, batch: int = 64,
-             rows: Iterable[int] | None = None, radius: float = 0.0) -> Report:
+             rows: Iterable[int] | None = None, radius: float = 0.0,
+             results: str | Path | None = None) -> Report:
     """How well a HintPose or HRNet (in eval mode) finds the people of a data set.
 
     protocol: "own", each person's own box; "shared", for people with a partner, the union of both
@@ -53,11 +56,19 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own", cue: str = "
         .5, and get that person's cue; the others run without one; people left over are misses.
     rows: evaluate only these people (whole pictures are then not scored).
     radius: moves the cue "joint" by that many sqrt(area) in a direction drawn from the seed.
+    results: a new file for the poses, after OKS-NMS, in COCO's result format (own or detected boxes
+        of the whole data set).
 
     Raises ConfigError for settings that do not exist or contradict each other, DataError for
     detections, masks or pictures that cannot be used.
     """
     _check_settings(protocol, cue, detections, radius)
+    whole = protocol != "shared" and rows is None and cue != "wrong"
+    if results is not None and not whole:
+        raise ConfigError("a result file holds all people's poses in own or detected boxes: give "
+                          "no rows, and neither shared boxes nor wrong cues")
+    if results is not None and Path(results).exists():
+        raise ConfigError(f"{results} exists: give the result file another name")
     if seed < 0 or batch < 1:
         raise ConfigError(f"seed={seed} must be at least 0, and batch={batch} at least 1")
     model, counts = as_hintpose(model), Counter()
@@ -77,9 +88,13 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own", cue: str = "
     identity = last.figures()
     identity["followed"] = identity["swap_rate"] if source == "wrong" else None
     picture_ap = None
-    if protocol != "shared" and rows is None and cue != "wrong":
-        results = _results(persons, asked, keypoints[-1], joint_scores[-1], scores[-1])
-        picture_ap = score_results(persons, results)
+    if whole:
+        found = _results(persons, asked, keypoints[-1], joint_scores[-1], scores[-1])
+        picture_ap = score_results(persons, found)
+        if results is not None:
+            part = Path(f"{results}.part")
+            part.write_text(json.dumps(found), encoding="utf-8")
+            os.replace(part, results)
     return Report(
         protocol=protocol, cue=cue if model.spec.cue else "none (cueless network)", radius=radius,
         hops=len(verdicts), flip=flip, seed=seed, people=len(chosen), identity=identity,
@@ -229,8 +244,9 @@ def _results(persons: CocoPersons, asked: _Asked, points: Tensor, joint_scores: 
     kept = oks_nms(points, scores, padded[:, 2] * padded[:, 3], persons.skeleton.sigmas,
                    images=images, limit=PEOPLE_A_PICTURE)  # HRNet's area: that of the padded box
     table = torch.cat([points, joint_scores[..., None]], -1)[kept].flatten(1)
-    return [{"image_id": image, "keypoints": keypoints, "score": score} for image, keypoints, score
-            in zip(images[kept].tolist(), table.tolist(), scores[kept].tolist(), strict=True)]
+    rows = zip(images[kept].tolist(), table.tolist(), scores[kept].tolist(), strict=True)
+    return [{"image_id": image, "category_id": persons.category, "keypoints": keypoints,
+             "score": score} for image, keypoints, score in rows]
 
 
 # --- cues -----------------------------------------------------------------------------------------

@@ -1,13 +1,18 @@
-"""A training run seen from outside, through its folder: how far it is, and how to end it."""
+"""A training run from outside, through its folder: starting it, how far it is, ending it."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from .errors import RunError
+from .run_folder import LOG, read_metrics
 
 WIDTHS = {"step": 9, "of": 9, "loss": 10, "lr": 10, "AP %": 7, "right %": 9, "steps/s": 9,
           "remaining": 11}
@@ -81,25 +86,60 @@ def history(folder: str | Path) -> list[Status]:
     return [*found.values()] or [now]
 
 
-def read_metrics(folder: Path) -> list[dict]:
-    """The entries of a run's metrics.jsonl; none if nothing is written yet. Raises RunError."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return []
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
-        try:  # what follows the last line's end is unfinished
-            record = json.loads(line)
-            names = ("loss", "seconds", "lr") if "loss" in record else ("ap", "identity")
-            records.append({name: record[name] for name in ("step", *names)})
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path}, line {number} is damaged ({error!r}): remove it") from error
-    return records
+def is_running(folder: str | Path) -> bool:
+    """Whether a process holds the run folder at this moment."""
+    lock = FileLock(Path(folder) / "lock", timeout=0)
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True
+
+
+def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None, cache=None,
+           changes: dict | None = None, processes: int = 1, patience: float = 60) -> Path:
+    """Starts, or continues, a training run in a process of its own, which goes on when this one
+    ends; returns the run folder, for `watch`. What the run says goes to train.log there.
+
+    data, val: (annotations, images); cache: folder of a crop cache; changes: settings by name;
+    processes: how many train together (torchrun, one GPU each). patience: seconds to wait for it to
+    begin. Raises RunError if it ends at once, with its last words, or runs already.
+    """
+    out = Path(out)
+    if is_running(out):
+        raise RunError(f"a process is training in {out} already: watch it, or stop it first")
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    command += ["hintpose_lite", "train", "--preset", preset, "--out", str(out)]
+    for name, value in (("--data", data), ("--val", val)):
+        command += [name, *map(str, value)] if value else []
+    command += ["--cache", str(cache)] if cache else []
+    for key, value in (changes or {}).items():
+        command += ["--set", f"{key}={value}"]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with open(out / LOG, "ab") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+                                       stderr=subprocess.STDOUT, start_new_session=True)
+    except OSError as error:
+        raise RunError(f"the run in {out} could not be started: {error}") from error
+    end = time.monotonic() + patience
+    while time.monotonic() < end and process.poll() is None and not is_running(out):
+        time.sleep(0.2)
+    if process.poll():
+        words = (out / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise RunError(f"the run in {out} ended at once (code {process.returncode}):\n"
+                       + "\n".join(words[-5:]))
+    return out
 
 
 def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
           say: Callable[[str], None] = print) -> None:
-    """Says how a run goes, a line for each entry, until it is complete, stopped, or Ctrl-C.
+    """Says how a run goes, a line for each entry, until it is complete, its process has ended, or
+    Ctrl-C.
 
     stop: tell the run to save and end after its present step, and return. interval: seconds between
     two looks into the folder. Raises RunError if the folder is no run.
@@ -123,6 +163,9 @@ def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
                 return say(f"complete; the weights are in {Path(folder) / 'model.safetensors'}")
             if was_told and not told:
                 return say("stopped; the command that started the run continues it")
+            if not is_running(folder):
+                return say("nobody is training here: the run was stopped, or its process ended; "
+                           "the command that started it continues it")
             time.sleep(interval)
     except KeyboardInterrupt:
         say("no longer watched; the run itself goes on")

@@ -19,8 +19,9 @@ from .errors import ConfigError
 from .evaluation import evaluate
 from .nets.weights import load_model
 from .report import Report
+from .run_folder import digest, open_folder
 from .sources import open_data
-from .training import digest, open_folder, train
+from .training import train
 
 VARIANTS = {"baseline": {"cue": False, "hops": 1}, "+cue": {"cue": True, "hops": 1},
             "+recurrence": {"cue": False, "hops": 3}, "+both": {"cue": True, "hops": 3}}

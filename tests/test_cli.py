@@ -80,13 +80,13 @@ def test_train(calls):
         ("preset", ("crowd-quick",), {}),
         ("override", ({"lr": "1e-3", "note": "a=b", "init": "imagenet"},), {}),
         ("train", ("config", "runs/a"), dict(data=("persons", "a.json", "a"),
-                                             val=("persons", "b.json", "b")))]
+                                             val=("persons", "b.json", "b"), cache=None))]
 
 
 def test_train_on_the_presets_own_data(calls):
     assert main("train --preset crowd-quick --out runs/a".split()) == 0
     assert calls[1:] == [("override", ({},), {}),
-                         ("train", ("config", "runs/a"), dict(data=None, val=None))]
+                         ("train", ("config", "runs/a"), dict(data=None, val=None, cache=None))]
 
 
 def test_watch(calls):
@@ -101,7 +101,8 @@ def test_evaluate(calls, capsys, tmp_path):
     assert calls == [
         ("load_model", ("m",), {}),
         ("evaluate", ("model", ("persons", "a.json", "a")),
-         dict(protocol="shared", cue="wrong", hops=2, flip=False, seed=7, detections="d.json")),
+         dict(protocol="shared", cue="wrong", hops=2, flip=False, seed=7, detections="d.json",
+              results=None)),
         ("to_json", (out,), {"overwrite": False})]
     assert capsys.readouterr().out == "a table\n" and out.parent.is_dir()
 

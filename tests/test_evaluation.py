@@ -21,6 +21,7 @@ from hintpose_lite.errors import ConfigError, DataError
 from hintpose_lite.evaluation import CUES, displacement_curve, evaluate, person_cue
 from hintpose_lite.nets.hintpose import HintPose
 from hintpose_lite.nets.hrnet import HRNet
+from hintpose_lite.nets.weights import load_model
 from hintpose_lite.predictor import Poses
 from hintpose_lite.report import Report, compare
 from hintpose_lite.skeleton import COCO17, Skeleton
@@ -619,3 +620,14 @@ def test_reports_side_by_side(report):
     assert len(lines) == 4 and lines[2].startswith("| cue ") and lines[3].startswith("| twin")
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split("|")[3].strip() == "AP" and lines[0].count("AP [") == 4
+
+
+def test_a_result_file_scores_as_the_report_says(tmp_path, crowd):
+    model = load_model("crowd-tiny")
+    report = evaluate(model, crowd, flip=False, results=tmp_path / "poses.json")
+    assert scoring.score_results(crowd, tmp_path / "poses.json") == report.picture_ap
+    found = json.loads((tmp_path / "poses.json").read_text())
+    assert {*found[0]} == {"image_id", "category_id", "keypoints", "score"}, "no bbox: see COCOeval"
+    for odd in (dict(protocol="shared"), dict(cue="wrong"), dict(rows=[0]), {}):
+        with pytest.raises(ConfigError):
+            evaluate(model, crowd, results=tmp_path / "poses.json", **odd)

@@ -1,14 +1,25 @@
 """What a run's folder tells to those who watch it."""
 
 import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hintpose_lite import runs
+from hintpose_lite.config import TrainConfig
+from hintpose_lite.data.crops import build_crops
 from hintpose_lite.errors import RunError
-from hintpose_lite.runs import HEADER, history, status, watch
+from hintpose_lite.run_folder import read_metrics
+from hintpose_lite.runs import HEADER, history, is_running, launch, status, watch
+from hintpose_lite.skeleton import COCO17
+from hintpose_lite.trainer import Trainer
 
 
 def loss(step, seconds, value=0.004):
@@ -87,6 +98,7 @@ def test_watching_says_each_entry_once_until_the_end(folder, monkeypatch):
         write(folder, future[len(slept) - 1])
 
     monkeypatch.setattr(runs.time, "sleep", sleep)
+    monkeypatch.setattr(runs, "is_running", lambda _: True)
     watch(folder, interval=0.5, say=said.append)
     assert slept == [0.5] * 3 and said[0] == HEADER and said[-1].startswith("complete")
     assert [line.split()[0] for line in said[1:-1]] == ["0", "500", "500", "1,000",
@@ -110,6 +122,7 @@ def test_watching_ends_when_a_run_was_stopped_or_on_ctrl_c(folder, monkeypatch):
     said = []
     (folder / "stop").touch()
     monkeypatch.setattr(runs.time, "sleep", lambda _: (folder / "stop").unlink())
+    monkeypatch.setattr(runs, "is_running", lambda _: True)
     watch(folder, say=said.append)
     assert said[-1].startswith("stopped")
 
@@ -119,3 +132,57 @@ def test_watching_ends_when_a_run_was_stopped_or_on_ctrl_c(folder, monkeypatch):
     monkeypatch.setattr(runs.time, "sleep", interrupt)
     watch(folder, say=said.append)
     assert said[-1].endswith("goes on")
+
+
+SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64), "window": 64,
+            "batch": 4, "warmup": 1, "checkpoint_every": 2, "validate_every": 10_000}
+
+
+def start(crowd, folder, steps):
+    people = (crowd.annotations, crowd.images)
+    return launch(folder, data=people, val=people, changes={**SETTINGS, "steps": steps})
+
+
+def wait_for(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen within two minutes")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the process in /proc")
+def test_a_run_of_its_own_can_be_watched_killed_and_continued(crowd, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as here: sums depend on the number of threads
+    folder = start(crowd, tmp_path / "run", steps=100_000)
+    assert is_running(folder)
+    with pytest.raises(RunError, match="already"):
+        start(crowd, folder, steps=100_000)
+    wait_for(lambda: status(folder).step >= 4)
+    [number] = [int(p.name) for p in Path("/proc").glob("[0-9]*")
+                if str(folder).encode() in (p / "cmdline").read_bytes().split(b"\0")]
+    os.kill(number, signal.SIGKILL)
+    wait_for(lambda: not is_running(folder))
+    reached, said = status(folder).step, []
+    watch(folder, say=said.append)
+    assert said[-1].startswith("nobody is training here")
+
+    start(crowd, folder, steps=100_000)
+    wait_for(lambda: status(folder).step > reached)
+    watch(folder, stop=True, say=said.append)
+    wait_for(lambda: not is_running(folder))
+    steps = [record["step"] for record in read_metrics(folder)]
+    assert steps == sorted(set(steps)), "no step is written down twice"
+
+    # The killed and continued run went the way of one that was never disturbed.
+    config = TrainConfig.preset("crowd-quick", **SETTINGS, steps=100_000)
+    alone = Trainer(config, build_crops(crowd, 64, workers=1, progress=False), COCO17, "cpu")
+    losses = [alone.run_step() for _ in range(reached + 2)]
+    stored = {record["step"]: record["loss"] for record in read_metrics(folder)}
+    assert stored[reached + 2] == float(torch.stack(losses[-2:]).mean())
+
+
+def test_a_run_that_cannot_begin_says_why(crowd, tmp_path):
+    with pytest.raises(RunError, match="no setting 'wdith'"):
+        launch(tmp_path / "run", changes={"wdith": 4})
+    assert not is_running(tmp_path / "run")

@@ -8,12 +8,13 @@ import pytest
 import torch
 from filelock import FileLock
 
-from hintpose_lite import training
+from hintpose_lite import trainer, training
 from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.batches import Batch
 from hintpose_lite.errors import ConfigError, RunError
 from hintpose_lite.nets.weights import load_model
-from hintpose_lite.training import heatmap_loss, learning_rate, rows_of_step, train
+from hintpose_lite.trainer import Trainer, heatmap_loss, learning_rate, rows_of_step
+from hintpose_lite.training import train
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(64, 96),
                           window=96, steps=6, batch=4, warmup=2, checkpoint_every=2,
@@ -22,7 +23,8 @@ TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_
 
 @pytest.fixture(autouse=True)
 def quick_validation(monkeypatch):
-    monkeypatch.setattr(training, "validate", lambda model, persons: {"ap": 0.5, "identity": 0.5})
+    monkeypatch.setattr(training, "validate", lambda trainer, persons: {
+        "step": trainer.step, "ap": 0.5, "identity": 0.5})
 
 
 def run(folder, crowd, config=TINY, **settings):
@@ -71,7 +73,7 @@ def test_every_epoch_shows_everybody_once():
 def test_a_stopped_run_resumes_bit_for_bit(crowd, tmp_path):
     whole = run(tmp_path / "whole", crowd)
     (tmp_path / "cut").mkdir()
-    original, count = training.Trainer.run_step, []
+    original, count = Trainer.run_step, []
 
     def stopping(self):
         count.append(1)
@@ -80,7 +82,7 @@ def test_a_stopped_run_resumes_bit_for_bit(crowd, tmp_path):
         return original(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Trainer, "run_step", stopping)
+        patch.setattr(Trainer, "run_step", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "cut", crowd)
     cut = run(tmp_path / "cut", crowd)
@@ -115,14 +117,14 @@ def test_a_continued_run_does_not_want_its_first_weights(crowd, tmp_path):
 
 
 def test_a_stop_file_ends_the_run_cleanly(crowd, tmp_path, monkeypatch):
-    original = training.Trainer.run_step
+    original = Trainer.run_step
 
     def asking(self):
         (tmp_path / "run" / "stop").touch()
         return original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Trainer, "run_step", asking)
+        patch.setattr(Trainer, "run_step", asking)
         run(tmp_path / "run", crowd)
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 1
     assert not (tmp_path / "run" / "stop").exists()
@@ -172,20 +174,20 @@ def test_another_number_of_joints_is_refused(crowd, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(crowd, tmp_path, monkeypatch):
-    original = training.Trainer.run_step
+    original = Trainer.run_step
 
     def diverging(self):
         loss = original(self)
         return loss * float("nan") if self.step == 4 else loss
 
-    monkeypatch.setattr(training.Trainer, "run_step", diverging)
+    monkeypatch.setattr(Trainer, "run_step", diverging)
     with pytest.raises(RunError, match="step 4.*lower lr"):
         run(tmp_path / "run", crowd)
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 2
 
 
 def test_stopping_does_not_save_a_loss_that_is_not_finite(crowd, tmp_path, monkeypatch):
-    original = training.Trainer.run_step
+    original = Trainer.run_step
 
     def diverging(self):
         loss = original(self)
@@ -194,7 +196,7 @@ def test_stopping_does_not_save_a_loss_that_is_not_finite(crowd, tmp_path, monke
         (tmp_path / "run" / "stop").touch()
         return loss * float("nan")
 
-    monkeypatch.setattr(training.Trainer, "run_step", diverging)
+    monkeypatch.setattr(Trainer, "run_step", diverging)
     with pytest.raises(RunError, match="step 3.*still holds an earlier step"):
         run(tmp_path / "run", crowd)
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 2
@@ -220,5 +222,5 @@ def test_training_lowers_the_loss(crowd, tmp_path):
 def test_hop_dropout_draws_every_number_of_hops(cue):
     config = TINY.override({"cue": cue, "hop_dropout": 0.5})
     generator = torch.Generator().manual_seed(0)
-    drawn = [training.draw_hops(config, generator) for _ in range(400)]
+    drawn = [trainer.draw_hops(config, generator) for _ in range(400)]
     assert {n: drawn.count(n) > 60 for n in (1, 2, 3)} == {1: True, 2: True, 3: True}

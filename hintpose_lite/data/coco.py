@@ -75,7 +75,7 @@ class CocoPersons:
         -1 if nothing overlaps, or if only an unlabelled person reaches that IoU;
     contested (N,) bool: one other labelled person has >= 3 labelled joints inside the box, the
         box's edge included.
-    pictures: image id -> (file_name, width, height) of the usable pictures.
+    pictures: image id -> (file_name, width, height) of the usable pictures. category: people's id.
     counts: how many people are "unlabelled", "crowd", of an "other category", or have their
         "area from mask" because the file gives none.
     """
@@ -87,13 +87,13 @@ class CocoPersons:
         self.counts: Counter[str] = Counter()
         self.pictures: dict[int, tuple[str, int, int]] = {}
         content = entries.read_annotations(self.annotations)
-        category = entries.person_category(content["categories"], skeleton, self.annotations)
+        self.category = entries.person_category(content["categories"], skeleton, self.annotations)
         files = _list_folder(self.images) if check_pictures else None
         for row, entry in enumerate(content["images"]):
             self._note("image", row, entry, self._add_picture(entry, files))
         people: dict[int, tuple[dict, float]] = {}  # annotation id -> entry, area or NaN
         for row, entry in enumerate(content["annotations"]):
-            self._note("annotation", row, entry, self._add_person(entry, category, people))
+            self._note("annotation", row, entry, self._add_person(entry, people))
         self._fill([people[identity] for identity in sorted(people)])
         if not len(self):
             raise DataError(f"no usable person with {len(skeleton)} keypoints: {self.summary()}")
@@ -120,11 +120,11 @@ class CocoPersons:
         self.pictures[identity] = (name, *sides)
         return None
 
-    def _add_person(self, entry: dict, category: int, people: dict) -> str | None:
+    def _add_person(self, entry: dict, people: dict) -> str | None:
         """Counts or keeps an annotation; says what is wrong with it, if anything is."""
         if (identity := entries.integer(entry, "id")) is None:
             return "no integer id"
-        if entry.get("category_id") != category:
+        if entry.get("category_id") != self.category:
             self.counts["other category"] += 1
             return None
         picture = self.pictures.get(entries.integer(entry, "image_id"))
@@ -203,8 +203,11 @@ class CocoPersons:
         by_overlap = (f"{label}: {int(((low <= self.overlap) & (self.overlap < high)).sum())}"
                       for label, (low, high) in STRATA.items())
         reasons = Counter((entry.what, entry.reason) for entry in self.skipped)
+        v = self.keypoints[..., 2]
+        shown, hidden = ((v == value).sum() / max(v.size, 1) for value in (2, 1))
         return "\n".join([
             f"{len(self)} labelled people in {len(self.pictures)} pictures of {self.annotations}",
+            f"  joints: {shown:.0%} visible, {hidden:.0%} hidden, the rest without a label",
             f"  contested: {self.contested.sum()}; by overlap: {', '.join(by_overlap)}",
             *(f"  {kind}: {count}" for kind, count in sorted(self.counts.items())),
             *(f"  skipped {what}s: {count} ({reason})" for (what, reason), count

@@ -99,9 +99,14 @@ class Crops:
     def __len__(self):
         return len(self.boxes)
 
-    def to(self, device) -> "Crops":
+    def to(self, device, non_blocking: bool = False) -> "Crops":
         """The same crops on another device."""
-        return Crops(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return Crops(**{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
+                        for f in fields(self)})
+
+    def take(self, rows: Tensor) -> tuple["Crops", Tensor]:
+        """Crops that hold the people `rows` (B,), and their rows there: here all is at hand."""
+        return self, rows
 
 
 def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
@@ -114,28 +119,21 @@ def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
     """
     labels = label_tensors(persons)
     views = views_of(persons, labels["boxes"], labels["shared"], size)
-    numbers: dict[tuple[int, View], int] = {}  # people who look at the same thing share a window
-    window_of = [numbers.setdefault((persons[row].image_id, view), len(numbers))
-                 for row, view in enumerate(views)]
-    windows = np.zeros((len(numbers), 3, size, size), np.uint8)
+    window_of, pictures = number_windows(persons, views)
+    windows = np.zeros((int(window_of.max()) + 1, 3, size, size), np.uint8)
     small = np.zeros((len(persons), size // MASK_STRIDE, size // MASK_STRIDE), bool)
 
-    def cut_people(rows: list[int]) -> None:
-        picture = persons.read(rows[0])
-        for row in rows:
-            mask = persons[row].mask() if masks else None
-            if mask is not None:
-                small[row] = views[row].cut(mask.astype(np.uint8) * 255, MASK_STRIDE) > 127
-        for row in {window_of[row]: row for row in rows}.values():
-            windows[window_of[row]] = views[row].cut(picture).transpose(2, 0, 1)
+    def cut(rows: list[int]) -> None:
+        cut_windows, cut_masks = cut_picture(persons, rows, views, masks)
+        for number, window in enumerate(cut_windows, window_of[rows[0]]):
+            windows[number] = window.transpose(2, 0, 1)
+        for row, mask in zip(rows, cut_masks, strict=True):
+            small[row] = False if mask is None else mask
 
-    by_picture: dict[int, list[int]] = {}
-    for row in range(len(persons)):
-        by_picture.setdefault(persons[row].image_id, []).append(row)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        list(tqdm(pool.map(cut_people, by_picture.values()), "cutting crops", len(by_picture),
-                  disable=not progress, unit="picture", mininterval=1))
-    return Crops(windows=torch.from_numpy(windows), window_of=torch.tensor(window_of),
+        list(tqdm(pool.map(cut, pictures), "cutting crops", len(pictures), disable=not progress,
+                  unit="picture", mininterval=1))
+    return Crops(windows=torch.from_numpy(windows), window_of=torch.from_numpy(window_of),
                  matrices=torch.from_numpy(np.stack([view.matrix() for view in views])),
                  masks=torch.from_numpy(small), **labels)
 
@@ -159,3 +157,33 @@ def views_of(persons: CocoPersons, boxes: Tensor, shared: Tensor, size: int) -> 
     regions = pad(union(pad(boxes), pad(shared)), aspect=1.0, padding=CONTEXT).numpy()
     return [View.around(region, persons[row].image_size, size)
             for row, region in enumerate(regions)]
+
+
+def number_windows(persons: CocoPersons, views: list[View]) -> tuple[np.ndarray, list[list[int]]]:
+    """The window of each person (N,) int64, and the rows of each picture.
+
+    Windows are numbered picture by picture. People who look at the same thing share one.
+    """
+    pictures: dict[int, list[int]] = {}
+    for row, picture in enumerate(persons.image_ids.tolist()):
+        pictures.setdefault(picture, []).append(row)
+    numbers: dict[tuple[int, View], int] = {}
+    window_of = np.zeros(len(persons), np.int64)
+    for picture, rows in pictures.items():
+        for row in rows:
+            window_of[row] = numbers.setdefault((picture, views[row]), len(numbers))
+    return window_of, list(pictures.values())
+
+
+def cut_picture(persons: CocoPersons, rows: list[int], views: list[View], masks: bool = True
+                ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """Of the people `rows` of one picture: its windows (size, size, 3) uint8 by ascending number,
+    and the mask (size / 2, size / 2) bool of each person, None where unknown or not wanted."""
+    def visible(row: int) -> np.ndarray | None:
+        mask = persons[row].mask() if masks else None
+        return None if mask is None else (
+            views[row].cut(mask.astype(np.uint8) * 255, MASK_STRIDE) > 127)
+
+    picture = persons.read(rows[0])
+    return ([view.cut(picture) for view in dict.fromkeys(views[row] for row in rows)],
+            [visible(row) for row in rows])

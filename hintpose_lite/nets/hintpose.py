@@ -13,11 +13,13 @@ what its HRNet computes, so pretrained weights stay usable. That convolution mus
 by batch norm and ReLU: at zero, those would let no gradient through.
 """
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import ConfigError
 from .hrnet import HRNet, check_images, conv_bn
@@ -72,6 +74,7 @@ class HintPose(HRNet):
         super().__init__(spec.width, spec.joints, stem=spec.stem, modules=spec.modules,
                          blocks=spec.blocks)
         self.spec = spec
+        self.checkpoint_hops = False  # in training: less memory for more time, the same result
         if spec.cue:
             channels = 3 if spec.cue_level == "image" else spec.stem
             self.input_refinement = InputRefinement(channels, spec.cue_channels)
@@ -146,7 +149,11 @@ class HintPose(HRNet):
             if hop:
                 base = first if self.spec.base == "f" else f
                 f = base + self.recurrent_refinement(base, hint)
-            heatmaps, hint = self._look(f)
+            if self.checkpoint_hops and torch.is_grad_enabled():
+                heatmaps, hint = checkpoint(self._look, f, use_reentrant=False,
+                                            context_fn=self._second_time)
+            else:
+                heatmaps, hint = self._look(f)
             outputs.append(heatmaps)
         return torch.stack(outputs)
 
@@ -157,6 +164,10 @@ class HintPose(HRNet):
         if self.spec.feedback == "both":
             hint = torch.cat([heatmaps, features], dim=1)
         return heatmaps, hint.detach() if self.spec.detach else hint
+
+    def _second_time(self):
+        """Contexts of a hop's first and second computation: statistics are counted once."""
+        return nullcontext(), _no_statistics(self)
 
     def _check_hops(self, hops: int | None) -> int:
         hops = self.spec.hops if hops is None else hops
@@ -181,6 +192,19 @@ def as_hintpose(model: HRNet, **settings) -> HintPose:
         setattr(wrapped, name, module)
     wrapped.training = model.training
     return wrapped
+
+
+@contextmanager
+def _no_statistics(model: nn.Module):
+    """Batch norms leave their running averages as they are."""
+    momenta = {m: m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
+    try:
+        for module in momenta:
+            module.momentum = 0.0
+        yield
+    finally:
+        for module, momentum in momenta.items():
+            module.momentum = momentum
 
 
 def _zero(layer: nn.Conv2d) -> None:

@@ -429,7 +429,10 @@ def test_summary(load):
                    person(5, bbox=[0, 0, 0, 0]), person(6, iscrowd=1))
     lines = persons.summary().splitlines()
     assert lines[0].startswith("3 labelled people in 1 pictures of ")
-    assert lines[1:] == ["  contested: 1; by overlap: [0, .1): 1, [.1, .3): 0, "
+    v = persons.keypoints[..., 2]
+    assert lines[1] == (f"  joints: {(v == 2).mean():.0%} visible, {(v == 1).mean():.0%} hidden, "
+                        "the rest without a label")
+    assert lines[2:] == ["  contested: 1; by overlap: [0, .1): 1, [.1, .3): 0, "
                         "[.3, .5): 2, [.5, 1]: 0",
                          "  crowd: 1", "  skipped annotations: 2 (bbox has no width or no height)"]
 

@@ -1,0 +1,76 @@
+"""An annotation file of COCO's size: time and memory until its people can be trained on.
+
+    python benchmarks/index.py --people 150000
+
+Writes crowd-like annotations with COCO's counts (2.6 people and 1.8 more without keypoints a
+picture, polygons), opens them with `CocoPersons`, and times single records at the start and at the
+end. Memory is the growth of the process at its highest point.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hintpose_lite.data.coco import CocoPersons
+from hintpose_lite.skeleton import COCO17
+
+
+def write(path: Path, people: int, seed: int = 0) -> None:
+    """A COCO keypoint file with `people` labelled people."""
+    rng, images, annotations = np.random.default_rng(seed), [], []
+    while len(annotations) < people * 1.7:
+        number = len(images) + 1
+        images.append({"id": number, "file_name": f"{number:012d}.jpg", "width": 640,
+                       "height": 480})
+        for _ in range(1 + rng.poisson(3.4)):
+            x, y, w, h = rng.uniform((0, 0, 20, 40), (500, 300, 140, 180)).round(2).tolist()
+            labelled = rng.random() < 0.59
+            points = rng.uniform((x, y), (x + w, y + h), (17, 2)).round()
+            v = rng.choice([0, 1, 2], 17, p=[0.4, 0.07, 0.53]) * labelled
+            v[0] = 2 * labelled
+            outline = rng.uniform((x, y), (x + w, y + h), (20, 2)).round(2).ravel().tolist()
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0,
+                "bbox": [x, y, w, h], "area": w * h * 0.6, "segmentation": [outline],
+                "keypoints": np.column_stack([points, v]).astype(int).ravel().tolist(),
+                "num_keypoints": int((v > 0).sum())})
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [
+        {"id": 1, "name": "person", "keypoints": COCO17.names}]}))
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--people", type=int, default=150_000)
+    options = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "annotations.json"
+        # In a process of its own, so that what this one needs at most is the reading's.
+        writer = multiprocessing.get_context("spawn").Process(target=write,
+                                                              args=(path, options.people))
+        writer.start()
+        writer.join()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start = time.perf_counter()
+        persons = CocoPersons(path, folder, check_pictures=False)
+        seconds = time.perf_counter() - start
+        memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+        times = []
+        for first in (0, len(persons) - 1000):
+            start = time.perf_counter()
+            [persons[row] for row in range(first, first + 1000)]
+            times.append((time.perf_counter() - start) * 1e3)
+        print(f"python {platform.python_version()}, {platform.machine()}, one thread: "
+              f"{len(persons):,} people of {path.stat().st_size / 2**20:.0f} MiB opened in "
+              f"{seconds:.1f} s, {memory:.2f} GiB more memory at the highest; a record takes "
+              f"{times[0]:.1f} us at the start and {times[1]:.1f} us at the end")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Twenty kills at random moments, twenty resumes: is anything lost, is the result the same?
+
+    python benchmarks/kills.py --kills 20 --steps 2000 --seed 0
+
+Trains once undisturbed and once in a process that is killed (SIGKILL) again and again, each time
+after a random while, and continued. Compares the weights bit by bit, and says how many steps the
+kills cost. Linux; CPU, one thread.
+"""
+
+import argparse
+import os
+import platform
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from hintpose_lite.nets.weights import load_model
+from hintpose_lite.runs import read_metrics
+
+SETTINGS = ["--set", "width=4", "--set", "stem=8", "--set", "cue_channels=4", "--set",
+            "input_size=(32, 64)", "--set", "window=64", "--set", "scene_size=64", "--set",
+            "images=60", "--set", "val_images=20", "--set", "batch=4", "--set",
+            "checkpoint_every=20", "--set", "validate_every=100000"]
+
+
+def start(folder: Path, out: str, steps: int) -> subprocess.Popen:
+    command = [sys.executable, "-m", "hintpose_lite", "train", "--preset", "crowd-quick", "--out",
+               out, *SETTINGS, "--set", f"steps={steps}"]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def step_of(run: Path) -> int:
+    return max((record["step"] for record in read_metrics(run)), default=0)
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--kills", type=int, default=20)
+    options.add_argument("--steps", type=int, default=2000)
+    options.add_argument("--seed", type=int, default=0)
+    options = options.parse_args()
+    moments = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        assert start(folder, "whole", options.steps).wait() == 0
+        kills, early = 0, 0
+        while kills < options.kills:
+            before, process = step_of(folder / "killed"), start(folder, "killed", options.steps)
+            while process.poll() is None and step_of(folder / "killed") == before:
+                time.sleep(0.05)  # it reads, draws and compiles first; a kill there costs nothing
+            time.sleep(moments.uniform(0, 1.5))
+            if process.poll() is not None:
+                break
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            early += step_of(folder / "killed") < options.steps
+        assert start(folder, "killed", options.steps).wait() == 0
+        whole, killed = (load_model(folder / name / "model.safetensors").state_dict()
+                         for name in ("whole", "killed"))
+        same = all(torch.equal(value, killed[name]) for name, value in whole.items())
+        losses = [[(r["step"], r["loss"]) for r in read_metrics(folder / name) if "loss" in r]
+                  for name in ("whole", "killed")]
+        print(f"python {platform.python_version()}, torch {torch.__version__}; {options.steps} "
+              f"steps, seed {options.seed}: {kills} kills, {early} of them before the last step; "
+              f"weights {'equal bit for bit' if same else 'DIFFER'}, losses "
+              f"{'equal' if losses[0] == losses[1] else 'DIFFER'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What a training run will take, measured on a few of its own steps before it starts."""
+
+import copy
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+
+from .errors import RunError
+from .trainer import Trainer
+
+STEPS = 6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """seconds of a step, validation aside; steps in all and in an epoch; bytes of the device's
+    memory at the highest point (None where that is not known), and bytes on the disk."""
+
+    seconds: float
+    steps: int
+    epoch: float
+    memory: int | None
+    disk: int
+
+    def __str__(self) -> str:
+        whole, epoch = (timedelta(seconds=round(self.seconds * steps))
+                        for steps in (self.steps, self.epoch))
+        memory = "" if self.memory is None else f"; memory {self.memory / 2**30:.1f} GiB"
+        return (f"estimate from {STEPS} steps: {1 / self.seconds:.2f} steps a second, {epoch} for "
+                f"each of {self.steps / self.epoch:.1f} epochs, {whole} in all{memory}; disk "
+                f"{self.disk / 2**20:.0f} MiB")
+
+
+def preflight(trainer: Trainer) -> Estimate:
+    """Takes some steps, measures them, and puts the trainer back where it was."""
+    before = copy.deepcopy(trainer.state())
+    trainer.run_step()  # the first one compiles, tunes, and reserves memory
+    _wait(trainer.device)
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        trainer.run_step()
+    _wait(trainer.device)
+    seconds = (time.perf_counter() - start) / STEPS
+    size = _bytes(trainer.state())
+    trainer.load(before)
+    config = trainer.config
+    return Estimate(seconds, config.steps, len(trainer.source) / config.batch,
+                    _memory(trainer.device), 2 * size + 2 * _bytes(before["model"]))
+
+
+def require_space(estimate: Estimate, folder: Path) -> None:
+    """Raises RunError where the disk has no room for what a run writes."""
+    free = shutil.disk_usage(folder).free
+    if free < estimate.disk:
+        raise RunError(f"{folder}: the run writes {estimate.disk / 2**20:.0f} MiB, but only "
+                       f"{free / 2**20:.0f} MiB are free there; make room, or train elsewhere")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _memory(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024  # bytes there, kilobytes on Linux
+
+
+def _bytes(state) -> int:
+    """Of all tensors in nested dictionaries and lists."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    parts = state.values() if isinstance(state, dict) else state
+    return sum(map(_bytes, parts)) if isinstance(state, dict | list | tuple) else 0

@@ -1,0 +1,118 @@
+"""A run's folder on disk: who may write to it, its settings, its metrics.
+
+    config.json        the settings and a digest of the people; what makes a run this run
+    metrics.jsonl      a line for every checkpoint, and one for every validation
+    last.pt            the state to go on from; model.safetensors, the weights to use
+    lock, stop         held by the process that trains; made by who wants it to end
+    train.log          what a run in a process of its own says
+"""
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .data.coco import CocoPersons
+from .errors import RunError
+
+LOG = "train.log"
+RESTART = ("Make room on the disk and start the same command again: the run goes on from its last "
+           "checkpoint")
+
+
+def open_folder(out: Path, wanted: dict) -> Path:
+    """Makes a run folder with `wanted` as its config.json, or checks that it is such a one."""
+    file = out / "config.json"
+    if file.exists():
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{file} is damaged ({error}): train into another folder") from error
+        different = _differences(found, wanted)
+        if different:
+            raise RunError(f"{out} holds a run with other settings: {'; '.join(different)}. Train "
+                           "into another folder, or use those settings to go on with it")
+        return out
+    if out.exists() and (not out.is_dir() or any(f.name != LOG for f in out.iterdir())):
+        raise RunError(f"{out} exists and is no run folder: nothing there is overwritten, so give "
+                       "the name of a new or empty folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json.tmp").write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        os.replace(out / "config.json.tmp", file)
+    except OSError as error:
+        raise RunError(f"cannot write to the run folder {out}: {error}") from error
+    return out
+
+
+def _differences(found, wanted, name: str = "") -> list[str]:
+    """Lines "name: there x, here y" for all that differs between two nested dictionaries."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        inner = [(key, f"{name}.{key}".strip(".")) for key in sorted(set(found) | set(wanted))]
+        return [line for key, path in inner
+                for line in _differences(found.get(key), wanted.get(key), path)]
+    return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
+
+
+def digest(persons: CocoPersons) -> str:
+    """Of a data set's annotation file: SHA-256."""
+    return hashlib.sha256(persons.annotations.read_bytes()).hexdigest()
+
+
+@contextmanager
+def alone(out: Path):
+    """Holds the run folder; the system lets go of it when the process ends, however it ends."""
+    try:
+        with FileLock(out / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise RunError(f"another process is training in {out}: follow it with `hintpose watch "
+                       f"{out}`, end it with --stop, or train into another folder") from None
+
+
+def is_complete(out: Path, steps: int) -> bool:
+    """Whether the run took all its steps, was validated, and left its weights."""
+    return is_validated(out, steps) and (out / "model.safetensors").exists()
+
+
+def is_validated(out: Path, step: int) -> bool:
+    """Whether there is an entry of the validation after a step."""
+    return any(record["step"] == step and "ap" in record for record in read_metrics(out))
+
+
+def read_metrics(folder: Path) -> list[dict]:
+    """The entries of a run's metrics.jsonl; none if nothing is written yet. Raises RunError."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        try:  # what follows the last line's end is unfinished
+            record = json.loads(line)
+            names = ("loss", "seconds", "lr") if "loss" in record else ("ap", "identity")
+            records.append({name: record[name] for name in ("step", *names)})
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path}, line {number} is damaged ({error!r}): remove it") from error
+    return records
+
+
+def note(out: Path, record: dict) -> None:
+    """Adds a line to metrics.jsonl."""
+    try:
+        with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise RunError(f"cannot write {out}/metrics.jsonl: {error}. {RESTART}") from error
+
+
+def trim_metrics(out: Path, step: int) -> None:
+    """Drops records of steps after the checkpoint, which will be taken again."""
+    kept = [json.dumps(record) + "\n" for record in read_metrics(out) if record["step"] <= step]
+    try:
+        (out / "metrics.tmp").write_text("".join(kept), encoding="utf-8")
+        os.replace(out / "metrics.tmp", out / "metrics.jsonl")
+    except OSError as error:
+        raise RunError(f"cannot write {out}/metrics.jsonl: {error}. {RESTART}") from error

@@ -1,0 +1,64 @@
+"""Two processes on the CPU that train one model."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hintpose_lite.config import TrainConfig
+from hintpose_lite.data.crops import build_crops
+from hintpose_lite.distributed import Crew, own_device
+from hintpose_lite.errors import ConfigError
+from hintpose_lite.trainer import Trainer
+
+SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64), "window": 64,
+            "steps": 4, "batch": 4, "warmup": 1, "lr": 1e-3, "checkpoint_every": 2,
+            "validate_every": 4, "batch_norm": "frozen", "precision": "float32"}
+# Nothing in a batch is left to chance, so shares of it are the same people in the same crops.
+CERTAIN = {"augment.rotate": 0.0, "augment.scale": 0.0, "augment.flip": 0.0, "augment.shift": 0.0,
+           "augment.half_body": 0.0, "augment.light": 0.0, "augment.shared": 0.0,
+           **{f"cues.{kind}": 0.0 for kind in ("joint", "near", "interior", "centroid", "points",
+                                               "box", "pose", "none")}}
+
+
+def test_two_processes_do_what_one_does(crowd, tmp_path):
+    changes = {**SETTINGS, **CERTAIN}
+    arguments = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    people = [str(crowd.annotations), str(crowd.images)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+               "-m", "hintpose_lite", "train", "--preset", "crowd-quick", "--out",
+               str(tmp_path / "run"), "--data", *people, "--val", *people, *arguments]
+    done = subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, timeout=300,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    config = TrainConfig.preset("crowd-quick", **changes)
+    crops = build_crops(crowd, config.window, workers=1, progress=False)
+    alone = Trainer(config, crops, crowd.skeleton, "cpu")
+    losses = [float(alone.run_step()) for _ in range(4)]
+    records = [json.loads(line)
+               for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    stored = [record["loss"] for record in records if "loss" in record]
+    means = [sum(losses[:2]) / 2, sum(losses[2:]) / 2]
+    assert stored == pytest.approx(means, rel=1e-5), "each step is written down once"
+    assert [r["step"] for r in records if "ap" in r] == [4]
+    together = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    for mine, theirs in zip(alone.optimiser.state_dict()["state"].values(),
+                            together["optimiser"]["state"].values(), strict=True):
+        torch.testing.assert_close(theirs["exp_avg"], mine["exp_avg"], rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_is_shared_out_without_rest_or_repetition():
+    rows = torch.arange(12)
+    shares = [Crew(rank, 3).share(rows) for rank in range(3)]
+    assert torch.equal(torch.cat(shares).sort().values, rows) and len(set(map(len, shares))) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused():
+    assert own_device(None).type == "cpu"
+    with pytest.raises(ConfigError, match="no CUDA GPU"):
+        own_device("cuda")

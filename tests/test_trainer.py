@@ -1,0 +1,132 @@
+"""What a step costs and what it leaves alone: preflight, norms, checkpointed hops, compilation."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hintpose_lite import preflight as module
+from hintpose_lite.config import TrainConfig
+from hintpose_lite.data.crops import build_crops
+from hintpose_lite.errors import ConfigError, RunError
+from hintpose_lite.nets.hintpose import HintPose
+from hintpose_lite.preflight import Estimate, preflight, require_space
+from hintpose_lite.skeleton import COCO17
+from hintpose_lite.trainer import Trainer
+from hintpose_lite.training import fitting_batch, train
+
+TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(32, 64),
+                          window=64, steps=12, batch=4, warmup=1, lr=1e-3)
+
+
+@pytest.fixture(scope="module")
+def crops(crowd):
+    return build_crops(crowd, 64, workers=1, progress=False)
+
+
+def trainer(crops, **changes):
+    return Trainer(replace(TINY, **changes), crops, COCO17, "cpu")
+
+
+def test_an_estimate_leaves_no_trace(crops):
+    measured, other = trainer(crops), trainer(crops)
+    estimate = preflight(measured)
+    assert measured.step == 0 and estimate.steps == 12 and estimate.seconds > 0
+    assert estimate.epoch == len(crops) / 4 and "steps a second" in str(estimate)
+    parameters = sum(p.numel() for p in other.model.parameters())
+    assert 6 * 4 * parameters < estimate.disk < 12 * 4 * parameters
+    for _ in range(2):
+        assert measured.run_step() == other.run_step()
+    for name, value in other.model.state_dict().items():
+        assert torch.equal(value, measured.model.state_dict()[name]), name
+
+
+def test_a_run_that_the_disk_cannot_hold_is_not_begun(monkeypatch, tmp_path):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    require_space(Estimate(1, 10, 10, None, 2**19), tmp_path)
+    with pytest.raises(RunError, match="writes 4 MiB, but only 1 MiB"):
+        require_space(Estimate(1, 10, 10, None, 2**22), tmp_path)
+
+
+def test_frozen_norms_keep_their_statistics(crops):
+    made = trainer(crops, batch_norm="frozen")
+    before = {name: value.clone() for name, value in made.model.state_dict().items()}
+    made.run_step()
+    after = made.model.state_dict()
+    assert all(torch.equal(before[n], after[n]) for n in after if "running" in n)
+    assert not torch.equal(before["final_layer.weight"], after["final_layer.weight"])
+
+
+def test_the_backbone_learns_at_its_own_rate(crops):
+    made = trainer(crops, backbone_lr=0.0)
+    before = {name: value.clone() for name, value in made.model.named_parameters()}
+    for _ in range(3):
+        made.run_step()
+    moved = {name.split(".")[0] for name, value in made.model.named_parameters()
+             if not torch.equal(value, before[name])}
+    assert moved == {"input_refinement", "recurrent_refinement", "final_layer"}
+
+
+def test_checkpointed_hops_give_the_same_gradients_and_statistics():
+    torch.manual_seed(0)
+    plain = HintPose(width=4, stem=8, modules=(1, 1, 1), blocks=1, input_size=(32, 64), hops=3)
+    for part in (plain.input_refinement.correct, plain.recurrent_refinement.update):
+        torch.nn.init.normal_(part.weight, std=0.1)
+    saving = HintPose.from_spec(plain.spec)
+    saving.load_state_dict(plain.state_dict())
+    saving.checkpoint_hops = True
+    images, cues = torch.randn(2, 3, 64, 32), torch.rand(2, 1, 64, 32)
+    for model in (plain, saving):
+        model(images, cues).square().mean().backward()
+    for (name, p), q in zip(plain.named_parameters(), saving.parameters()):
+        torch.testing.assert_close(p.grad, q.grad, msg=name)
+    for (name, p), q in zip(plain.named_buffers(), saving.buffers()):
+        if "running" in name:
+            assert torch.equal(p, q), name
+    assert all(m.momentum > 0 for m in saving.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def test_where_compilation_fails_training_goes_on(crops, monkeypatch, capsys):
+    def broken(_):
+        def forward(*_):
+            raise RuntimeError("no compiler here\nand a long story")
+        return forward
+
+    monkeypatch.setattr(torch, "compile", broken)
+    made, plain = trainer(crops, compile=True), trainer(crops)
+    assert made.run_step() == plain.run_step()
+    assert "no compiler here" in capsys.readouterr().out
+    assert made.run_step() == plain.run_step()
+    assert "compile" not in capsys.readouterr().out
+
+
+def greedy(monkeypatch, largest):
+    """Steps with more people than `largest` find no memory."""
+    original = Trainer.run_step
+
+    def run_step(self):
+        if self.config.batch > largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "run_step", run_step)
+
+
+def test_too_large_a_batch_is_answered_with_one_that_fits(crowd, crops, monkeypatch, tmp_path):
+    greedy(monkeypatch, 5)
+    config = replace(TINY, batch=16)
+    assert fitting_batch(config, crops, COCO17, "cpu") == 4
+    with pytest.raises(RunError, match="--set batch=4 --set lr=0.00025"):
+        train(config, tmp_path / "run", crowd, crowd, device="cpu", progress=False)
+    greedy(monkeypatch, 0)
+    assert fitting_batch(config, crops, COCO17, "cpu") == 0
+
+
+def test_a_config_is_resolved_for_its_people():
+    config = replace(TINY, epochs=2.5)
+    assert config.resolve(100, 17, 1, "cpu").steps == 62 and TINY.resolve(100, 17, 1, "cpu") == TINY
+    assert config.resolve(1, 17, 2, "cpu").steps == 1
+    for changes, people in (({}, 14), ({"batch": 5}, 17), ({"batch_norm": "synchronised"}, 17)):
+        with pytest.raises(ConfigError):
+            replace(TINY, **changes).resolve(100, people, 2, "cpu")
