@@ -9,6 +9,7 @@ import stat
 import time
 import zipfile
 import zlib
+from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -21,19 +22,21 @@ CHUNK = 1 << 18
 PAUSES = (1, 2, 4)  # seconds before each new attempt; any progress starts the count again
 CUT = (ConnectionError, TimeoutError, http.client.HTTPException)
 BUSY = {408, 429, 500, 502, 503, 504}  # HTTP answers that may be better the next time
+MAX_RATIO = 100  # of unpacked to packed bytes: JSON has 10, a zip made to fill disks 1000 and more
 
 
-def fetch(url: str, path: str | Path, sha256: str | None = None, *, progress: bool = True,
-          timeout: float = 30) -> Path:
+def fetch(url: str, path: str | Path, sha256: str | None = None, *,
+          progress: bool | Callable[[int], None] = True, timeout: float = 30) -> Path:
     """Download url to path and return path; an existing file is checked and kept.
 
     An interrupted download leaves path.part, where the next call continues. sha256 is the hex
-    digest or its first digits (at least 8). Raises FetchError: the server cannot be reached or
-    refuses, the hash differs, the disk is full, or path holds something else already.
+    digest or its first digits (at least 8). progress: show a bar or not; or a function that is told
+    after every chunk how many bytes are there, and ends the download if it raises. Raises
+    FetchError: the server cannot be reached or refuses, the hash differs, the disk is full, or path
+    holds something else already.
     """
     path, digest = Path(path), (sha256 or "").lower()
-    if not url.startswith(("http://", "https://")):
-        raise FetchError(f"cannot download {url!r}: the address must start with http(s)://")
+    _refuse_other_schemes(url)
     if sha256 is not None and not re.fullmatch("[0-9a-f]{8,64}", digest):
         raise FetchError(f"{sha256!r} is no SHA-256: give at least its first 8 hex digits")
     part = path.with_name(path.name + ".part")
@@ -59,7 +62,36 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *, progress: bo
     return path
 
 
-def _download(url: str, part: Path, hashed: bool, progress: bool, timeout: float):
+def remote_size(url: str, timeout: float = 30) -> int | None:
+    """How many bytes the server says url has, nothing being downloaded; None if it does not say.
+
+    FetchError if it has no such file. Other refusals are left to `fetch`, which tries again.
+    """
+    _refuse_other_schemes(url)
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=timeout) as response:
+            length = response.headers.get("Content-Length", "")
+    except (OSError, http.client.HTTPException) as error:
+        if getattr(error, "code", None) in (404, 410):
+            raise FetchError(f"{url}: {error}. Look at the address") from error
+        return None
+    return int(length) if length.isdecimal() else None
+
+
+def need_space(needed: float, folder: Path, what: object):
+    """FetchError unless so many bytes are free where folder is, which must exist."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise FetchError(f"{what} needs {needed / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} "
+                         "GB are free: make room, or choose another folder")
+
+
+def _refuse_other_schemes(url: str):
+    if not url.startswith(("http://", "https://")):
+        raise FetchError(f"cannot download {url!r}: the address must start with http(s)://")
+
+
+def _download(url: str, part: Path, hashed: bool, progress, timeout: float):
     failures, furthest = 0, _size(part)
     while True:
         try:
@@ -75,7 +107,7 @@ def _download(url: str, part: Path, hashed: bool, progress: bool, timeout: float
             failures += 1
 
 
-def _attempt(url: str, part: Path, hashed: bool, progress: bool, timeout: float):
+def _attempt(url: str, part: Path, hashed: bool, progress, timeout: float):
     """One connection: continue part where it ends, or start anew where that is not safe."""
     tag = _tag(part).read_text() if _tag(part).exists() else ""
     start = _size(part) if hashed or tag else 0  # else two versions could be mixed unnoticed
@@ -98,7 +130,7 @@ def _attempt(url: str, part: Path, hashed: bool, progress: bool, timeout: float)
         start = start if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
-        _need_space((total or 0) - start, part.parent, url)
+        need_space((total or 0) - start, part.parent, url)
         etag = response.headers.get("ETag", "")
         _tag(part).write_text("" if etag.startswith("W/") else etag)  # weak: not equal bytes
         _receive(response, part, start, total, progress)
@@ -106,14 +138,16 @@ def _attempt(url: str, part: Path, hashed: bool, progress: bool, timeout: float)
         raise ConnectionError(f"the connection was cut after {_size(part)} of {total} bytes")
 
 
-def _receive(response, part: Path, start: int, total: int | None, progress: bool):
+def _receive(response, part: Path, start: int, total: int | None, progress):
     with part.open("r+b" if start else "wb") as file, \
             tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True,
-                 disable=not progress) as bar:
+                 disable=progress is not True) as bar:
         file.seek(start)
         while chunk := response.read(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
+            if callable(progress):
+                progress(file.tell())
 
 
 def _matches(path: Path, digest: str) -> bool:
@@ -135,28 +169,29 @@ def _forget(part: Path):
     _tag(part).unlink(missing_ok=True)
 
 
-def _need_space(needed: int, folder: Path, what: object):
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise FetchError(f"{what} needs {needed / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} "
-                         "GB are free: make room, or choose another folder")
-
-
-def unpack(archive: str | Path, folder: str | Path, *, progress: bool = True) -> Path:
+def unpack(archive: str | Path, folder: str | Path, *, members: Collection[str] | None = None,
+           progress: bool = True) -> Path:
     """Extract a zip archive into folder and return folder; call it again to continue.
 
-    Every member is looked at before anything is written: names that lead outside folder, links
-    and other special files are refused, and so is more than the disk can take. A file that is
-    there already is kept if its content is the member's; if not, FetchError.
+    members: names in the archive, to extract no others; those that are not in it are passed over.
+    All of the archive is looked at before anything is written: names that lead outside folder,
+    links and other special files are refused, and so is what grows more than MAX_RATIO times or
+    than the disk can take. A file that is there already is kept if its content is the member's,
+    and replaced if it is empty; if it is neither, FetchError.
     """
     archive, folder = Path(archive), Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(archive) as source:
-            for member in source.infolist():
+            listed = source.infolist()
+            for member in listed:
                 _refuse_unsafe(member, archive)
-            missing = [m for m in source.infolist() if not _is_there(m, folder / m.filename)]
-            _need_space(sum(m.file_size for m in missing), folder, archive)
+            if sum(m.file_size for m in listed) > MAX_RATIO * archive.stat().st_size:
+                raise FetchError(f"{archive} would grow more than {MAX_RATIO} times, as no honest "
+                                 "archive does. Nothing was unpacked; do not trust this file")
+            wanted = [m for m in listed if members is None or m.filename in members]
+            missing = [m for m in wanted if not _is_there(m, folder / m.filename)]
+            need_space(sum(m.file_size for m in missing), folder, archive)
             for member in tqdm(missing, archive.name, disable=not progress):
                 _extract(source, member, folder / member.filename)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError,
@@ -177,6 +212,8 @@ def _refuse_unsafe(member: zipfile.ZipInfo, archive: Path):
 def _is_there(member: zipfile.ZipInfo, target: Path) -> bool:
     if member.is_dir() or not target.exists():
         return member.is_dir()
+    if _size(target) == 0 < member.file_size:
+        return False
     if target.is_file() and zlib.crc32(target.read_bytes()) == member.CRC:
         return True
     raise FetchError(f"{target} exists with another content than in the archive: move it away, or "

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hintpose_lite import fetch as module
 from hintpose_lite.errors import FetchError
-from hintpose_lite.fetch import fetch, unpack
+from hintpose_lite.fetch import fetch, remote_size, unpack
 
 CONTENT = random.Random(0).randbytes(50_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -25,6 +25,15 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 class Handler(BaseHTTPRequestHandler):
     """Serves server.content; each entry of server.cuts ends one answer after so many bytes."""
+
+    def do_HEAD(self):
+        plan = self.server.plan
+        if plan.statuses:
+            return self.send_error(plan.statuses.pop(0))
+        self.send_response(200)
+        if plan.claim != "":
+            self.send_header("Content-Length", str(plan.claim or len(plan.content)))
+        self.end_headers()
 
     def do_GET(self):
         plan = self.server.plan
@@ -214,6 +223,37 @@ def test_a_folder_that_cannot_be_made(server, tmp_path):
         get(server, tmp_path / "file" / "weights.bin")
 
 
+def test_the_size_is_known_without_a_download(server):
+    assert remote_size(server.url) == len(CONTENT)
+    server.claim = ""
+    assert remote_size(server.url) is None
+    for status, size in ((503, None), (405, None)):
+        server.statuses = [status]
+        assert remote_size(server.url) is size
+    server.statuses = [404]
+    with pytest.raises(FetchError, match="404.*Look at the address"):
+        remote_size(server.url)
+    with pytest.raises(FetchError, match="must start with http"):
+        remote_size("file:///etc/hostname")
+    assert remote_size("http://127.0.0.1:9/nobody-listens") is None
+
+
+def test_a_function_is_told_of_the_progress_and_may_end_it(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 20_000)
+    path, told = tmp_path / "weights.bin", []
+
+    def stop(count):
+        told.append(count)
+        if len(told) == 2:
+            raise FetchError("enough")
+
+    with pytest.raises(FetchError, match="enough"):
+        fetch(server.url, path, progress=stop)
+    assert leftovers(tmp_path) == ["weights.bin.part", "weights.bin.part.tag"]
+    fetch(server.url, path, progress=stop)
+    assert path.read_bytes() == CONTENT and told == [20_000, 40_000, 50_000]
+
+
 FILES = {"images/1.jpg": b"one" * 1000, "images/2.jpg": b"two" * 1000, "a.json": b"{}"}
 
 
@@ -267,13 +307,45 @@ def test_links_and_special_files_are_refused(tmp_path, kind):
     assert content(tmp_path / "out") == {}
 
 
-def test_a_zip_bomb_is_refused_before_it_is_written(tmp_path, monkeypatch):
-    archive = zipped(tmp_path / "a.zip", {"zeros": bytes(1_000_000)})
+def test_a_zip_bomb_is_refused_before_it_is_written(tmp_path):
+    archive = zipped(tmp_path / "a.zip", {"good": b"1", "zeros": bytes(1_000_000)})
     assert archive.stat().st_size < 10_000
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=999_999))
+    for members in (None, ["good"]):
+        with pytest.raises(FetchError, match="a.zip would grow more than 100 times"):
+            unpack(archive, tmp_path / "out", members=members, progress=False)
+    assert content(tmp_path / "out") == {}
+
+
+def test_more_than_the_disk_takes_is_not_unpacked(tmp_path, monkeypatch):
+    archive, room = zipped(tmp_path / "a.zip", FILES), sum(map(len, FILES.values()))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room - 1))
     with pytest.raises(FetchError, match="GB are free: make room"):
         unpack(archive, tmp_path / "out", progress=False)
     assert content(tmp_path / "out") == {}
+    unpack(archive, tmp_path / "out", members=["a.json", "images/1.jpg"], progress=False)
+    unpack(archive, tmp_path / "out", progress=False)  # the rest of it
+    assert content(tmp_path / "out") == FILES
+
+
+def test_only_the_named_members_are_unpacked(tmp_path):
+    archive, folder = zipped(tmp_path / "a.zip", FILES), tmp_path / "out"
+    unpack(archive, folder, members=["images/2.jpg", "nowhere.jpg"], progress=False)
+    assert content(folder) == {"images/2.jpg": FILES["images/2.jpg"]}
+    hostile = zipped(tmp_path / "b.zip", FILES | {"../evil": b"1"})
+    with pytest.raises(FetchError, match="leads outside"):
+        unpack(hostile, folder, members=["a.json"], progress=False)
+
+
+def test_an_empty_file_gives_way_and_an_empty_member_does_not_matter(tmp_path):
+    archive = zipped(tmp_path / "a.zip", {"full": b"1", "empty": b""})
+    (tmp_path / "full").touch()
+    for _ in range(2):
+        unpack(archive, tmp_path, progress=False)
+        assert (tmp_path / "full").read_bytes() == b"1"
+        assert (tmp_path / "empty").read_bytes() == b""
+    (tmp_path / "empty").write_bytes(b"mine")
+    with pytest.raises(FetchError, match="empty exists with another content"):
+        unpack(archive, tmp_path, progress=False)
 
 
 def test_damaged_archives_are_named(tmp_path):
