@@ -5,6 +5,7 @@ stopped and started again therefore takes the very steps it would have taken (bi
 """
 
 import math
+import os
 from contextlib import nullcontext
 
 import numpy as np
@@ -100,7 +101,8 @@ class Trainer:
         if self.batches is None:
             steps = (rows_of_step(config, step, len(self.source))
                      for step in range(self.step, config.steps))
-            self.batches = prefetch(self.source, map(self.crew.share, steps), self.device)
+            readers = max(2, min(8, (os.cpu_count() or 2) // self.crew.size - 1))
+            self.batches = prefetch(self.source, map(self.crew.share, steps), self.device, readers)
         crops, rows = next(self.batches)
         plan = _generator(config.seed, "plan", self.step)  # on the CPU, so that no GPU is asked
         hops, kinds = draw_hops(config, plan), config.cues.draw(config.batch, plan)

@@ -33,10 +33,13 @@ SETTINGS = dict(workers=1, progress=False)
 
 @pytest.fixture(scope="module")
 def people(crowd, tmp_path_factory):
-    """The crowd, the first person without a mask."""
+    """The crowd with ids in disorder, as COCO has them, and the first person without a mask."""
     content = json.loads(crowd.annotations.read_text())
-    first = next(a for a in content["annotations"] if a["id"] == crowd.annotation_ids[0])
-    first["segmentation"] = []
+    rng = np.random.default_rng(0)
+    for entry, number in zip(content["annotations"], rng.permutation(999), strict=False):
+        entry["id"] = int(number)
+    labelled = [entry for entry in content["annotations"] if any(entry["keypoints"][2::3])]
+    min(labelled, key=lambda entry: entry["id"])["segmentation"] = []
     path = tmp_path_factory.mktemp("people") / "annotations.json"
     path.write_text(json.dumps(content))
     return CocoPersons(path, crowd.images)
