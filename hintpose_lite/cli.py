@@ -90,6 +90,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", type=Path, metavar="POSES.JSON")
     sub.add_argument("--overwrite", action="store_true")
 
+    sub = command(export, "write a network as one ONNX file")
+    sub.add_argument("--model", required=True, metavar="M", help="a name or a path")
+    sub.add_argument("--out", required=True, type=Path, metavar="FILE.ONNX")
+    sub.add_argument("--hops", type=int, metavar="K", help="fixed in the file (default: its own)")
+    sub.add_argument("--overwrite", action="store_true")
+
     sub = command(clean, "remove what was generated under ./runs and ./data, after asking")
     sub.add_argument("--yes", action="store_true", help="do not ask")
     return top
@@ -180,6 +186,12 @@ def predict(options):
             _replace(drawings[number], Image.fromarray(draw_poses(picture, poses)).save)
     if options.json:
         _replace(options.json, lambda name: name.write_text(json.dumps(found, indent=1) + "\n"))
+
+
+def export(options):
+    from .export import export_onnx
+    from .nets.weights import load_model
+    export_onnx(load_model(options.model), options.out, options.hops, overwrite=options.overwrite)
 
 
 def clean(options):

@@ -106,7 +106,8 @@ class Trainer:
         crops, rows = next(self.batches)
         plan = _generator(config.seed, "plan", self.step)  # on the CPU, so that no GPU is asked
         hops, kinds = draw_hops(config, plan), config.cues.draw(config.batch, plan)
-        draws = _generator(config.seed, f"batch {self.crew.rank}", self.step, self.device)
+        purpose = "batch" + f" of {self.crew.rank}" * (not self.crew.leads)
+        draws = _generator(config.seed, purpose, self.step, self.device)
         batch = make_batch(crops, rows, self.crew.share(kinds), spec, config.augment,
                            self.skeleton, draws)
         for group in self.optimiser.param_groups:

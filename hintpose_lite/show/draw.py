@@ -1,7 +1,8 @@
-"""Pictures of poses: on a photograph, maps laid over it, and the figure that shows what a cue does.
+"""Pictures of poses, cues and heatmaps, and figures of what a cue and what a hop does.
 
-Left and right differ in hue *and* in line style (solid, dashed), so nobody has to tell colours
-apart. Colours: Okabe and Ito's palette (jfly.uni-koeln.de/color).
+Left and right differ in hue *and* in line style (solid, dashed), points on the person and on others
+in hue and shape, so nobody has to tell colours apart. Colours: Okabe and Ito's palette
+(jfly.uni-koeln.de/color). Everything returns an array or a figure; nothing is shown or saved.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,105 +10,65 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from ..cues import Cue
 from ..data.coco import CocoPersons
+from ..data.pictures import as_picture
 from ..errors import DataError
+from ..estimator import _check_boxes, _check_cues
 from ..evaluation import person_cue
-from ..geometry import apply, compose, crop_matrix, invert, pad, union, warp
+from ..geometry import PADDING, apply, compose, corners, crop_matrix, invert, pad, union, warp
 from ..heatmaps import decode
 from ..nets.hintpose import as_hintpose
+from ..nets.hrnet import STRIDE
 from ..oks import oks
 from ..predictor import cut_windows, heatmaps, prepare
 from ..skeleton import COCO17, Skeleton
 
 BLUE, ORANGE, GREY, GREEN = (0, 114, 178), (230, 159, 0), (90, 90, 90), (0, 158, 115)
 SIDES = {"left": BLUE, "right": ORANGE, "centre": GREY}
-RED = (213, 94, 0)
-HEIGHT = 384  # pixels of a panel of the figure
+RED, PURPLE, WHITE = (213, 94, 0), (204, 121, 167), (255, 255, 255)
+HEIGHT = 384  # pixels of a panel of a figure
 LOW = 0.2  # a joint up to this score does not count for a pose's score, and is drawn hollow
 
 
-def draw_poses(picture: np.ndarray, poses: Sequence, skeleton: Skeleton = COCO17) -> np.ndarray:
+def draw_poses(picture: np.ndarray, poses: Sequence, skeleton: Skeleton = COCO17, *,
+               zoom: int = 1) -> np.ndarray:
     """A copy of a picture (H, W, 3) uint8 RGB with poses drawn on it.
 
-    poses: such as `Pose`: keypoints (K, 2) in picture pixels, scores (K,), a box and a cue or None.
+    poses: such as `Pose`: keypoints (K, 2) in picture pixels (NaN: not drawn), scores (K,), a box
+    and a cue or None. zoom: how many times larger the copy is; small people need it.
     The body's left is solid blue, its right dashed orange, what joins both grey. Lines grow with
     the person; the less sure, the fainter; joints with a score up to 0.2 are hollow. A cue's points
     are black crosses: upright on the person meant, slanted on others.
     """
-    canvas = Image.fromarray(picture).convert("RGBA")
+    canvas = _canvas(picture, zoom)
     for pose in poses:
-        width = max(1.2, max(pose.box[2:]) / 80)
-        _paint(canvas, pose.keypoints, width, _draw_pose, pose.scores, skeleton)
+        width = max(1.2, zoom * max(pose.box[2:]) / 80)
+        _paint(canvas, pose.keypoints, zoom, width, _draw_pose, pose.scores, skeleton)
         if pose.cue is not None and pose.cue.kind == "points":
-            _paint(canvas, pose.cue.xy, width, _draw_marks, pose.cue.labels)
+            _paint(canvas, pose.cue.xy, zoom, width, _draw_marks, pose.cue.labels)
     return np.array(canvas.convert("RGB"))
 
 
-def _paint(canvas: Image.Image, points: np.ndarray, width: float, paint: Callable, *more) -> None:
-    """Calls paint(draw, points, width, *more) on an enlarged layer and lays that, averaged and so
-    with smooth edges, onto the canvas."""
-    points = np.asarray(points, float) + 0.5  # pixel i covers i to i + 1 in Pillow
-    low = np.floor(points.min(0) - 6 * width).clip(0, canvas.size).astype(int)
-    high = np.ceil(points.max(0) + 6 * width).clip(0, canvas.size).astype(int)
-    if (low < high).all():
-        fine = 4 if max(high - low) <= 1000 else 2
-        layer = Image.new("RGBA", tuple(int(side) for side in (high - low) * fine))
-        paint(ImageDraw.Draw(layer), (points - low) * fine, width * fine, *more)
-        canvas.alpha_composite(layer.reduce(fine), tuple(int(side) for side in low))
+def draw_cue(picture: np.ndarray, cue: Cue, *, zoom: int = 1, tint: float = 0.45) -> np.ndarray:
+    """A copy of a picture (H, W, 3) uint8 RGB, `zoom` times larger, with a cue drawn on it.
 
-
-def _draw_pose(draw: ImageDraw.ImageDraw, points: np.ndarray, width: float, scores: np.ndarray,
-               skeleton: Skeleton) -> None:
-    sides, scores = _sides(skeleton), np.clip(np.asarray(scores, float), 0, 1)
-    for edge in (0.5 * width, 0):  # a white edge below everything sets it off from any background
-        for a, b in skeleton.limbs:
-            pair = {sides[a], sides[b]} - {"centre"}
-            side = pair.pop() if len(pair) == 1 else "centre"
-            _line(draw, points[a], points[b], width, edge,
-                  _ink(side, min(scores[a], scores[b]), edge), dashed=side == "right")
-        for point, side, score in zip(points, sides, scores, strict=True):
-            circle = [*(point - 1.2 * width - edge), *(point + 1.2 * width + edge)]
-            ink = _ink(side, score, edge)
-            if score > LOW:
-                draw.ellipse(circle, fill=ink)
-            else:
-                draw.ellipse(circle, fill=(0, 0, 0, 0), outline=ink,
-                             width=round(0.5 * width + 2 * edge))
-
-
-def _draw_marks(draw: ImageDraw.ImageDraw, points: np.ndarray, width: float,
-                labels: np.ndarray) -> None:
-    for edge, ink in ((0.5 * width, (255, 255, 255)), (0, (0, 0, 0))):
-        for point, label in zip(points, labels, strict=True):
-            arms = np.array([[3, 0], [0, 3]] if label > 0 else [[2, 2], [2, -2]]) * width
-            for arm in arms * (1 + edge / (3 * width)):
-                draw.line([*(point - arm), *(point + arm)], fill=ink, width=round(width + 2 * edge))
-
-
-def _sides(skeleton: Skeleton) -> list[str]:
-    sides = ["centre"] * len(skeleton)
-    for left, right in skeleton.swaps:
-        sides[left], sides[right] = "left", "right"
-    return sides
-
-
-def _ink(side: str, score: float, edge: float) -> tuple[int, int, int, int]:
-    return (*((255, 255, 255) if edge else SIDES[side]), round(255 * (0.35 + 0.65 * score)))
-
-
-def _line(draw, start: np.ndarray, end: np.ndarray, width: float, edge: float, ink: tuple,
-          dashed: bool) -> None:
-    length = float(np.hypot(*(end - start)))
-    count = max(1, round(length / (6 * width))) if dashed else 1
-    dash = 0.6 / count if dashed else 1
-    for i in range(count):
-        first = (i + 0.5) / count - dash / 2
-        a, b = start + (end - start) * first, start + (end - start) * (first + dash)
-        draw.line([*a, *b], fill=ink, width=round(width + 2 * edge))
+    Points on the person are green discs with a plus, points on others vermilion squares with a
+    minus; more than five, such as a pose, are smaller. A box is a green frame; a mask has a green
+    outline, and as strong a tint as said. No cue changes nothing.
+    """
+    canvas = _canvas(picture, zoom)
+    size = max(3, max(canvas.size) / 40)
+    if cue.kind == "points":
+        _paint(canvas, cue.xy, zoom, size / (1 + (len(cue.xy) > 5)), _draw_points, cue.labels)
+    elif cue.kind == "box":
+        _paint(canvas, corners(torch.as_tensor(cue.xywh)).view(2, 2), zoom, size / 3, _draw_frame)
+    elif cue.kind == "mask":
+        canvas = _draw_mask(canvas.convert("RGB"), cue.array, max(1.0, size / 5), tint)
+    return np.array(canvas.convert("RGB"))
 
 
 def overlay(picture: np.ndarray, values: np.ndarray, colour: tuple[int, int, int] = GREEN,
@@ -121,7 +82,143 @@ def overlay(picture: np.ndarray, values: np.ndarray, colour: tuple[int, int, int
     return (picture + (ink - picture) * strength * np.abs(values)).round().astype(np.uint8)
 
 
-# --- what a cue does ------------------------------------------------------------------------------
+def heatmap_overlay(crop: np.ndarray, maps: Tensor, codec: str = "quarter") -> np.ndarray:
+    """A dark grey copy of a crop (H, W, 3) uint8, at any size, with the maximum over heatmaps
+    (K, h, w) laid over it exactly where the codec has it, brightest where that is highest."""
+    edge = int(codec == "udp")
+    steps = [size * (1 - edge / (STRIDE * count)) / (count - edge)  # panel pixels a heatmap pixel
+             for size, count in zip(crop.shape[1::-1], maps.shape[:0:-1], strict=True)]
+    matrix = torch.tensor([[[steps[0], 0, 0], [0, steps[1], 0]]])
+    top = warp(maps.float().amax(0)[None, None], matrix, crop.shape[1::-1])[0, 0]
+    grey = np.repeat(crop.mean(2, keepdims=True) * 0.5 + 25, 3, axis=2).astype(np.uint8)
+    return overlay(grey, top / top.max().clamp(min=1e-6), PURPLE, 0.9)
+
+
+def _canvas(picture: np.ndarray, zoom: int) -> Image.Image:
+    canvas = Image.fromarray(picture)
+    return canvas.resize([side * zoom for side in canvas.size]).convert("RGBA")
+
+
+def _paint(canvas: Image.Image, points: np.ndarray, zoom: int, width: float, paint: Callable,
+           *more) -> None:
+    """Calls paint(draw, points, width, *more) on an enlarged layer and lays that, averaged and so
+    with smooth edges, onto the canvas, whose pixels are `zoom` times as fine as the points'."""
+    points = (np.asarray(points, float) + 0.5) * zoom  # pixel i covers i to i + 1 in Pillow
+    if not np.isfinite(points).all(1).any():
+        return
+    low = np.floor(np.nanmin(points, 0) - 6 * width).clip(0, canvas.size).astype(int)
+    high = np.ceil(np.nanmax(points, 0) + 6 * width).clip(0, canvas.size).astype(int)
+    if (low < high).all():
+        fine = 4 if max(high - low) <= 1000 else 2
+        layer = Image.new("RGBA", tuple(int(side) for side in (high - low) * fine))
+        paint(ImageDraw.Draw(layer), (points - low) * fine, width * fine, *more)
+        canvas.alpha_composite(layer.reduce(fine), tuple(int(side) for side in low))
+
+
+def _draw_pose(draw: ImageDraw.ImageDraw, points: np.ndarray, width: float, scores: np.ndarray,
+               skeleton: Skeleton) -> None:
+    sides, scores = _sides(skeleton), np.clip(np.asarray(scores, float), 0, 1)
+    known = np.isfinite(points).all(1)
+    for edge in (0.5 * width, 0):  # a white edge below everything sets it off from any background
+        for a, b in skeleton.limbs:
+            pair = {sides[a], sides[b]} - {"centre"}
+            side = pair.pop() if len(pair) == 1 else "centre"
+            if known[a] and known[b]:
+                _line(draw, points[a], points[b], width, edge,
+                      _ink(side, min(scores[a], scores[b]), edge), dashed=side == "right")
+        for i in np.flatnonzero(known):
+            circle = [*(points[i] - 1.2 * width - edge), *(points[i] + 1.2 * width + edge)]
+            ink = _ink(sides[i], scores[i], edge)
+            if scores[i] > LOW:
+                draw.ellipse(circle, fill=ink)
+            else:
+                draw.ellipse(circle, fill=(0, 0, 0, 0), outline=ink,
+                             width=round(0.5 * width + 2 * edge))
+
+
+def _draw_marks(draw, points: np.ndarray, width: float, labels: np.ndarray) -> None:
+    for edge, ink in ((0.5 * width, WHITE), (0, (0, 0, 0))):
+        for point, label in zip(points, labels, strict=True):
+            arms = np.array([[3, 0], [0, 3]] if label > 0 else [[2, 2], [2, -2]]) * width
+            for arm in arms * (1 + edge / (3 * width)):
+                draw.line([*(point - arm), *(point + arm)], fill=ink, width=round(width + 2 * edge))
+
+
+def _draw_points(draw, points: np.ndarray, radius: float, labels: np.ndarray) -> None:
+    for point, label in zip(points, labels, strict=True):
+        shape, ink = (draw.ellipse, GREEN) if label > 0 else (draw.rectangle, RED)
+        for reach, fill in ((1.25 * radius, WHITE), (radius, ink)):
+            shape([*(point - reach), *(point + reach)], fill=fill)
+        for arm in np.array([[0.6, 0], [0, 0.6]][:1 if label < 0 else 2]) * radius:
+            draw.line([*(point - arm), *(point + arm)], fill=WHITE, width=round(0.35 * radius))
+
+
+def _draw_frame(draw, ends: np.ndarray, width: float) -> None:
+    for by, ink in ((width, WHITE), (width / 1.6, GREEN)):
+        draw.rectangle([*(ends[0] - by), *(ends[1] + by)], outline=ink, width=round(2 * by))
+
+
+def _draw_mask(picture: Image.Image, mask: np.ndarray, width: float, tint: float) -> Image.Image:
+    """A mask (h, w) in [0, 1] stretched to the picture: tinted, its edge green, white outside."""
+    inside = np.array(Image.fromarray(np.uint8(mask * 255)).resize(picture.size)) > 127
+    near = np.array(Image.fromarray(inside).convert("L").filter(ImageFilter.BoxBlur(width)))
+    drawn = overlay(np.array(picture), mask, GREEN, tint)
+    drawn[inside & (near < 255)], drawn[~inside & (near > 0)] = GREEN, WHITE
+    return Image.fromarray(drawn)
+
+
+def _sides(skeleton: Skeleton) -> list[str]:
+    sides = ["centre"] * len(skeleton)
+    for left, right in skeleton.swaps:
+        sides[left], sides[right] = "left", "right"
+    return sides
+
+
+def _ink(side: str, score: float, edge: float) -> tuple[int, int, int, int]:
+    return (*(WHITE if edge else SIDES[side]), round(255 * (0.35 + 0.65 * score)))
+
+
+def _line(draw, start: np.ndarray, end: np.ndarray, width: float, edge: float, ink: tuple,
+          dashed: bool) -> None:
+    length = float(np.hypot(*(end - start)))
+    count = max(1, round(length / (6 * width))) if dashed else 1
+    dash = 0.6 / count if dashed else 1
+    for i in range(count):
+        first = (i + 0.5) / count - dash / 2
+        a, b = start + (end - start) * first, start + (end - start) * (first + dash)
+        draw.line([*a, *b], fill=ink, width=round(width + 2 * edge))
+
+
+def hop_strip(model, picture, box, cue: Cue | None = None, keypoints=None, *,
+              area: float | None = None, hops: int | None = None, skeleton: Skeleton = COCO17):
+    """What each hop finds in one box: a matplotlib Figure whose get_label() is its alt text.
+
+    A panel a hop: the maximum over all joints' heatmaps on the crop, the cue, and that hop's pose.
+    model and picture: as for `PoseEstimator`; box (x, y, w, h) and cue in picture pixels.
+    keypoints (K, 3) x, y, v: the true pose, for the OKS in the titles, with the person's area in
+    square pixels (None: 0.53 of the box's, as xtcocotools has it; too much if more share the box).
+    Raises DataError for a picture, box or cue, ConfigError for a cue or hops, that cannot be used.
+    """
+    picture = as_picture(picture)
+    box = _check_boxes([box], picture.shape[1::-1])
+    cue, = _check_cues([cue], picture.shape[:2], as_hintpose(model).spec.cue)
+    look = _look(model, picture, box, cue, skeleton, hops)
+    titles = [f"hop {hop}" for hop in range(1, len(look.poses) + 1)]
+    if keypoints is not None:
+        area = 0.53 * box[0, 2:].prod() if area is None else torch.tensor(float(area))
+        truth = torch.as_tensor(np.asarray(keypoints, np.float32))
+        near = oks(look.points, truth, area, skeleton.sigmas)
+        titles = [f"{title}, OKS {value:.2f}" for title, value in zip(titles, near.tolist())]
+    figure, axes = _panels(1, len(titles))
+    for axis, heat, pose, title in zip(axes[0], look.heat, look.poses, titles, strict=True):
+        pose.cue = None  # drawn beneath it, whatever its kind
+        axis.imshow(draw_poses(draw_cue(heat, look.cue, tint=0), [pose], skeleton))
+        axis.set_title(title, fontsize=10)
+    figure.supxlabel("left: solid; right: dashed; unsure: rings", fontsize=8)
+    figure.set_label(f"A pose network is shown a crop (cue: {cue.kind}). Its pose and its heatmaps,"
+                     f" all joints in one map, after {'; '.join(titles)}.")
+    return figure
+
 
 def cue_figure(model, persons: CocoPersons, row: int, twin=None):
     """One crop, two people, asked for each: a matplotlib Figure whose get_label() is its alt text.
@@ -129,70 +226,74 @@ def cue_figure(model, persons: CocoPersons, row: int, twin=None):
     The crop is the box that person A, `row` of a data set, shares with its partner B. A line of
     panels each for the cue on A, on B, and, if the cueless `twin` is given, for no cue: the pose
     found, and for each hop the maximum over all joints' heatmaps, brightest where that is highest.
-    Models as for `predict`, in eval mode.
+    Models are put into eval mode.
     Raises DataError if A has no partner.
     """
-    from matplotlib.figure import Figure
-
-    partner = int(persons.partner[row])
-    if partner < 0:
+    pair = [row, int(persons.partner[row])]
+    if pair[1] < 0:
         raise DataError(f"person {row} overlaps with nobody: choose one with a partner")
-    lines = [_asked(model, persons, row, partner, who) for who in (row, partner)]
-    lines += [_asked(twin, persons, row, partner, None)] if twin is not None else []
-    columns = max(len(panels) for panels, _ in lines)
-    figure = Figure(figsize=(1.9 * columns, 2.9 * len(lines)), layout="constrained")
-    axes = figure.subplots(len(lines), columns, squeeze=False)
-    names = ["cue on person A", "cue on person B", "no cue"]
-    for line, (panels, found), name in zip(axes, lines, names, strict=False):
-        for axis in line:
-            axis.set(xticks=[], yticks=[], frame_on=False)
-        for axis, panel, title in zip(line, panels, ["", *range(1, columns)], strict=False):
+    box = union(*torch.as_tensor(persons.boxes[pair])[:, None])
+    people, areas = torch.as_tensor(persons.keypoints[pair]), torch.as_tensor(persons.areas[pair])
+    people[..., 2] = people[..., 2].amin(0)  # joints labelled in both, as identity is counted
+    asked = [(model, person_cue(persons, who, "joint")) for who in pair]
+    asked += [(twin, Cue.none())] if twin is not None else []
+    looks = [_look(net, persons.read(row), box, cue, persons.skeleton) for net, cue in asked]
+    figure, axes = _panels(len(looks), 1 + max(len(look.heat) for look in looks))
+    names, answers = ("cue on person A", "cue on person B", "no cue"), []
+    for line, look, name in zip(axes, looks, names, strict=False):
+        near = oks(look.points[-1:], people, areas.float().mean(), persons.skeleton.sigmas)
+        found = "neither" if near.max() < 0.1 else "AB"[int(near.argmax())]
+        answers.append(f"with {name} it finds {found}")
+        pose = draw_poses(look.crop, look.poses[-1:], persons.skeleton)
+        for hop, (axis, panel) in enumerate(zip(line, [pose, *look.heat], strict=False)):
             axis.imshow(panel)
-            axis.set_title(f"hop {title}" if title else f"finds {found}", fontsize=10)
+            axis.set_title(f"hop {hop}" if hop else f"finds {found}", fontsize=10)
         line[0].set_ylabel(name, fontsize=11)
-    answers = "; ".join(f"with {name} it finds {found}"
-                        for name, (_, found) in zip(names, lines, strict=False))
-    figure.set_label(f"A pose network is shown the same crop of two overlapping people: {answers}. "
-                     "Beside each pose stand the heatmaps after each hop, all joints in one map.")
+    figure.set_label("A pose network is shown the same crop of two overlapping people: "
+                     f"{'; '.join(answers)}. Beside each pose stand the heatmaps after each hop, "
+                     "all joints in one map.")
     return figure
 
 
+def _panels(rows: int, columns: int):
+    """An empty Figure, and its axes (rows, columns) without ticks and frames."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(max(1.9 * columns, 2.6), 2.9 * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False,
+                                   subplot_kw=dict(xticks=[], yticks=[], frame_on=False))
+
+
 @torch.inference_mode()
-def _asked(model, persons: CocoPersons, row: int, partner: int,
-           who: int | None) -> tuple[list[np.ndarray], str]:
-    """The panels of one line (pose, then hops), and whom the pose is nearer to: A, B or neither."""
-    model, pair = as_hintpose(model), [row, partner]
+def _look(model, picture: np.ndarray, box: Tensor, cue: Cue, skeleton: Skeleton,
+          hops: int | None = None) -> SimpleNamespace:
+    """What each hop finds in a box (1, 4): `points` (T, K, 2) in picture pixels; and on a panel
+    (H, W, 3) uint8: the `crop` alone, the `heat` of each hop, its `poses` and the `cue`."""
+    model = as_hintpose(model).eval()
     spec, device = model.spec, next(model.parameters()).device
-    box = union(*torch.as_tensor(persons.boxes[pair])[:, None])
-    cue = None if who is None else person_cue(persons, who, "joint")
-    windows, to_window = cut_windows([persons.read(row)], box, spec)
-    images, maps, matrix = prepare(spec, windows, to_window, box, cue and [cue])
-    hops = heatmaps(model, images.to(device), None if maps is None else maps.to(device),
-                    skeleton=persons.skeleton)[:, 0].cpu()
-    points, scores = decode(hops[-1:], spec.input_size, spec.codec, spec.target_sigma)
-
-    people = torch.as_tensor(persons.keypoints[pair])
-    people[..., 2] = people[..., 2].amin(0)  # joints labelled in both, as identity is counted
-    areas = torch.as_tensor(persons.areas[pair]).float().mean()
-    near = oks(apply(invert(matrix), points), people, areas, persons.skeleton.sigmas)
-    found = "neither" if near.max() < 0.1 else "AB"[int(near.argmax())]
-
-    zoom = HEIGHT / spec.input_size[1]
-    size = (round(spec.input_size[0] * zoom), HEIGHT)
+    windows, to_window = cut_windows([picture], box, spec)
+    images, cues, matrix = prepare(spec, windows, to_window, box, [cue])
+    maps = heatmaps(model, images.to(device), None if cues is None else cues.to(device), hops=hops,
+                    skeleton=skeleton)[:, 0].cpu()
+    points, scores = decode(maps, spec.input_size, spec.codec, spec.target_sigma)
+    points = apply(invert(matrix), points)
+    size = (round(spec.input_size[0] * HEIGHT / spec.input_size[1]), HEIGHT)
     show = crop_matrix(pad(box, size[0] / size[1]), size)  # picture to panel
     crop = warp(windows.float(), compose(show, invert(to_window)), size)[0]
-    pose = SimpleNamespace(
-        keypoints=points[0] * zoom, scores=scores[0], box=(0, 0, *size),
-        cue=cue and Cue.points(apply(show, torch.as_tensor(cue.xy)).numpy()))
-    panels = _panels(crop.round().byte().permute(1, 2, 0).numpy(), pose, hops, persons.skeleton)
-    return panels, found
+    crop, cue = crop.round().byte().permute(1, 2, 0).numpy(), _moved(cue, show, size)
+    poses = [SimpleNamespace(keypoints=k, scores=s, box=(0, 0, 0, HEIGHT / PADDING), cue=cue)
+             for k, s in zip(apply(show, points), scores, strict=True)]
+    return SimpleNamespace(crop=crop, points=points, poses=poses, cue=cue,
+                           heat=[heatmap_overlay(crop, hop, spec.codec) for hop in maps])
 
 
-def _panels(crop: np.ndarray, pose, hops: Tensor, skeleton: Skeleton) -> list[np.ndarray]:
-    """A crop (H, W, 3) with a pose, and grey with the maximum of each hop's maps (T, K, h, w)."""
-    grey = np.repeat(crop.mean(2, keepdims=True) * 0.6 + 60, 3, axis=2).astype(np.uint8)
-    stretch = torch.eye(2, 3)[None] * crop.shape[0] / hops.shape[-2]
-    maps = warp(hops.amax(1, keepdim=True), stretch.expand(len(hops), -1, -1), crop.shape[1::-1])
-    peaks = maps.amax((2, 3), keepdim=True).clamp(min=1e-6)
-    return [draw_poses(crop, [pose], skeleton),
-            *(overlay(grey, hop, RED, 0.9) for hop in (maps / peaks)[:, 0].numpy())]
+def _moved(cue: Cue, matrix: Tensor, size: tuple[int, int]) -> Cue:
+    """A cue through a map (1, 2, 3) that does not turn, to a picture of `size` (w, h)."""
+    if cue.kind == "points":
+        return Cue.points(apply(matrix[0], torch.as_tensor(cue.xy)), cue.labels)
+    if cue.kind == "box":
+        low, high = apply(matrix[0], corners(torch.as_tensor(cue.xywh)).view(2, 2))
+        return Cue.box(torch.cat([low, high - low]))
+    if cue.kind == "mask":
+        mask = warp(torch.as_tensor(cue.array)[None, None], matrix, size)[0, 0]
+        cue = Cue.mask(mask) if mask.any() else Cue.none()  # none of it may lie in the crop
+    return cue
