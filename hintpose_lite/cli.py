@@ -191,6 +191,7 @@ def predict(options):
 def export(options):
     from .export import export_onnx
     from .nets.weights import load_model
+    _make_room([options.out], options.overwrite)
     export_onnx(load_model(options.model), options.out, options.hops, overwrite=options.overwrite)
 
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from .cues import Cue
 from .data.pictures import as_picture
 from .errors import ConfigError, DataError
+from .geometry import pad
 from .nets.hintpose import as_hintpose
 from .nets.hrnet import HRNet
 from .nets.weights import load_model
-from .oks import rescore
+from .oks import oks_nms, rescore
 from .predictor import cut_windows, predict_windows
 from .skeleton import COCO17, Skeleton
 
@@ -28,7 +29,8 @@ class Pose:
 
     keypoints (K, 2) and scores (K,), the heights of the heatmaps' peaks, after the last hop;
     score: box score (1 here) x mean of the scores above 0.2; box: (x, y, w, h), not padded; cue:
-    the one given, or None; hops: how many were run; by_hop (hops, K, 2): keypoints of each.
+    the one given or proposed, or None; hops: how many were run; by_hop (hops, K, 2): each one's
+    keypoints.
     """
 
     keypoints: np.ndarray
@@ -45,16 +47,18 @@ class PoseEstimator:
 
     model: a HintPose or HRNet, which is put into eval mode and used where it lies, or a name or
     path for `load_model`. detector: takes a picture (H, W, 3) uint8 RGB, returns boxes (n, 4) x, y,
-    w, h in picture pixels. flip, hops: as for `predict`; a call can change them for itself.
+    w, h in picture pixels. source: takes both, and names the people in each box by cues, see
+    `detectors`. flip, hops: as for `predict`; a call can change them for itself.
     """
 
-    def __init__(self, model: HRNet | str | Path, detector: Callable | None = None, *,
-                 flip: bool = True, hops: int | None = None, skeleton: Skeleton = COCO17):
+    def __init__(self, model: HRNet | str | Path, detector: Callable | None = None,
+                 source: Callable | None = None, *, flip: bool = True, hops: int | None = None,
+                 skeleton: Skeleton = COCO17):
         model = load_model(model) if isinstance(model, (str, Path)) else model
         if not isinstance(model, HRNet) or as_hintpose(model).spec.joints != len(skeleton):
             raise ConfigError(f"the model must be a HintPose or HRNet with the {len(skeleton)} "
                               f"joints of skeleton=, or the name or path of one; not {model!r:.60}")
-        self.model, self.detector = as_hintpose(model).eval(), detector
+        self.model, self.detector, self.source = as_hintpose(model).eval(), detector, source
         self.flip, self.hops, self.skeleton = flip, hops, skeleton
 
     def __call__(self, picture, boxes=None, cues: list[Cue | None] | None = None, *,
@@ -65,12 +69,17 @@ class PoseEstimator:
         an array (H, W, 3) or tensor (3, H, W). cues[i] says who is meant in boxes[i]. Without
         boxes: the detector's, or the whole picture as one; for each cue the smallest detected box
         around its middle, else, with a warning, the whole picture.
+        Without cues, but with a source, each box is asked for everybody whom the source names there
+        (if nobody: once, without a cue), and nobody comes back twice: a pose goes if its OKS to a
+        better one exceeds 0.9, and a cue that is named for several boxes is asked in one.
         Raises DataError for unusable pictures, boxes and cues, ConfigError for cues that the
         network cannot take.
         """
         picture, spec = as_picture(picture), self.model.spec
-        cues = None if cues is None else _check_cues(cues, picture.shape[:2], spec.cue)
-        boxes = self._boxes(boxes, cues, picture)
+        cues = None if cues is None else check_cues(cues, picture.shape[:2], spec.cue)
+        boxes, proposing = self._boxes(boxes, cues, picture), self.source and cues is None
+        if proposing:
+            boxes, cues = self._propose(boxes, picture)
         if cues is not None and len(cues) != len(boxes):
             raise DataError(f"{len(boxes)} boxes, but {len(cues)} cues: give one cue a box")
         flip, hops = self.flip if flip is None else flip, self.hops if hops is None else hops
@@ -82,21 +91,39 @@ class PoseEstimator:
                                     boxes[part].to(device), chosen, hops=hops, flip=flip,
                                     skeleton=self.skeleton)
             poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen)
-        return poses
+        return _distinct(poses, self.skeleton) if proposing and poses else poses
+
+    def _propose(self, boxes: Tensor, picture: np.ndarray) -> tuple[Tensor, list[Cue]]:
+        """Whom the source names in boxes (n, 4): m boxes, one a person, and their cues.
+
+        One cue is one person, who is asked for once: where named first, and there in the smallest.
+        """
+        named = self.source(picture, boxes.numpy().copy())
+        if len(named) != len(boxes) or not all(isinstance(cues, list) for cues in named):
+            raise DataError(f"the cue source must return a list of cues for each of {len(boxes)} "
+                            f"boxes, empty where it finds nobody, not {named!r:.80}")
+        named, sizes = [cues or [None] for cues in named], boxes[:, 2:].prod(1).tolist()
+        places = [(rank, sizes[i], i) for i, cues in enumerate(named) for rank in range(len(cues))]
+        cues = check_cues(sum(named, []), picture.shape[:2], self.model.spec.cue)
+        people = {}
+        for place, cue in sorted(zip(places, cues, strict=True), key=lambda person: person[0]):
+            people.setdefault(place if cue.kind == "none" else cue, (place, cue))
+        people = sorted(people.values(), key=lambda person: (person[0][2], person[0][0]))
+        return boxes[[i for (_, _, i), _ in people]], [cue for _, cue in people]
 
     def _boxes(self, boxes, cues: list[Cue] | None, picture: np.ndarray) -> Tensor:
         size = picture.shape[1::-1]
         if boxes is not None:
-            return _check_boxes(boxes, size)
+            return check_boxes(boxes, size)
         whole = torch.tensor([[0.0, 0.0, *size]])
-        found = _check_boxes(self.detector(picture), size) if self.detector else whole[:0]
+        found = check_boxes(self.detector(picture), size) if self.detector else whole[:0]
         if cues is None:
             return found if self.detector else whole
         return torch.cat([found[:0], *(_box_around(cue, i, found, whole)
                                        for i, cue in enumerate(cues))])
 
 
-def _check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
+def check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
     try:
         boxes = np.array(boxes.numpy(force=True) if isinstance(boxes, Tensor) else boxes, "f4")
     except (TypeError, ValueError) as error:
@@ -113,7 +140,7 @@ def _check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
     return torch.from_numpy(boxes.reshape(-1, 4))
 
 
-def _check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
+def check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
     if isinstance(cues, Cue) or not all(isinstance(cue, Cue | None) for cue in cues):
         raise DataError("cues is a list with one Cue (or None) a person")
     cues = [cue or Cue.none() for cue in cues]
@@ -123,7 +150,7 @@ def _check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
         if cue.kind == "mask" and cue.array.shape != shape:
             raise DataError(f"cue {i}: its mask (h, w) is {cue.array.shape}, the picture {shape}")
         if cue.kind == "box":
-            _check_boxes([cue.xywh], shape[::-1], f"cue {i}: box")
+            check_boxes([cue.xywh], shape[::-1], f"cue {i}: box")
         if cue.kind == "points":  # of a previous pose some may lie beyond the edge, clicks may not
             outside = ((cue.xy < -0.5) | (cue.xy > np.array(shape[::-1]) - 0.5)).any(1)
             lost = outside.any() and outside[cue.labels > 0].all()
@@ -161,3 +188,15 @@ def _poses(keypoints: Tensor, scores: Tensor, boxes: Tensor, cues: list[Cue] | N
     return [Pose(keypoints[-1, i].numpy(), scores[-1, i].numpy(), float(totals[i]),
                  boxes[i].numpy(), cues[i] if cues else None, len(keypoints),
                  keypoints[:, i].numpy()) for i in range(len(boxes))]
+
+
+def _distinct(poses: list[Pose], skeleton: Skeleton) -> list[Pose]:
+    """The poses, in their order, without those that repeat a better one.
+
+    HRNet's OKS-NMS, but with areas from the poses, since a box may hold several people.
+    """
+    points = torch.from_numpy(np.stack([pose.keypoints for pose in poses]))
+    low, high = points.amin(1), points.amax(1)
+    areas = pad(torch.cat([low, high - low], 1))[:, 2:].prod(1)
+    scores = torch.tensor([pose.score for pose in poses])
+    return [poses[i] for i in oks_nms(points, scores, areas, skeleton.sigmas).sort().values]

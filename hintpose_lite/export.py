@@ -34,7 +34,7 @@ def export_onnx(model: HRNet, path: str | Path, hops: int | None = None, *,
     network takes cues, `cues` (N, 1, H, W) in [-1, 1]; N is free, W and H are spec.input_size.
     Output: `heatmaps` (hops, N, joints, H / 4, W / 4). Returns the path.
 
-    Raises ConfigError without the packages onnx and onnxruntime, and for such a model or hops;
+    Raises ConfigError without the packages onnx and onnxruntime, or for a wrong model or hops;
     CheckpointError if the file exists (and not `overwrite`), cannot be written, or answers
     otherwise than PyTorch (TOLERANCE).
     """

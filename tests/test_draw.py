@@ -1,5 +1,6 @@
 """Drawings, by their pixels."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,6 +45,16 @@ SMALL = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1, input_size=(32, 64))
 def pose(scores=(1, 1, 1, 1), keypoints=CORNERS, cue=None, box=(0, 0, 100, 240)):
     return SimpleNamespace(keypoints=keypoints, scores=np.array(scores, float), box=np.array(box),
                            cue=cue)
+
+
+def assert_all_fits(figure):
+    figure.savefig(io.BytesIO())
+    axes = figure.axes
+    texts = [*(axis.title for axis in axes), *(axis.yaxis.label for axis in axes)]
+    texts += figure.texts  # the line at the bottom is one of them
+    for extent in [text.get_window_extent() for text in texts if text.get_text()]:
+        assert extent.x0 >= 0 and extent.y0 >= 0
+        assert extent.x1 <= figure.bbox.x1 and extent.y1 <= figure.bbox.y1
 
 
 def near(pixels, colour, tolerance=12) -> np.ndarray:
@@ -208,7 +219,7 @@ def test_the_cue_figure_is_labelled_and_has_a_panel_for_each_hop(crowd):
     assert "with cue on person B it finds " in figure.get_label()
     first, second = (figure.axes[i].images[0].get_array() for i in (0, 3))
     assert not np.array_equal(first, second), "another cue, another picture"
-    figure.canvas.draw()
+    assert_all_fits(figure)
     crowd_of_one = SimpleNamespace(partner=np.array([-1]))
     with pytest.raises(DataError, match="nobody"):
         cue_figure(model, crowd_of_one, 0)
@@ -248,7 +259,9 @@ def test_a_hop_strip_has_a_titled_panel_for_each_hop_with_its_oks(model):
     assert panels[0].shape == (384, 192, 3) and not np.array_equal(panels[0], panels[1])
     assert all(title in figure.get_label() for title in titles)
     assert "cue: points" in figure.get_label()
-    figure.canvas.draw()
+    assert_all_fits(figure)
+    wide = HintPose(hops=2, **{**SMALL, "input_size": (96, 128)})
+    assert_all_fits(hop_strip(wide, PICTURE, BOX))
     plain = hop_strip(model, PICTURE, BOX)
     assert [axis.get_title() for axis in plain.axes] == ["hop 1", "hop 2"]
     assert "cue: none" in plain.get_label()
@@ -258,11 +271,11 @@ def test_a_hop_strip_has_a_titled_panel_for_each_hop_with_its_oks(model):
 
 
 def test_the_panel_shows_the_pose_at_the_same_place_of_the_picture(model):
-    look = draw._look(model, PICTURE, torch.tensor([BOX]).float(), CUES["point"], COCO17)
+    seen = draw.look(model, PICTURE, torch.tensor([BOX]).float(), CUES["point"], COCO17)
     found, = PoseEstimator(model)(PICTURE, [BOX], [CUES["point"]])
-    np.testing.assert_allclose(look.points, found.by_hop, atol=1e-3)
+    np.testing.assert_allclose(seen.points, found.by_hop, atol=1e-3)
     middle, scale = np.array([50, 55]), 384 / (1.25 * 80)  # 40 x 70 grows to 40 x 80
-    for pose, points in zip(look.poses, look.points, strict=True):
+    for pose, points in zip(seen.poses, seen.points, strict=True):
         expected = (points.numpy() - middle) * scale + (96, 192)
         np.testing.assert_allclose(pose.keypoints, expected, atol=0.01)
     assert not model.training

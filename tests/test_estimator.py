@@ -12,7 +12,7 @@ from hintpose_lite.nets.hintpose import HintPose
 from hintpose_lite.nets.hrnet import HRNet
 from hintpose_lite.nets.weights import save_model
 from hintpose_lite.oks import rescore
-from hintpose_lite.predictor import predict
+from hintpose_lite.predictor import Poses, predict
 from hintpose_lite.skeleton import Skeleton
 
 TINY = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1)
@@ -180,3 +180,99 @@ def test_more_people_than_one_batch_keep_their_order(estimator):
     assert [pose.cue for pose in found] == cues
     alone = estimator(PICTURE, boxes[-1:], cues[-1:])
     np.testing.assert_allclose(found[-1].scores, alone[0].scores, rtol=1e-3, atol=1e-4)
+
+
+# --- several cues in one box ----------------------------------------------------------------------
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Replaces the network: a pose lies around its cue (else its box), all joints as sure as the
+    box is wide. Returns what was asked, as (box, cue) pairs in a list a batch."""
+    batches = []
+
+    def answer(model, windows, to_window, boxes, cues, **_):
+        batches.append(list(zip(boxes.tolist(), cues or [None] * len(boxes), strict=True)))
+        middle = [cue.xy[0] if cue and cue.kind == "points" else box[:2] + box[2:] / 2
+                  for box, cue in zip(boxes.numpy(), cues or [None] * len(boxes), strict=True)]
+        shape = torch.stack([torch.arange(17) % 4 * 3.0, torch.arange(17) // 4 * 4.0], -1)
+        points = torch.tensor(np.array(middle))[:, None] + shape
+        return Poses(points[None], (boxes[None, :, 2:3] / 100).expand(1, -1, 17))
+
+    monkeypatch.setattr("hintpose_lite.estimator.predict_windows", answer)
+    return batches
+
+
+LEFT, RIGHT, NEAR = Cue.point(15, 20), Cue.point(45, 20), Cue.point(45.4, 20.4)
+WIDE = (0, 0, 70, 60)
+
+
+@pytest.mark.parametrize("boxes, proposals, wanted", [
+    ([WIDE], [[LEFT, RIGHT]], [(0, LEFT), (0, RIGHT)]),
+    ([WIDE], [[RIGHT, LEFT]], [(0, RIGHT), (0, LEFT)]),  # best first, as the source has them
+    ([BOX, WIDE], [[LEFT], [RIGHT]], [(0, LEFT), (1, RIGHT)]),  # in the order of the boxes
+    ([BOX, WIDE], [[LEFT], [RIGHT, LEFT]], [(0, LEFT), (1, RIGHT)]),  # where named first
+    ([WIDE, BOX], [[RIGHT, LEFT], [LEFT]], [(0, RIGHT), (1, LEFT)]),
+    ([WIDE, BOX], [[LEFT], [RIGHT, LEFT]], [(0, LEFT), (1, RIGHT)]),
+    ([WIDE, BOX], [[LEFT], [LEFT]], [(1, LEFT)]),  # else in the smallest
+    ([WIDE, BOX], [[], [LEFT]], [(0, None), (1, LEFT)]),  # nobody: without a cue
+    ([WIDE, BOX], [[Cue.none()], []], [(0, None), (1, None)]),
+    ([], [], [])])
+def test_a_box_is_asked_for_everybody_the_source_names(model, asked, boxes, proposals, wanted):
+    seen = []
+
+    def source(picture, given):
+        seen.append((picture.shape, given.tolist()))
+        given[:] = 0  # a source may do with its boxes what it likes
+        return proposals
+
+    found = PoseEstimator(model, None, source)(PICTURE, np.reshape(boxes, (-1, 4)))
+    assert [(p.box.tolist(), p.cue if p.cue.kind != "none" else None) for p in found] == [
+        (list(boxes[i]), cue) for i, cue in wanted]
+    assert [len(batch) for batch in asked] == [len(wanted)] * bool(wanted), "all in one go"
+    assert seen == [((60, 80, 3), [list(box) for box in boxes])]
+
+
+def test_one_person_under_two_cues_comes_back_once_with_the_better_score(model, asked):
+    boxes, proposals = [BOX, WIDE, (5, 5, 40, 40)], [[NEAR, LEFT], [RIGHT], [Cue.point(45, 20.2)]]
+    found = PoseEstimator(model, source=lambda *_: proposals)(PICTURE, boxes)
+    assert [(p.box[2], p.cue) for p in found] == [(30, LEFT), (70, RIGHT)] and len(asked[0]) == 4
+    assert [round(p.score, 5) for p in found] == [.3, .7]
+    # How far poses may lie apart depends on the people's size, not on that of the box.
+    whole, apart = (0, 0, 80, 60), [[Cue.point(30, 20), Cue.point(33, 20)]]
+    assert len(PoseEstimator(model, source=lambda *_: apart)(PICTURE, [whole])) == 2
+
+
+def test_only_a_source_that_is_asked_changes_anything(model, asked):
+    def source(*_):
+        raise AssertionError("nobody asked")
+    with_source, without = PoseEstimator(model, source=source), PoseEstimator(model)
+    for boxes, cues in (([BOX, BOX], [LEFT, LEFT]), ([WIDE], [None]), ([], [])):
+        found, wanted = (e(PICTURE, boxes, cues) for e in (with_source, without))
+        np.testing.assert_array_equal([p.keypoints for p in found], [p.keypoints for p in wanted])
+        assert len(found) == len(boxes)
+    assert len(without(PICTURE, [BOX, BOX])) == 2, "without a source, boxes in are poses out"
+
+
+def test_detector_and_source_and_more_people_than_one_batch(model, asked):
+    cues = [Cue.point(x, y) for x in range(0, 80, 7) for y in range(0, 60, 8)]
+    estimator = PoseEstimator(model, lambda picture: [WIDE, BOX], lambda *_: [cues, []])
+    found = estimator(PICTURE)
+    assert len(cues) > BATCH and [len(batch) for batch in asked] == [BATCH, len(cues) + 1 - BATCH]
+    assert [cue for batch in asked for _, cue in batch][:-1] == cues and len(found) > 1
+    whole = PoseEstimator(model, source=lambda picture, boxes: [[LEFT]])(PICTURE)
+    assert [p.box.tolist() for p in whole] == [[0, 0, 80, 60]]
+
+
+@pytest.mark.parametrize("answer, error, message", [
+    ([], DataError, "each of 2 boxes"), ([[LEFT]] * 3, DataError, "each of 2 boxes"),
+    ([LEFT, LEFT], DataError, "list of cues"), ([None, []], DataError, "empty where it finds"),
+    ([[(1, 2)], []], DataError, "one Cue"), ([[], [Cue.point(99, 5)]], DataError, "outside")])
+def test_sources_that_answer_something_else(model, answer, error, message):
+    with pytest.raises(error, match=message):
+        PoseEstimator(model, source=lambda *_: answer)(PICTURE, [BOX, WIDE])
+
+
+def test_a_network_without_cues_refuses_those_of_a_source():
+    estimator = PoseEstimator(HRNet(**TINY), source=lambda picture, boxes: [[LEFT]])
+    with pytest.raises(ConfigError, match="takes no cues"):
+        estimator(PICTURE, [BOX])

@@ -17,7 +17,7 @@ from ..cues import Cue
 from ..data.coco import CocoPersons
 from ..data.pictures import as_picture
 from ..errors import DataError
-from ..estimator import _check_boxes, _check_cues
+from ..estimator import check_boxes, check_cues
 from ..evaluation import person_cue
 from ..geometry import PADDING, apply, compose, corners, crop_matrix, invert, pad, union, warp
 from ..heatmaps import decode
@@ -200,19 +200,19 @@ def hop_strip(model, picture, box, cue: Cue | None = None, keypoints=None, *,
     Raises DataError for a picture, box or cue, ConfigError for a cue or hops, that cannot be used.
     """
     picture = as_picture(picture)
-    box = _check_boxes([box], picture.shape[1::-1])
-    cue, = _check_cues([cue], picture.shape[:2], as_hintpose(model).spec.cue)
-    look = _look(model, picture, box, cue, skeleton, hops)
-    titles = [f"hop {hop}" for hop in range(1, len(look.poses) + 1)]
+    box = check_boxes([box], picture.shape[1::-1])
+    cue, = check_cues([cue], picture.shape[:2], as_hintpose(model).spec.cue)
+    seen = look(model, picture, box, cue, skeleton, hops)
+    titles = [f"hop {hop}" for hop in range(1, len(seen.poses) + 1)]
     if keypoints is not None:
         area = 0.53 * box[0, 2:].prod() if area is None else torch.tensor(float(area))
         truth = torch.as_tensor(np.asarray(keypoints, np.float32))
-        near = oks(look.points, truth, area, skeleton.sigmas)
+        near = oks(seen.points, truth, area, skeleton.sigmas)
         titles = [f"{title}, OKS {value:.2f}" for title, value in zip(titles, near.tolist())]
     figure, axes = _panels(1, len(titles))
-    for axis, heat, pose, title in zip(axes[0], look.heat, look.poses, titles, strict=True):
+    for axis, heat, pose, title in zip(axes[0], seen.heat, seen.poses, titles, strict=True):
         pose.cue = None  # drawn beneath it, whatever its kind
-        axis.imshow(draw_poses(draw_cue(heat, look.cue, tint=0), [pose], skeleton))
+        axis.imshow(draw_poses(draw_cue(heat, seen.cue, tint=0), [pose], skeleton))
         axis.set_title(title, fontsize=10)
     figure.supxlabel("left: solid; right: dashed; unsure: rings", fontsize=8)
     figure.set_label(f"A pose network is shown a crop (cue: {cue.kind}). Its pose and its heatmaps,"
@@ -237,15 +237,15 @@ def cue_figure(model, persons: CocoPersons, row: int, twin=None):
     people[..., 2] = people[..., 2].amin(0)  # joints labelled in both, as identity is counted
     asked = [(model, person_cue(persons, who, "joint")) for who in pair]
     asked += [(twin, Cue.none())] if twin is not None else []
-    looks = [_look(net, persons.read(row), box, cue, persons.skeleton) for net, cue in asked]
-    figure, axes = _panels(len(looks), 1 + max(len(look.heat) for look in looks))
+    looks = [look(net, persons.read(row), box, cue, persons.skeleton) for net, cue in asked]
+    figure, axes = _panels(len(looks), 1 + max(len(seen.heat) for seen in looks))
     names, answers = ("cue on person A", "cue on person B", "no cue"), []
-    for line, look, name in zip(axes, looks, names, strict=False):
-        near = oks(look.points[-1:], people, areas.float().mean(), persons.skeleton.sigmas)
+    for line, seen, name in zip(axes, looks, names, strict=False):
+        near = oks(seen.points[-1:], people, areas.float().mean(), persons.skeleton.sigmas)
         found = "neither" if near.max() < 0.1 else "AB"[int(near.argmax())]
         answers.append(f"with {name} it finds {found}")
-        pose = draw_poses(look.crop, look.poses[-1:], persons.skeleton)
-        for hop, (axis, panel) in enumerate(zip(line, [pose, *look.heat], strict=False)):
+        pose = draw_poses(seen.crop, seen.poses[-1:], persons.skeleton)
+        for hop, (axis, panel) in enumerate(zip(line, [pose, *seen.heat], strict=False)):
             axis.imshow(panel)
             axis.set_title(f"hop {hop}" if hop else f"finds {found}", fontsize=10)
         line[0].set_ylabel(name, fontsize=11)
@@ -258,17 +258,17 @@ def cue_figure(model, persons: CocoPersons, row: int, twin=None):
 def _panels(rows: int, columns: int):
     """An empty Figure, and its axes (rows, columns) without ticks and frames."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(max(1.9 * columns, 2.6), 2.9 * rows), layout="constrained")
+    figure = Figure(figsize=(max(2.2 * columns, 2.6), 2.9 * rows), layout="compressed")
     return figure, figure.subplots(rows, columns, squeeze=False,
                                    subplot_kw=dict(xticks=[], yticks=[], frame_on=False))
 
 
 @torch.inference_mode()
-def _look(model, picture: np.ndarray, box: Tensor, cue: Cue, skeleton: Skeleton,
-          hops: int | None = None) -> SimpleNamespace:
+def look(model, picture: np.ndarray, box: Tensor, cue: Cue | None,
+         skeleton: Skeleton = COCO17, hops: int | None = None) -> SimpleNamespace:
     """What each hop finds in a box (1, 4): `points` (T, K, 2) in picture pixels; and on a panel
     (H, W, 3) uint8: the `crop` alone, the `heat` of each hop, its `poses` and the `cue`."""
-    model = as_hintpose(model).eval()
+    model, cue = as_hintpose(model).eval(), cue or Cue.none()
     spec, device = model.spec, next(model.parameters()).device
     windows, to_window = cut_windows([picture], box, spec)
     images, cues, matrix = prepare(spec, windows, to_window, box, [cue])

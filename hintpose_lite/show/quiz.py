@@ -1,0 +1,52 @@
+"""Questions to answer before a cell is run, and exercises that check themselves."""
+
+from collections.abc import Callable
+
+import ipywidgets as widgets
+
+
+class Predict(widgets.VBox):
+    """A question with answers to choose from; the first choice is locked until the reveal.
+
+    `reveal()` says whether it was right and why, and works without an answer too, so that a
+    notebook runs from top to bottom.
+    """
+
+    def __init__(self, question: str, answers: list[str], right: int, why: str):
+        self.answers, self.right, self.why, self.chosen = answers, right, why, None
+        self.buttons = [widgets.Button(description=answer, layout=widgets.Layout(width="auto"))
+                        for answer in answers]
+        self.said = widgets.HTML("Choose before you read on.")
+        for number, button in enumerate(self.buttons):
+            button.on_click(lambda _, number=number: self.choose(number))
+        super().__init__([widgets.HTML(f"<b>Predict:</b> {question}"),
+                          widgets.HBox(self.buttons, layout=widgets.Layout(flex_flow="row wrap")),
+                          self.said])
+
+    def choose(self, number: int) -> None:
+        """Locks an answer; later choices change nothing."""
+        if self.chosen is None:
+            self.chosen = number
+            for other, button in enumerate(self.buttons):
+                button.disabled = True
+                button.button_style = "info" if other == number else ""
+            self.said.value = f"Locked: {self.answers[number]}. Read on."
+
+    def reveal(self) -> str:
+        """The answer, as text."""
+        verdict = {None: "You have not chosen.", self.right: "You were right."}.get(
+            self.chosen, "You chose something else.")
+        return f"{verdict} The answer: {self.answers[self.right]}. {self.why}"
+
+    def __repr__(self) -> str:
+        return "Predict()"
+
+
+def exercise(check: Callable[[], bool], hint: str) -> bool:
+    """Says whether an exercise is solved. An attempt that raises counts as not solved yet."""
+    try:
+        solved = bool(check())
+    except Exception as error:
+        solved, hint = False, f"{hint} (It stopped with {type(error).__name__}: {error})"
+    print("Solved." if solved else f"Not yet. {hint}")
+    return solved

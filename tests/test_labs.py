@@ -1,0 +1,77 @@
+"""Labs and questions of the notebooks: the pure functions, and the controllers by their values."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hintpose_lite.cues import Cue
+from hintpose_lite.nets.weights import load_model
+from hintpose_lite.show.labs import CueLab, cue_frame, encoded, pair_scene, point_in_picture
+from hintpose_lite.show.quiz import Predict, exercise
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("crowd-tiny")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return pair_scene()
+
+
+def test_a_cue_decides_whose_pose_is_found(model, scene):
+    for person in (0, 1):
+        frame = cue_frame(model, scene, Cue.point(*scene.middle(person)))
+        assert np.argmax(frame.near) == person and f"person {'AB'[person]}'s" in frame.said
+
+
+def test_places_in_the_crop_and_in_the_picture_agree(model, scene):
+    xy = scene.middle(0)
+    frame = cue_frame(model, scene, Cue.point(*xy), hops=1)
+    size = frame.picture.shape[1::-1]
+    assert point_in_picture(scene, size, frame.place) == pytest.approx(xy, abs=0.01)
+
+
+def test_the_lab_follows_its_controls_and_tells_its_errors(model, scene, monkeypatch):
+    lab = CueLab(model, scene)
+    assert not lab.errors and lab.frame.near[0] > lab.frame.near[1]
+    before = lab.pad.frame
+    lab.point_at(scene.middle(1))
+    assert lab.frame.near[1] > lab.frame.near[0] and lab.pad.frame != before
+    assert "person B" in lab.pad.alt and "person B" in lab.status.value
+    lab.pad._receive(None, {"x": 0.1, "y": 0.2}, [])
+    assert (lab.x.value, lab.y.value) == (0.1, 0.2) and lab.pad.place == [0.1, 0.2]
+    lab.cued.value, lab.hops.value = False, 1
+    assert lab.frame.place is None and "1 hop:" in lab.status.value and not lab.errors
+    assert Image.open(io.BytesIO(lab.pad.frame)).size == lab.frame.picture.shape[1::-1]
+
+    def broken(*_):
+        raise ValueError("no such thing")
+    monkeypatch.setattr("hintpose_lite.show.labs.cue_frame", broken)
+    lab.hops.value = 2
+    assert "ValueError: no such thing" in lab.status.value and len(lab.errors) == 1
+
+
+def test_a_question_locks_its_first_answer_and_is_answered_without_one():
+    question = Predict("Which?", ["one", "two"], right=1, why="Because.")
+    assert question.reveal() == "You have not chosen. The answer: two. Because."
+    question.buttons[1].click()
+    question.buttons[0].click()
+    assert question.chosen == 1 and all(button.disabled for button in question.buttons)
+    assert question.reveal().startswith("You were right")
+
+
+def test_an_exercise_says_whether_it_is_solved(capsys):
+    assert exercise(lambda: True, "a hint")
+    assert not exercise(lambda: False, "a hint") and not exercise(lambda: 1 / 0, "a hint")
+    assert capsys.readouterr().out == (
+        "Solved.\nNot yet. a hint\nNot yet. a hint (It stopped with ZeroDivisionError: division by "
+        "zero)\n")
+
+
+def test_pictures_become_files():
+    picture = np.full((8, 9, 3), 200, np.uint8)
+    assert Image.open(io.BytesIO(encoded(picture))).size == (9, 8)
