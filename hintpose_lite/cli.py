@@ -86,6 +86,13 @@ def parser() -> argparse.ArgumentParser:
                      help="a person's box; may be repeated (--box=-3,... for a negative x)")
     sub.add_argument("--click", action="append", type=_numbers(2), metavar="X,Y",
                      help="a point on the person who is meant; the n-th goes with the n-th box")
+    sub.add_argument("--detector", action="store_true",
+                     help="boxes from torchvision's detector, whose weights are downloaded once")
+    sub.add_argument("--cues", metavar="masks|keypoints|FILE",
+                     help="look for everybody whom a detector, or a COCO result file, names in a "
+                          "box; without --box, the boxes are the detector's or the file's too")
+    sub.add_argument("--image-id", action="append", type=int, metavar="N",
+                     help="which results in FILE are the picture's; the n-th goes with the n-th")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="write pictures with the poses")
     sub.add_argument("--json", type=Path, metavar="POSES.JSON")
     sub.add_argument("--overwrite", action="store_true")
@@ -170,13 +177,19 @@ def predict(options):
     if len(set(drawings)) < len(drawings):
         raise ConfigError("two of the pictures have the same name, and so would their drawings: "
                           "give them one at a time, each with an --out of its own")
+    detector, results = _finders(options)
     _make_room([*drawings, options.json], options.overwrite)
-    estimator = PoseEstimator(load_model(options.model))
+    estimator = PoseEstimator(load_model(options.model), detector)
     cues = [Cue.point(*click) for click in options.click] if options.click else None
-    found = []
+    found, boxes = [], options.box
     for number, path in enumerate(options.pictures):
         picture = read_picture(path)
-        poses = estimator(picture, boxes=options.box, cues=cues)
+        if results:
+            estimator.source = people = results.of(options.image_id[number])
+            boxes = options.box or (None if detector else people.boxes)
+        elif options.cues:
+            estimator.source = detector.cues
+        poses = estimator(picture, boxes=boxes, cues=cues)
         print(f"{path}: {len(poses)} pose(s), scores", *(f"{pose.score:.2f}" for pose in poses))
         found += [{"picture": str(path), "score": float(pose.score), "hops": pose.hops,
                    "keypoints": pose.keypoints.tolist(), "scores": pose.scores.tolist(),
@@ -186,6 +199,25 @@ def predict(options):
             _replace(drawings[number], Image.fromarray(draw_poses(picture, poses)).save)
     if options.json:
         _replace(options.json, lambda name: name.write_text(json.dumps(found, indent=1) + "\n"))
+
+
+def _finders(options):
+    """The detector and the result file that --detector and --cues ask for, each of them or None."""
+    if not options.detector and not options.cues:
+        return None, None
+    from .detectors import NETWORKS, Detector, ResultFile
+    for one, other in (("click", "cues"), ("box", "detector")):
+        if getattr(options, one) and getattr(options, other):
+            raise ConfigError(f"--{one} and --{other} say the same in two ways: give one of them")
+    if options.cues in (None, *NETWORKS):
+        return Detector(options.cues or "keypoints"), None
+    results = ResultFile(options.cues)
+    if not options.image_id and len(results.image_ids) == 1:
+        options.image_id = results.image_ids
+    if len(options.image_id or []) != len(options.pictures):
+        raise ConfigError(f"{options.cues} has results of {len(results.image_ids)} pictures: say "
+                          "with one --image-id for each PICTURE which are its own")
+    return Detector("keypoints") if options.detector else None, results
 
 
 def export(options):

@@ -130,6 +130,58 @@ def test_predict(calls, tmp_path, capsys):
     assert not [p for p in tmp_path.rglob("*") if ".part" in p.name]
 
 
+@pytest.fixture
+def finders(calls, monkeypatch):
+    """A detector and a result file, noted like the other rooms; the estimator says what it has."""
+    def estimator(model, detector=None):
+        def estimate(picture, boxes, cues):
+            calls.append(("estimate", detector, getattr(estimate, "source", None), boxes, cues))
+            return []
+        return estimate
+
+    class Results:
+        def __init__(self, path):
+            self.image_ids = [4] if path == "one.json" else [4, 9]
+
+        def of(self, image_id):
+            return SimpleNamespace(boxes=f"boxes of {image_id}")
+
+    module = ModuleType("detectors")
+    module.NETWORKS, module.ResultFile = ("masks", "keypoints"), Results
+    module.Detector = lambda kind: SimpleNamespace(kind=kind, cues=f"cues from {kind}")
+    monkeypatch.setitem(sys.modules, "hintpose_lite.detectors", module)
+    monkeypatch.setattr(sys.modules["hintpose_lite.estimator"], "PoseEstimator", estimator)
+    return calls
+
+
+@pytest.mark.parametrize("arguments, kind, source, boxes", [
+    ("a --detector", "keypoints", None, None), ("a --cues masks", "masks", "cues from masks", None),
+    ("a --cues keypoints --detector", "keypoints", "cues from keypoints", None),
+    ("a --cues masks --box 1,2,3,4", "masks", "cues from masks", [[1, 2, 3, 4]]),
+    ("a --cues one.json", None, "boxes of 4", "boxes of 4"),
+    ("a --cues one.json --detector", "keypoints", "boxes of 4", None),
+    ("a --cues two.json --image-id 9 --box 1,2,3,4", None, "boxes of 9", [[1, 2, 3, 4]])])
+def test_predict_with_a_detector_or_other_models_results(finders, arguments, kind, source, boxes):
+    assert main(["predict", *arguments.split(), "--model", "m"]) == 0
+    _, detector, named, given, cues = finders[-1]
+    assert getattr(detector, "kind", None) == kind and given == boxes and cues is None
+    assert getattr(named, "boxes", named) == source
+
+
+def test_predict_takes_each_pictures_own_results(finders):
+    arguments = "predict a b --cues two.json --image-id 9 --image-id 4 --model m".split()
+    assert main(arguments) == 0
+    assert [call[3] for call in finders if call[0] == "estimate"] == ["boxes of 9", "boxes of 4"]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ("a --cues masks --click 1,2", "--click and --cues"), ("a --cues two.json", "2 pictures"),
+    ("a --detector --box 1,2,3,4", "--box and --detector"), ("a b --cues one.json", "--image-id")])
+def test_predict_refuses_what_contradicts_itself(finders, arguments, message, capsys):
+    assert main(["predict", *arguments.split(), "--model", "m"]) == 2
+    assert message in capsys.readouterr().err and not finders
+
+
 def test_predict_with_neither_box_nor_click_writes_nothing(calls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["predict", "a.jpg", "--model", "m"]) == 0
