@@ -7,7 +7,6 @@
     train.log          what a run in a process of its own says
 """
 
-import hashlib
 import json
 import os
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .data.coco import CocoPersons
 from .errors import RunError
 
 LOG = "train.log"
@@ -57,11 +55,6 @@ def _differences(found, wanted, name: str = "") -> list[str]:
     return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
 
 
-def digest(persons: CocoPersons) -> str:
-    """Of a data set's annotation file: SHA-256."""
-    return hashlib.sha256(persons.annotations.read_bytes()).hexdigest()
-
-
 @contextmanager
 def alone(out: Path):
     """Holds the run folder; the system lets go of it when the process ends, however it ends."""
@@ -71,6 +64,18 @@ def alone(out: Path):
     except Timeout:
         raise RunError(f"another process is training in {out}: follow it with `hintpose watch "
                        f"{out}`, end it with --stop, or train into another folder") from None
+
+
+def is_running(out: str | Path) -> bool:
+    """Whether a process holds the run folder at this moment."""
+    out = Path(out)
+    if not (out / "lock").exists():
+        return False
+    try:
+        with alone(out):
+            return False
+    except RunError:
+        return True
 
 
 def is_complete(out: Path, steps: int) -> bool:

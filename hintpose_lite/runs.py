@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from .errors import RunError
-from .run_folder import LOG, read_metrics
+from .run_folder import LOG, is_running, read_metrics
 
 WIDTHS = {"step": 9, "of": 9, "loss": 10, "lr": 10, "AP %": 7, "right %": 9, "steps/s": 9,
           "remaining": 11}
@@ -84,18 +82,6 @@ def history(folder: str | Path) -> list[Status]:
                           validated=record["step"])
         now = found[record["step"]] = replace(now, step=record["step"])
     return [*found.values()] or [now]
-
-
-def is_running(folder: str | Path) -> bool:
-    """Whether a process holds the run folder at this moment."""
-    lock = FileLock(Path(folder) / "lock", timeout=0)
-    if not Path(lock.lock_file).exists():
-        return False
-    try:
-        with lock:
-            return False
-    except Timeout:
-        return True
 
 
 def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None, cache=None,

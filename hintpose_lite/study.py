@@ -19,7 +19,7 @@ from .errors import ConfigError
 from .evaluation import evaluate
 from .nets.weights import load_model
 from .report import Report
-from .run_folder import digest, open_folder
+from .run_folder import open_folder
 from .sources import open_data
 from .training import train
 
@@ -57,8 +57,8 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
     if data is not None and val is None:
         raise ConfigError("a study of given data needs held-out people: give val, too")
     persons, held_out = open_data(config, data, val)  # made once, before the processes want it
-    open_folder(out, {"config": config.to_dict(), "data": digest(persons),
-                      "held_out": digest(held_out)})
+    open_folder(out, {"config": config.to_dict(), "data": persons.sha256,
+                      "held_out": held_out.sha256})
     tasks = {(name, seed): replace(config.override(changes), seed=seed)
              for seed in seeds for name, changes in variants.items()}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _one_thread) as pool:

@@ -82,9 +82,8 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(_parameter_groups(self.model, config), fused=True)
         self.step, self.seconds, self.batches = 0, 0.0, None
         self.autocast = autocast(config.precision, self.device)
-        self.forward = crew.wrap(self.model, self.device, unused=config.hop_dropout > 0)
-        if config.compile:
-            self.forward = torch.compile(self.forward)
+        self.eager = crew.wrap(self.model, self.device, unused=config.hop_dropout > 0)
+        self.forward = torch.compile(self.eager) if config.compile else self.eager
         self.ready()
 
     def ready(self) -> None:
@@ -128,12 +127,11 @@ class Trainer:
             try:
                 return self.forward(images, batch.cues, hops)
             except Exception as error:
-                if not self.config.compile or isinstance(error, torch.OutOfMemoryError):
+                if self.forward is self.eager or isinstance(error, torch.OutOfMemoryError):
                     raise
                 print(f"torch.compile does not work here ({type(error).__name__}: "
                       f"{str(error).splitlines()[0]:.80}): going on without it")
-                self.forward = self.crew.wrap(self.model, self.device,
-                                              unused=self.config.hop_dropout > 0)
+                self.forward = self.eager
                 return self.forward(images, batch.cues, hops)
 
     def state(self) -> dict:

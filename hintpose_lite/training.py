@@ -51,7 +51,7 @@ def train(config: TrainConfig, out: str | Path, data=None, val=None, *, cache=No
         persons, held_out = open_data(config, data, val)
         config = config.resolve(len(persons), len(persons.skeleton), crew.size, place.type)
         out = run_folder.open_folder(Path(out), {"config": config.to_dict(), "people": len(persons),
-                                      "data": run_folder.digest(persons)})
+                                      "data": persons.sha256})
         if crew.leads:
             crew.wait()
         if run_folder.is_complete(out, config.steps):

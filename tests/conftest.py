@@ -1,5 +1,7 @@
 """What several test files share."""
 
+import threading
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,22 @@ def crowd(tmp_path_factory):
     """A few small crowd scenes, as people."""
     from hintpose_lite.data.crowd import make_crowd
     return make_crowd(tmp_path_factory.mktemp("crowd") / "scenes", 8, seed=5, size=96, workers=1)
+
+
+@pytest.fixture(scope="module")
+def serve():
+    """serve(handler) starts a web server on loopback, which ends with the module's tests."""
+    running = []
+
+    def start(handler):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        running.append((server, thread))
+        return server
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        server.server_close()
+        thread.join()

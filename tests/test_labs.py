@@ -8,7 +8,14 @@ from PIL import Image
 
 from hintpose_lite.cues import Cue
 from hintpose_lite.nets.weights import load_model
-from hintpose_lite.show.labs import CueLab, cue_frame, encoded, pair_scene, point_in_picture
+from hintpose_lite.show.labs import (
+    CueLab,
+    cue_frame,
+    encoded,
+    pair_scene,
+    place_in_crop,
+    point_in_picture,
+)
 from hintpose_lite.show.quiz import Predict, exercise
 
 
@@ -33,6 +40,7 @@ def test_places_in_the_crop_and_in_the_picture_agree(model, scene):
     frame = cue_frame(model, scene, Cue.point(*xy), hops=1)
     size = frame.picture.shape[1::-1]
     assert point_in_picture(scene, size, frame.place) == pytest.approx(xy, abs=0.01)
+    assert place_in_crop(scene, size, xy) == pytest.approx(frame.place, abs=1e-4)
 
 
 def test_the_lab_follows_its_controls_and_tells_its_errors(model, scene, monkeypatch):

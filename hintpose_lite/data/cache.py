@@ -11,7 +11,6 @@ The rest comes from the annotations when the cache is opened: keypoints, boxes, 
 which window. A checksum makes sure that it is what the shards were written for.
 """
 
-import hashlib
 import io
 import json
 import os
@@ -56,10 +55,8 @@ class _Plan:
         layout = 0
         for array in (persons.annotation_ids, window_of, matrices, self.order):
             layout = zlib.crc32(array, layout)
-        with open(persons.annotations, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self.settings = {"version": VERSION, "size": size, "quality": quality, "sha256": digest,
-                         "layout": layout}
+        self.settings = {"version": VERSION, "size": size, "quality": quality,
+                         "sha256": persons.sha256, "layout": layout}
 
     def __call__(self, rows: list[int]) -> tuple[list[bytes], list[bytes]]:
         windows, masks = cut_picture(self.persons, rows, self.views)

@@ -9,9 +9,11 @@ A file's entries are sorted into four heaps, and none is dropped silently:
   or area alone still stands in the picture, so the box goes on counting for `overlap`.
 """
 
+import hashlib
 import os
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from operator import index
 from pathlib import Path
 
@@ -181,6 +183,12 @@ class CocoPersons:
         self.overlap, self.partner, self.contested = (
             overlap[rows], row_of[partner[rows]], contested[rows])
         self._segmentations = [entry.get("segmentation") or None for entry in chosen]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the annotation file, in hex: what runs and crop caches are bound to."""
+        with open(self.annotations, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -263,6 +263,11 @@ def _panels(rows: int, columns: int):
                                    subplot_kw=dict(xticks=[], yticks=[], frame_on=False))
 
 
+def panel_size(spec) -> tuple[int, int]:
+    """Width and height in pixels of the panel that shows a crop of a network with that spec."""
+    return round(spec.input_size[0] * HEIGHT / spec.input_size[1]), HEIGHT
+
+
 @torch.inference_mode()
 def look(model, picture: np.ndarray, box: Tensor, cue: Cue | None,
          skeleton: Skeleton = COCO17, hops: int | None = None) -> SimpleNamespace:
@@ -276,7 +281,7 @@ def look(model, picture: np.ndarray, box: Tensor, cue: Cue | None,
                     skeleton=skeleton)[:, 0].cpu()
     points, scores = decode(maps, spec.input_size, spec.codec, spec.target_sigma)
     points = apply(invert(matrix), points)
-    size = (round(spec.input_size[0] * HEIGHT / spec.input_size[1]), HEIGHT)
+    size = panel_size(spec)
     show = crop_matrix(pad(box, size[0] / size[1]), size)  # picture to panel
     crop = warp(windows.float(), compose(show, invert(to_window)), size)[0]
     crop, cue = crop.round().byte().permute(1, 2, 0).numpy(), _moved(cue, show, size)

@@ -25,7 +25,7 @@ from ..errors import DataError
 from ..geometry import apply, crop_matrix, invert, iou, pad, union
 from ..oks import oks
 from ..skeleton import COCO17
-from .draw import draw_cue, draw_poses, look
+from .draw import draw_cue, draw_poses, look, panel_size
 
 SEED = 3_000_000  # scenes that no network was trained or validated on
 
@@ -111,11 +111,23 @@ def cue_frame(model, scene: Scene, cue: Cue | None, hops: int = 3) -> Frame:
 def point_in_picture(scene: Scene, size: tuple[int, int], place: tuple[float, float]
                      ) -> tuple[float, float]:
     """A place in the crop of that size (w, h), from (0, 0) to (1, 1), in picture pixels."""
-    matrix = crop_matrix(pad(scene.boxes, size[0] / size[1]), size)
+    matrix = _to_crop(scene, size)
     spot = torch.tensor([[[place[0] * size[0] - 0.5, place[1] * size[1] - 0.5]]])
     x, y = apply(invert(matrix), spot)[0, 0].tolist()
     height, width = scene.picture.shape[:2]
     return min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
+
+
+def place_in_crop(scene: Scene, size: tuple[int, int], xy: tuple[float, float]
+                  ) -> tuple[float, float]:
+    """Undoes `point_in_picture`: picture pixels to a place in the crop of that size (w, h)."""
+    x, y = apply(_to_crop(scene, size), torch.tensor([[xy]]))[0, 0].tolist()
+    return (x + 0.5) / size[0], (y + 0.5) / size[1]
+
+
+def _to_crop(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
+    """The map (1, 2, 3) from the picture to the crop of the scene's box."""
+    return crop_matrix(pad(scene.boxes, size[0] / size[1]), size)
 
 
 # --- the controllers ------------------------------------------------------------------------------
@@ -218,8 +230,7 @@ class CueLab(widgets.VBox):
 
     def point_at(self, xy: tuple[float, float]) -> None:
         """Puts the cue on a place in picture pixels."""
-        place = cue_frame(self.model, self.scene, Cue.point(*xy), 1).place
-        self.move(*place)
+        self.move(*place_in_crop(self.scene, panel_size(self.model.spec), xy))
 
     def move(self, x: float, y: float) -> None:
         """Puts the cue on a place in the crop, each coordinate from 0 to 1."""
@@ -239,7 +250,7 @@ class CueLab(widgets.VBox):
         try:
             place, cue = (self.x.value, self.y.value), None
             if self.cued.value:
-                size = (288, 384) if self.frame is None else self.frame.picture.shape[1::-1]
+                size = panel_size(self.model.spec)
                 cue = Cue.point(*point_in_picture(self.scene, size, place))
             self.frame = cue_frame(self.model, self.scene, cue, self.hops.value)
             self.pad.alt = f"A crop with two people. {self.frame.said}."
