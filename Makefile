@@ -4,12 +4,13 @@ PYTHON    ?= python3
 LAB_ARGS  ?=
 TEST_ARGS ?=
 TEST_JOBS ?= 2
+CHAPTERS  ?= notebooks/*.ipynb $(wildcard notebooks/solutions/*.ipynb)
 
 BIN   := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test train check clean clean-generated
+.PHONY: help lab test train course check clean clean-generated
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +27,12 @@ test: $(READY) ## lint the code, run the tests and the notebooks
 
 train: $(READY) ## make crowd scenes, train the four variants on them, evaluate, print their table
 	$(BIN)/hintpose study --preset crowd-quick --out runs/crowd-quick
+
+# Neither times nor the state of widgets are stored: they would differ after every run.
+course: $(READY) ## run all notebooks again and store their outputs (CHAPTERS="..." for some)
+	OMP_NUM_THREADS=2 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+	    --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
+	    $(CHAPTERS)
 
 check: $(READY) ## look at the environment, line by line
 	$(BIN)/hintpose check

@@ -11,12 +11,12 @@ from hintpose_lite.nets.weights import load_model
 from hintpose_lite.show.labs import (
     CueLab,
     cue_frame,
-    encoded,
     pair_scene,
     place_in_crop,
     point_in_picture,
 )
 from hintpose_lite.show.quiz import Predict, exercise
+from hintpose_lite.show.widgets import encoded
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +51,16 @@ def test_the_lab_follows_its_controls_and_tells_its_errors(model, scene, monkeyp
     assert lab.frame.near[1] > lab.frame.near[0] and lab.pad.frame != before
     assert "person B" in lab.pad.alt and "person B" in lab.status.value
     lab.pad._receive(None, {"x": 0.1, "y": 0.2}, [])
-    assert (lab.x.value, lab.y.value) == (0.1, 0.2) and lab.pad.place == [0.1, 0.2]
-    lab.cued.value, lab.hops.value = False, 1
+    assert (lab.controls.x.value, lab.controls.y.value) == (0.1, 0.2)
+    assert lab.pad.place == [0.1, 0.2]
+    lab.set(cued=False, hops=1)
     assert lab.frame.place is None and "1 hop:" in lab.status.value and not lab.errors
     assert Image.open(io.BytesIO(lab.pad.frame)).size == lab.frame.picture.shape[1::-1]
 
     def broken(*_):
         raise ValueError("no such thing")
     monkeypatch.setattr("hintpose_lite.show.labs.cue_frame", broken)
-    lab.hops.value = 2
+    lab.controls.hops.value = 2
     assert "ValueError: no such thing" in lab.status.value and len(lab.errors) == 1
 
 

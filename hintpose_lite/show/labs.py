@@ -1,23 +1,14 @@
-"""Labs of the notebooks: a cue that is dragged over a picture while the pose follows.
+"""The cue lab: a cue that is dragged over a picture while the pose follows.
 
 A lab is two things. A pure function turns settings into a `Frame`, and can be tested without a
-browser. A thin controller around it shows the frame, takes drags, clicks, arrow keys and sliders,
-and says in a line of text what came out, errors too.
-
-Tried in JupyterLab 4. Notebook 7 shares its widgets; VS Code and Colab were not tried.
+browser. A thin controller around it shows the frame and takes drags, clicks, keys and sliders.
 """
 
-import base64
-import io
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import anywidget
 import ipywidgets as widgets
 import numpy as np
 import torch
-import traitlets
-from PIL import Image
 
 from ..cues import Cue
 from ..data.crowd import draw_scene
@@ -26,6 +17,7 @@ from ..geometry import apply, crop_matrix, invert, iou, pad, union
 from ..oks import oks
 from ..skeleton import COCO17
 from .draw import draw_cue, draw_poses, look, panel_size
+from .widgets import Lab, Pad, Still
 
 SEED = 3_000_000  # scenes that no network was trained or validated on
 
@@ -130,145 +122,44 @@ def _to_crop(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
     return crop_matrix(pad(scene.boxes, size[0] / size[1]), size)
 
 
-# --- the controllers ------------------------------------------------------------------------------
+# --- the controller -------------------------------------------------------------------------------
 
-class Pad(anywidget.AnyWidget):
-    """A picture to drag on. Only the newest place is sent, and no more than two are on their way,
-    so a slow answer never queues up. `moved` is called with (x, y), each from 0 to 1."""
-
-    _esm = """
-    export default { render({ model, el }) {
-      const pad = document.createElement("div"), image = document.createElement("img");
-      let waiting = 0, newest = null;
-      const show = () => {
-        URL.revokeObjectURL(image.src);
-        image.src = URL.createObjectURL(new Blob([model.get("frame")], { type: "image/jpeg" }));
-        image.alt = model.get("alt");
-      };
-      const send = () => {
-        if (newest && waiting < 2) { waiting += 1; model.send(newest); newest = null; }
-      };
-      const move = (x, y) => {
-        newest = { x: Math.min(Math.max(x, 0), 1), y: Math.min(Math.max(y, 0), 1) };
-        send();
-      };
-      const point = (event) => {
-        const box = image.getBoundingClientRect();
-        move((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-      };
-      const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-      pad.tabIndex = 0;
-      pad.setAttribute("role", "application");
-      pad.setAttribute("aria-label", "Drag the cue, or move it with the arrow keys");
-      pad.style.cssText = "display: inline-block; touch-action: none; cursor: crosshair";
-      image.draggable = false;
-      image.style.cssText = "display: block; user-select: none";
-      pad.appendChild(image);
-      pad.addEventListener("pointerdown", (event) => {
-        pad.setPointerCapture(event.pointerId);
-        point(event);
-      });
-      pad.addEventListener("pointermove", (event) => { if (event.buttons) point(event); });
-      pad.addEventListener("keydown", (event) => {
-        const step = keys[event.key], [x, y] = model.get("place");
-        if (step) { event.preventDefault(); move(x + 0.02 * step[0], y + 0.02 * step[1]); }
-      });
-      const answered = () => { waiting -= 1; send(); };
-      model.on("msg:custom", answered);
-      model.on("change:frame", show);
-      el.appendChild(pad);
-      show();
-      return () => { model.off("msg:custom", answered); model.off("change:frame", show); };
-    } };
-    """
-    frame = traitlets.Bytes().tag(sync=True)
-    alt = traitlets.Unicode().tag(sync=True)
-    place = traitlets.List([0.5, 0.5]).tag(sync=True)
-
-    def __init__(self, moved: Callable[[float, float], None]):
-        super().__init__()
-        self._moved = moved
-        self.on_msg(self._receive)
-
-    def _receive(self, _, content: dict, __) -> None:
-        try:
-            self._moved(float(content["x"]), float(content["y"]))
-        finally:
-            self.send({"answered": True})
-
-    def __repr__(self) -> str:
-        return "Pad()"  # stored outputs must not change from run to run
-
-
-class CueLab(widgets.VBox):
+class CueLab(Lab):
     """Two people in one box, a cue to drag from one to the other, and the pose that follows.
 
     Drag or click in the left picture, use the arrow keys there, or move the sliders. `frame` is
-    what is shown, `errors` the messages of what went wrong.
+    what is shown.
     """
 
     def __init__(self, model, scene: Scene | None = None, *, hops: int = 3, most_hops: int = 5):
-        self.model, self.scene = model, scene or pair_scene()
-        self.frame, self.errors, self._busy = None, [], False
-        self.pad = Pad(self.move)
-        self.heat = widgets.HTML()
-        self.x, self.y = (widgets.FloatSlider(0.5, min=0, max=1, step=0.01, description=name,
-                                              continuous_update=False)
-                          for name in ("cue, across", "cue, down"))
-        self.cued = widgets.Checkbox(True, description="with a cue")
+        self.model, self.scene, self.frame = model, scene or pair_scene(), None
+        self.size = panel_size(model.spec)
+        self.pad, self.heat = Pad(self.move), Still()
         recurrent = model.spec.hops > 1
-        self.hops = widgets.IntSlider(min(hops, most_hops) if recurrent else 1, min=1,
+        x, y = place_in_crop(self.scene, self.size, self.scene.middle(0))
+        slide = dict(min=0, max=1, step=0.01, continuous_update=False)
+        super().__init__([self.pad, self.heat], {
+            "x": widgets.FloatSlider(x, description="cue, across", **slide),
+            "y": widgets.FloatSlider(y, description="cue, down", **slide),
+            "hops": widgets.IntSlider(min(hops, most_hops) if recurrent else 1, min=1,
                                       max=most_hops if recurrent else 1, description="hops",
-                                      continuous_update=False)
-        self.status = widgets.HTML()
-        for control in (self.x, self.y, self.cued, self.hops):
-            control.observe(self._changed, names="value")
-        super().__init__([widgets.HBox([self.pad, self.heat]),
-                          widgets.HBox([self.x, self.y]), widgets.HBox([self.hops, self.cued]),
-                          self.status])
-        self.point_at(self.scene.middle(0))
+                                      continuous_update=False),
+            "cued": widgets.Checkbox(True, description="with a cue")})
 
     def point_at(self, xy: tuple[float, float]) -> None:
         """Puts the cue on a place in picture pixels."""
-        self.move(*place_in_crop(self.scene, panel_size(self.model.spec), xy))
+        self.move(*place_in_crop(self.scene, self.size, xy))
 
     def move(self, x: float, y: float) -> None:
         """Puts the cue on a place in the crop, each coordinate from 0 to 1."""
-        self._busy = True  # both sliders change, the network is asked once
-        try:
-            self.x.value, self.y.value = x, y
-        finally:
-            self._busy = False
-        self._refresh()
+        self.set(x=x, y=y)
 
-    def _changed(self, _) -> None:
-        if not self._busy:
-            self._refresh()
-
-    def _refresh(self) -> None:
-        """Asks the network and shows the answer; an error is told in the status line."""
-        try:
-            place, cue = (self.x.value, self.y.value), None
-            if self.cued.value:
-                size = panel_size(self.model.spec)
-                cue = Cue.point(*point_in_picture(self.scene, size, place))
-            self.frame = cue_frame(self.model, self.scene, cue, self.hops.value)
-            self.pad.alt = f"A crop with two people. {self.frame.said}."
-            self.pad.place = list(place)
-            self.pad.frame = encoded(self.frame.picture)
-            heat = base64.b64encode(encoded(self.frame.heat)).decode()
-            self.heat.value = (f'<img alt="Heatmaps of that crop, all joints in one map." '
-                               f'src="data:image/jpeg;base64,{heat}">')
-            self.status.value = self.frame.said
-        except Exception as error:  # widgets swallow errors, so this one is shown
-            self.errors.append(error)
-            self.status.value = f"error: {type(error).__name__}: {error}"
-
-    def __repr__(self) -> str:
-        return "CueLab()"
-
-
-def encoded(picture: np.ndarray, kind: str = "JPEG") -> bytes:
-    """A picture (H, W, 3) uint8 as the bytes of a file of that kind."""
-    Image.fromarray(picture).save(file := io.BytesIO(), kind, quality=90)
-    return file.getvalue()
+    def render(self) -> str:
+        """Asks the network, and shows the answer."""
+        place, cue = (self.controls.x.value, self.controls.y.value), None
+        if self.controls.cued.value:
+            cue = Cue.point(*point_in_picture(self.scene, self.size, place))
+        self.frame = cue_frame(self.model, self.scene, cue, self.controls.hops.value)
+        self.pad.put(self.frame.picture, f"A crop with two people. {self.frame.said}.", place)
+        self.heat.put(self.frame.heat, "Heatmaps of that crop, all joints in one map.")
+        return self.frame.said
