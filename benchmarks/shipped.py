@@ -18,6 +18,7 @@ import torch
 from hintpose_lite.data.crowd import GENERATOR, make_crowd
 from hintpose_lite.evaluation import CUES, displacement_curve, evaluate
 from hintpose_lite.nets.weights import load_model
+from hintpose_lite.proposals import CueNetwork
 from hintpose_lite.report import compare
 
 SEED = 2_000_000
@@ -44,6 +45,18 @@ def print_aims(shared, wrong, gain: float, own: dict) -> None:
     print()
 
 
+def print_pairs(reports: dict) -> None:
+    """Two cues, two people: of people who are each other's partners, how often both are found."""
+    strata = list(reports["cue joint"].strata)[1:]
+    print("## Both people of a pair, shared boxes\n")
+    print("| | " + " | ".join(f"{name}" for name in strata) + " |\n|---|" + "---:|" * len(strata))
+    for name, report in reports.items():
+        cells = [report.strata[stratum] for stratum in strata]
+        print(f"| {name} | " + " | ".join(f"{100 * cell['both']:.1f} of {cell['pairs']}"
+                                           for cell in cells) + " |")
+    print(f"\nCue network: {reports['cue network'].counts or 'somebody named in every box'}\n")
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("model", nargs="?", default="crowd-tiny")
@@ -60,11 +73,13 @@ def main():
             reports = {"twin, no cue": evaluate(twin, persons, protocol=protocol)}
             for cue in CUES:
                 reports[f"cue {cue}"] = evaluate(model, persons, protocol=protocol, cue=cue)
+            reports["cue network"] = evaluate(model, persons, protocol=protocol, cue=CueNetwork())
             print(f"## {protocol} boxes\n\n{compare(reports)}\n")
             print(f"Twin:\n\n{reports['twin, no cue'].table()}\n")
             print(f"Cue joint:\n\n{reports['cue joint'].table()}\n")
             print(f"Cue wrong:\n\n{reports['cue wrong'].table()}\n")
             if protocol == "shared":
+                print_pairs(reports)
                 shared, wrong = reports["cue joint"], reports["cue wrong"]
                 gain = shared.groups["overlap >= .3"]["ap"] - reports[
                     "twin, no cue"].groups["overlap >= .3"]["ap"]

@@ -18,6 +18,7 @@ from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.data.pictures import read_picture
 from hintpose_lite.detectors import Detections, Detector
 from hintpose_lite.errors import DataError
+from hintpose_lite.files import write_whole
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -56,8 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     for path in targets:
         kept = [{key: person[key] for key in person if path == options.cues or key != "keypoints"}
                 for person in people]
-        Path(f"{path}.part").write_text(json.dumps(kept))
-        Path(f"{path}.part").replace(path)
+        write_whole(path, lambda name, kept=kept: name.write_text(json.dumps(kept)))
     part.unlink()
     print(f"{len(people)} people; pictures read: {len(found)}, not: {len(bad)}", *bad, sep="\n")
 

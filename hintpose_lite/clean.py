@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 KNOWN = ("config.json", "metrics.jsonl", "last.pt", "model.safetensors", "report-*.json", "stop",
-         "lock", "train.log", "table.md", "cost_of_hops.txt", "*.tmp", "*.part",
+         "lock", "train.log", "table.md", "cost_of_hops.txt", "*.part", "*.part.*",
          "annotations.json", "unfinished.json", "images/*.jpg")
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,11 +65,21 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", metavar="RUN")
     sub.add_argument("--stop", action="store_true", help="end the run cleanly")
 
-    sub = command(evaluate, "score a model on people with known poses")
-    sub.add_argument("--model", required=True, metavar="M", help="a name or a path")
+    sub = command(cuenet, "train the network that proposes cues, on crowd scenes or --data")
+    sub.add_argument("--out", required=True, metavar="FILE.SAFETENSORS")
+    sub.add_argument("--steps", type=int, default=4000)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--overwrite", action="store_true")
+    _add_persons(sub, "--data", "train on these people instead of crowd scenes")
+
+    sub = command(evaluate, "score a model, or a result file, on people with known poses")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", metavar="M", help="a name or a path")
+    what.add_argument("--poses", metavar="FILE", help="score these COCO results instead of a model")
     _add_persons(sub, "--data", "the people to find", required=True)
     sub.add_argument("--protocol", default="own", help="own, shared or detected boxes")
-    sub.add_argument("--cue", default="joint", help="where the cue comes from; none for no cue")
+    sub.add_argument("--cue", default="joint", help="where the cue comes from: joint, centroid, "
+                     "mask, ..., network for the cue network's, none for no cue")
     sub.add_argument("--hops", type=int, metavar="K")
     sub.add_argument("--detections", metavar="FILE", help="COCO results; for detected boxes")
     sub.add_argument("--no-flip", action="store_true", help="do not average with the mirror image")
@@ -80,21 +89,26 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--overwrite", action="store_true")
 
     sub = command(predict, "find poses in pictures")
-    sub.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    sub.add_argument("pictures", nargs="+", metavar="PICTURE",
+                     help='a file, a folder, or a pattern such as "holiday/*.jpg"')
     sub.add_argument("--model", required=True, metavar="M", help="a name or a path")
     sub.add_argument("--box", action="append", type=_numbers(4), metavar="X,Y,W,H",
                      help="a person's box; may be repeated (--box=-3,... for a negative x)")
     sub.add_argument("--click", action="append", type=_numbers(2), metavar="X,Y",
                      help="a point on the person who is meant; the n-th goes with the n-th box")
+    sub.add_argument("--boxes", metavar="ANN", help="the people's boxes from a COCO annotation "
+                     "file, which lists the pictures by name")
     sub.add_argument("--detector", action="store_true",
                      help="boxes from torchvision's detector, whose weights are downloaded once")
-    sub.add_argument("--cues", metavar="masks|keypoints|FILE",
-                     help="look for everybody whom a detector, or a COCO result file, names in a "
-                          "box; without --box, the boxes are the detector's or the file's too")
+    sub.add_argument("--cues", metavar="network|masks|keypoints|FILE",
+                     help="look for everybody whom the cue network, a detector, or a COCO result "
+                          "file names in a box; without boxes, they are the detector's or the "
+                          "file's too, or the whole picture")
     sub.add_argument("--image-id", action="append", type=int, metavar="N",
                      help="which results in FILE are the picture's; the n-th goes with the n-th")
+    sub.add_argument("--hops", type=int, metavar="K")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="write pictures with the poses")
-    sub.add_argument("--json", type=Path, metavar="POSES.JSON")
+    sub.add_argument("--json", type=Path, metavar="POSES.JSON", help="write a COCO result file")
     sub.add_argument("--overwrite", action="store_true")
 
     sub = command(export, "write a network as one ONNX file")
@@ -149,14 +163,30 @@ def watch(options):
     follow(options.folder, stop=options.stop)
 
 
+def cuenet(options):
+    from .proposals import train_cuenet
+    from .sources import crowd_scenes
+    persons = _persons(options.data) or crowd_scenes(4000, 192, 0)
+    train_cuenet(persons, options.out, steps=options.steps, seed=options.seed,
+                 overwrite=options.overwrite)
+
+
 def evaluate(options):
+    if options.poses:
+        from .report import coco_table
+        from .scoring import score_results
+        return print(coco_table(score_results(_persons(options.data), options.poses)))
     from .evaluation import evaluate as score
     from .nets.weights import load_model
     _make_room([options.out, options.results], options.overwrite)
     if options.results:
         options.results.unlink(missing_ok=True)
+    cue = options.cue
+    if cue == "network":
+        from .proposals import CueNetwork
+        cue = CueNetwork()
     report = score(load_model(options.model), _persons(options.data), protocol=options.protocol,
-                   cue=options.cue, hops=options.hops, flip=not options.no_flip,
+                   cue=cue, hops=options.hops, flip=not options.no_flip,
                    seed=options.seed, detections=options.detections, results=options.results)
     print(report.table())
     if options.out:
@@ -164,60 +194,51 @@ def evaluate(options):
 
 
 def predict(options):
-    from PIL import Image
-
     from .cues import Cue
-    from .data.pictures import read_picture
     from .estimator import PoseEstimator
+    from .files import write_whole
     from .nets.weights import load_model
+    from .photos import (
+        add_boxes,
+        add_sources,
+        drawing_names,
+        find_photos,
+        predict_photos,
+        warn_if_drawn,
+    )
+    _refuse_two_ways(options)
+    photos = find_photos(options.pictures, options.box)
+    if options.boxes:
+        add_boxes(photos, options.boxes)
+    drawings = drawing_names(photos, options.out) if options.out else []
+    detector = add_sources(photos, options.cues, options.detector, options.image_id)
+    _make_room([*drawings, options.json], options.overwrite)
+    model = load_model(options.model)
+    warn_if_drawn(model, options.model)
+    estimator = PoseEstimator(model, detector, hops=options.hops)
+    cues = [Cue.point(*click) for click in options.click] if options.click else None
+    found, failed = [], []
+    try:
+        for result in predict_photos(estimator, photos, cues, drawings, failed):
+            found.append(result)
+    finally:  # whoever stops a long job keeps what is done
+        if options.json:
+            write_whole(options.json, lambda name: name.write_text(json.dumps(found) + "\n"))
+    if failed:
+        print(f"{len(failed)} of {len(photos)} pictures could not be used:", *failed, sep="\n  ",
+              file=sys.stderr)
+        return 2 if len(failed) == len(photos) else 1
+
+
+def _refuse_two_ways(options):
+    for one, other in (("click", "cues"), ("box", "detector"), ("boxes", "detector"),
+                       ("box", "boxes"), ("click", "boxes")):
+        if getattr(options, one) and getattr(options, other):
+            raise ConfigError(f"--{one} and --{other} say the same in two ways, or contradict each "
+                              "other: give one of them")
     if options.box and options.click and len(options.box) != len(options.click):
         raise ConfigError(f"{len(options.box)} times --box, but {len(options.click)} times "
                           "--click: give one click for every box, or only one of the two")
-    drawings = [options.out / f"{p.stem}_poses.png" for p in options.pictures if options.out]
-    if len(set(drawings)) < len(drawings):
-        raise ConfigError("two of the pictures have the same name, and so would their drawings: "
-                          "give them one at a time, each with an --out of its own")
-    detector, results = _finders(options)
-    _make_room([*drawings, options.json], options.overwrite)
-    estimator = PoseEstimator(load_model(options.model), detector)
-    cues = [Cue.point(*click) for click in options.click] if options.click else None
-    found, boxes = [], options.box
-    for number, path in enumerate(options.pictures):
-        picture = read_picture(path)
-        if results:
-            estimator.source = people = results.of(options.image_id[number])
-            boxes = options.box or (None if detector else people.boxes)
-        elif options.cues:
-            estimator.source = detector.cues
-        poses = estimator(picture, boxes=boxes, cues=cues)
-        print(f"{path}: {len(poses)} pose(s), scores", *(f"{pose.score:.2f}" for pose in poses))
-        found += [{"picture": str(path), "score": float(pose.score), "hops": pose.hops,
-                   "keypoints": pose.keypoints.tolist(), "scores": pose.scores.tolist(),
-                   "box": [float(value) for value in pose.box]} for pose in poses]
-        if drawings:
-            from .show.draw import draw_poses
-            _replace(drawings[number], Image.fromarray(draw_poses(picture, poses)).save)
-    if options.json:
-        _replace(options.json, lambda name: name.write_text(json.dumps(found, indent=1) + "\n"))
-
-
-def _finders(options):
-    """The detector and the result file that --detector and --cues ask for, each of them or None."""
-    if not options.detector and not options.cues:
-        return None, None
-    from .detectors import NETWORKS, Detector, ResultFile
-    for one, other in (("click", "cues"), ("box", "detector")):
-        if getattr(options, one) and getattr(options, other):
-            raise ConfigError(f"--{one} and --{other} say the same in two ways: give one of them")
-    if options.cues in (None, *NETWORKS):
-        return Detector(options.cues or "keypoints"), None
-    results = ResultFile(options.cues)
-    if not options.image_id and len(results.image_ids) == 1:
-        options.image_id = results.image_ids
-    if len(options.image_id or []) != len(options.pictures):
-        raise ConfigError(f"{options.cues} has results of {len(results.image_ids)} pictures: say "
-                          "with one --image-id for each PICTURE which are its own")
-    return Detector("keypoints") if options.detector else None, results
 
 
 def export(options):
@@ -264,9 +285,3 @@ def _make_room(paths: list[Path | None], overwrite: bool):
         if path.exists() and not overwrite:
             raise DataError(f"{path} exists already: choose another name, or add --overwrite")
         path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _replace(path: Path, write: Callable[[Path], object]):
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    write(part)
-    os.replace(part, path)

@@ -73,6 +73,15 @@ class Cue:
                             f"{array.shape} and {np.count_nonzero(array)} pixels set")
         return cls("mask", array=array.clip(0, 1))
 
+    def middle(self) -> np.ndarray | None:
+        """The mean place (2,) of what belongs to the person, picture pixels; None without any."""
+        if self.kind == "mask":
+            return np.argwhere(self.array)[:, ::-1].mean(0)
+        if self.kind == "box":
+            return self.xywh[:2] + (self.xywh[2:] - 1) / 2
+        own = self.xy[self.labels > 0] if self.kind == "points" else ()
+        return own.mean(0) if len(own) else None
+
     @classmethod
     def pose(cls, keypoints) -> "Cue":
         """A previous pose (K, 2), or (K, 3) whose third column is above 0 for known joints."""

@@ -162,14 +162,9 @@ def check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
 
 def _box_around(cue: Cue, i: int, found: Tensor, whole: Tensor) -> Tensor:
     """The smallest of the found boxes (n, 4) around a cue's middle, else the whole picture."""
-    if cue.kind == "mask":
-        points = np.argwhere(cue.array)[:, ::-1]
-    elif cue.kind == "box":
-        points = cue.xywh[None, :2] + cue.xywh[None, 2:] / 2
-    else:
-        points = cue.xy[cue.labels > 0] if cue.kind == "points" else np.zeros((0, 2))
-    if len(points):
-        place = torch.tensor(points.mean(0), dtype=torch.float32) - found[:, :2]
+    middle = cue.middle()
+    if middle is not None:
+        place = torch.tensor(middle, dtype=torch.float32) - found[:, :2]
         found = found[((place >= 0) & (place <= found[:, 2:])).all(1)]
         if len(found):
             return found[found[:, 2:].prod(1).argmin()][None]

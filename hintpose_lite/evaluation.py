@@ -6,9 +6,8 @@ own and detected boxes COCO's ordinary AP on whole pictures.
 """
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from .cues import Cue, oks_jitter
 from .data.coco import STRATA, CocoPersons, PersonRecord
 from .data.pictures import read_picture
 from .errors import ConfigError, DataError
+from .files import write_whole
 from .geometry import center, iou, pad, union
 from .nets.hintpose import as_hintpose
 from .oks import oks_nms, rescore
@@ -39,16 +39,18 @@ PEOPLE_A_PICTURE = 20
 CHUNK = 512  # people whose cues are in memory at once; a mask is as large as its picture
 
 
-def evaluate(model, persons: CocoPersons, *, protocol: str = "own", cue: str = "joint",
-             hops: int | None = None, flip: bool = True, seed: int = 0,
-             detections: str | Path | list | None = None, batch: int = 64,
+def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
+             cue: str | Callable = "joint", hops: int | None = None, flip: bool = True,
+             seed: int = 0, detections: str | Path | list | None = None, batch: int = 64,
              rows: Iterable[int] | None = None, radius: float = 0.0,
              results: str | Path | None = None) -> Report:
     """How well a HintPose or HRNet (in eval mode) finds the people of a data set.
 
     protocol: "own", each person's own box; "shared", for people with a partner, the union of both
         boxes; "detected", the boxes of `detections`.
-    cue: where the cue comes from, see `person_cue`; "none" gives no cue. A network without a cue
+    cue: where the cue comes from, see `person_cue`; "none" gives no cue. Or a cue source as in
+        `detectors`, such as a `CueNetwork`: of what it names in the box, the cue nearest to the
+        person's centroid, so its places are judged and not its choice. A network without a cue
         input is asked for the same people, and the report says so.
     hops, flip, batch: as for `predict`. seed: of the cues; each person's is drawn on its own.
     detections: a COCO result file or list (image_id, bbox or keypoints, score). Our choice: boxes
@@ -92,11 +94,11 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own", cue: str = "
         found = _results(persons, asked, keypoints[-1], joint_scores[-1], scores[-1])
         picture_ap = score_results(persons, found)
         if results is not None:
-            part = Path(f"{results}.part")
-            part.write_text(json.dumps(found), encoding="utf-8")
-            os.replace(part, results)
+            write_whole(results, lambda name: name.write_text(json.dumps(found)))
     return Report(
-        protocol=protocol, cue=cue if model.spec.cue else "none (cueless network)", radius=radius,
+        protocol=protocol, radius=radius,
+        cue="none (cueless network)" if not model.spec.cue else
+            f"nearest of {type(cue).__name__}" if callable(cue) else cue,
         hops=len(verdicts), flip=flip, seed=seed, people=len(chosen), identity=identity,
         strata={label: last.figures((low <= overlap) & (overlap < high))
                 for label, (low, high) in STRATA.items()},
@@ -122,7 +124,7 @@ def displacement_curve(model, persons: CocoPersons, radii: Sequence[float] = RAD
 def _check_settings(protocol: str, cue: str, detections, radius: float) -> None:
     if protocol not in PROTOCOLS:
         raise ConfigError(f"protocol {protocol!r} does not exist; choose {', '.join(PROTOCOLS)}")
-    if cue not in CUES:
+    if not callable(cue) and cue not in CUES:
         raise ConfigError(f"cue {cue!r} does not exist; choose {', '.join(CUES)}")
     if (protocol == "detected") != (detections is not None):
         raise ConfigError('protocol "detected" and detections=... go together: give both or none')
@@ -216,18 +218,19 @@ def match_detections(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndar
     return person
 
 
-def _predict(model, persons: CocoPersons, asked: _Asked, source: str, seed: int, radius: float,
-             counts: Counter, **settings) -> tuple[Tensor, Tensor]:
+def _predict(model, persons: CocoPersons, asked: _Asked, source: str | Callable, seed: int,
+             radius: float, counts: Counter, **settings) -> tuple[Tensor, Tensor]:
     """Keypoints (T, D, K, 2) and joint scores (T, D, K) of everything asked, chunk by chunk."""
     parts = []
     for start in range(0, max(len(asked.rows), 1), CHUNK):
         part, cues = slice(start, start + CHUNK), None
         if source != "none":
             cues = [Cue.none() if row < 0 else
-                    person_cue(persons, row, source, middle=middle, seed=seed, radius=radius,
-                               counts=counts)
-                    for row, middle in zip(asked.person[part].tolist(),
-                                           center(asked.boxes[part]).tolist(), strict=True)]
+                    _nearest_cue(persons, row, source, box, counts) if callable(source) else
+                    person_cue(persons, row, source, middle=center(box).tolist(), seed=seed,
+                               radius=radius, counts=counts)
+                    for row, box in zip(asked.person[part].tolist(), asked.boxes[part],
+                                        strict=True)]
         parts.append(predict(model, asked.source, asked.rows[part], asked.boxes[part], cues,
                              **settings))
     keypoints = torch.cat([part.keypoints for part in parts], 1)
@@ -284,6 +287,17 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
         return Cue.points([joint, _joint(persons[partner], seed, counts)], [1, -1])
     counts["people without a partner, no negative point"] += source == "points"
     return Cue.point(*joint)
+
+
+def _nearest_cue(persons: CocoPersons, row: int, source: Callable, box: Tensor,
+                 counts: Counter) -> Cue:
+    """Of the cues that a source names in a box (4,), the one nearest to a person's centroid."""
+    named = source(persons.read(row), box[None].numpy())[0]
+    if not named:
+        counts["people in whose box the source names nobody, run without a cue"] += 1
+        return Cue.none()
+    middle = person_cue(persons, row, "centroid").xy[0]
+    return min(named, key=lambda cue: float(np.hypot(*(cue.middle() - middle))))
 
 
 def _random(person: PersonRecord, seed: int) -> np.random.Generator:

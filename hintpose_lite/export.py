@@ -7,7 +7,6 @@ metadata. `examples/onnx_pose.py` shows all there is to do around it.
 import copy
 import io
 import json
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError, ConfigError
+from .files import write_whole
 from .nets.hintpose import HintPose, as_hintpose
 from .nets.hrnet import HRNet
 
@@ -50,20 +50,21 @@ def export_onnx(model: HRNet, path: str | Path, hops: int | None = None, *,
     inputs = _random_inputs(net, 3)  # a batch of another size than the traced one
     with torch.inference_mode():
         expected = net(*inputs.values())
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+
+    def write(part: Path) -> float:
         part.write_bytes(_trace(net, hops))
         difference = _difference(part, inputs, expected)
         if not difference < TOLERANCE:  # nan is no success either
             raise CheckpointError(f"{path} was not written: it would differ from PyTorch by "
                                   f"{difference:.1e}; look for nan in the weights, then try other "
                                   f"versions of torch, onnx and onnxruntime")
-        os.replace(part, path)
+        return difference
+
+    try:
+        difference = write_whole(path, write)
     except OSError as error:
         raise CheckpointError(f"{path} could not be written ({error}): check that its folder exists"
                               f", may be written to, and has space") from error
-    finally:
-        part.unlink(missing_ok=True)
     say(f"{path}: {hops} hop(s), largest relative difference to PyTorch {difference:.1e}")
     return path
 

@@ -1,12 +1,12 @@
 """What an evaluation found: one frozen `Report`, as a table, a figure, or JSON."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from .errors import DataError
+from .files import write_whole
 
 # Okabe and Ito's palette, which colour-blind people can tell apart (jfly.uni-koeln.de/color).
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
@@ -20,7 +20,8 @@ class Report:
     identity: of all of them at the last hop: people, ap, meant, other, neither (counts), counted
         (their sum), accuracy = meant / counted, swap_rate = other / counted, joint_swap_rate,
         separated (the joints behind that rate), left_out (fewer than three joints in common with
-        the partner), alone (no partner), and followed (wrong cues only; equal to swap_rate).
+        the partner), alone (no partner), pairs (two counted people who are each other's partners),
+        both (share of pairs with both meant), and followed (wrong cues only; the swap_rate).
     strata: the same for each overlap stratum; groups: for "overlap >= .3", contested, uncontested;
     per_hop: for each hop, all people (followed is left out there: it is the swap_rate).
     picture_ap: COCO's ten figures on whole pictures; None for shared boxes and for subsets.
@@ -68,8 +69,7 @@ class Report:
         if self.hops > 1:
             lines += ["", *_figures("all, by hop", {str(row["hop"]): row for row in self.per_hop})]
         if self.picture_ap:
-            cells = [_percent(value) for value in self.picture_ap.values()]
-            lines += ["", *_markdown(["whole pictures", *self.picture_ap], [["COCO", *cells]])]
+            lines += ["", coco_table(self.picture_ap)]
         lines += [""] * bool(self.counts) + [f"{n} x {what}" for what, n in self.counts.items()]
         return "\n".join(lines)
 
@@ -99,13 +99,10 @@ class Report:
         path = Path(path)
         if path.exists() and not overwrite:
             raise DataError(f"{path} exists already; choose another name, or pass overwrite=True")
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+        text = json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
         try:
-            unfinished.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n",
-                                  encoding="utf-8")
-            os.replace(unfinished, path)
+            write_whole(path, lambda name: name.write_text(text))
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             raise DataError(f"cannot write the report {path}: {error}; check the folder, its "
                             "permissions and the free disk space") from error
         return path
@@ -137,15 +134,22 @@ def compare(reports: Mapping[str, Report]) -> str:
     return "\n".join(_markdown([*header, "right", *(f"right {s}" for s in strata)], rows))
 
 
+def coco_table(figures: Mapping[str, float | None]) -> str:
+    """COCO's ten figures on whole pictures as a Markdown table, in per cent."""
+    cells = ["COCO", *map(_percent, figures.values())]
+    return "\n".join(_markdown(["whole pictures", *figures], [cells]))
+
+
 def _figures(corner: str, rows: Mapping[str, dict]) -> list[str]:
-    header = [corner, "n", "AP", "right", "other", "neither", "joint swaps", "left out", "alone"]
+    header = [corner, "n", "AP", "right", "other", "neither", "joint swaps", "left out", "alone",
+              "pairs", "both right"]
     cells = []
     for name, row in rows.items():
         rates = [row["ap"], row["accuracy"], row["swap_rate"],
                  row["neither"] / row["counted"] if row["counted"] else None,
                  row["joint_swap_rate"]]
         cells.append([name, str(row["people"]), *map(_percent, rates), str(row["left_out"]),
-                      str(row["alone"])])
+                      str(row["alone"]), str(row["pairs"]), _percent(row["both"])])
     return _markdown(header, cells)
 
 

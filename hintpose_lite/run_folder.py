@@ -8,13 +8,13 @@
 """
 
 import json
-import os
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from .errors import RunError
+from .files import write_whole
 
 LOG = "train.log"
 RESTART = ("Make room on the disk and start the same command again: the run goes on from its last "
@@ -39,8 +39,7 @@ def open_folder(out: Path, wanted: dict) -> Path:
                        "the name of a new or empty folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json.tmp").write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-        os.replace(out / "config.json.tmp", file)
+        write_whole(file, lambda name: name.write_text(json.dumps(wanted, indent=1)))
     except OSError as error:
         raise RunError(f"cannot write to the run folder {out}: {error}") from error
     return out
@@ -117,7 +116,6 @@ def trim_metrics(out: Path, step: int) -> None:
     """Drops records of steps after the checkpoint, which will be taken again."""
     kept = [json.dumps(record) + "\n" for record in read_metrics(out) if record["step"] <= step]
     try:
-        (out / "metrics.tmp").write_text("".join(kept), encoding="utf-8")
-        os.replace(out / "metrics.tmp", out / "metrics.jsonl")
+        write_whole(out / "metrics.jsonl", lambda name: name.write_text("".join(kept)))
     except OSError as error:
         raise RunError(f"cannot write {out}/metrics.jsonl: {error}. {RESTART}") from error

@@ -27,19 +27,23 @@ STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 class Verdicts:
     """Of n people, each (n,): OKS to themselves (NaN where nothing was predicted), score, outcome
     ("meant", "other", "neither", "left out": too few joints in common with the partner, "alone":
-    no partner), `separated` joints that lie apart from the partner's, and how many were swapped."""
+    no partner), `separated` joints that lie apart from the partner's, and how many were swapped;
+    pair: for the first of two people who are each other's partners, if both were counted, 1 where
+    both were meant and 0 where not; NaN for everybody else."""
 
     oks: np.ndarray
     scores: np.ndarray
     outcome: np.ndarray
     separated: np.ndarray
     swapped: np.ndarray
+    pair: np.ndarray
 
     def figures(self, some: np.ndarray | slice = slice(None)) -> dict:
         """The figures of some of the people, given as (n,) bool; they are explained in `Report`."""
         similarity, number = self.oks[some], Counter(self.outcome[some].tolist())
         found, separated = ~np.isnan(similarity), int(self.separated[some].sum())
         counted = number["meant"] + number["other"] + number["neither"]
+        pair = self.pair[some][~np.isnan(self.pair[some])]
 
         def rate(part: int, whole: int) -> float | None:
             return int(part) / whole if whole else None
@@ -51,7 +55,8 @@ class Verdicts:
                 "counted": counted, "accuracy": rate(number["meant"], counted),
                 "swap_rate": rate(number["other"], counted),
                 "joint_swap_rate": rate(self.swapped[some].sum(), separated),
-                "separated": separated, "left_out": number["left out"], "alone": number["alone"]}
+                "separated": separated, "left_out": number["left out"], "alone": number["alone"],
+                "pairs": len(pair), "both": rate(pair.sum(), len(pair))}
 
 
 def judge(persons: CocoPersons, rows: np.ndarray, points: Tensor, scores: Tensor) -> Verdicts:
@@ -84,7 +89,20 @@ def judge(persons: CocoPersons, rows: np.ndarray, points: Tensor, scores: Tensor
     swapped = separated & (distance(points, theirs) < distance(points, mine))
     similarity = oks(points, mine, own_area, sigmas).masked_fill(missing, torch.nan)
     return Verdicts(similarity.numpy(), scores.double().numpy(), outcome,
-                    separated.sum(-1).numpy(), swapped.sum(-1).numpy())
+                    separated.sum(-1).numpy(), swapped.sum(-1).numpy(),
+                    _pairs(persons, rows, outcome))
+
+
+def _pairs(persons: CocoPersons, rows: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+    """`Verdicts.pair` of people `rows` (n,)."""
+    place, partner = np.full(len(persons.partner) + 1, -1), persons.partner[rows]
+    place[rows] = np.arange(len(rows))
+    mate = place[partner]  # without a partner, -1: the entry past the end
+    counted = np.isin(outcome, ["meant", "other", "neither"])
+    first = (mate >= 0) & (persons.partner[partner] == rows) & (rows < partner)
+    first &= counted & counted[mate]
+    both = (outcome == "meant") & (outcome[mate] == "meant")
+    return np.where(first, both.astype(float), np.nan)
 
 
 def average_precision(similarity: np.ndarray, scores: np.ndarray, people: int) -> float | None:

@@ -4,7 +4,6 @@ What a step does is in `trainer`, what the folder holds in `run_folder`.
 """
 
 import gc
-import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -23,6 +22,7 @@ from .data.crops import build_crops
 from .distributed import Crew, crew_of, own_device
 from .errors import ConfigError, RunError
 from .evaluation import evaluate
+from .files import write_whole
 from .nets.weights import save_model
 from .preflight import preflight, require_space
 from .run_folder import RESTART
@@ -84,6 +84,7 @@ def _run(config: TrainConfig, source, persons: CocoPersons, held_out: CocoPerson
     started = (out / "last.pt").exists()
     try:
         trainer = Trainer(config, source, persons.skeleton, device, not started, crew)
+        trainer.model.trained_on = persons.description
         if started:
             _continue(trainer, out / "last.pt")
         elif progress and config.steps >= LONG and crew.size == 1:
@@ -202,8 +203,7 @@ def _finite_mean(losses: list[Tensor], step: int, out: Path) -> Tensor:
 def _save(trainer: Trainer, out: Path) -> None:
     """Checkpoint and weights, each under a temporary name first."""
     try:
-        torch.save(trainer.state(), out / "last.pt.tmp")
-        os.replace(out / "last.pt.tmp", out / "last.pt")
+        write_whole(out / "last.pt", lambda name: torch.save(trainer.state(), name))
         save_model(trainer.model, out / "model.safetensors", overwrite=True)
     except (OSError, RuntimeError) as error:
         raise RunError(f"cannot write the checkpoint of step {trainer.step} to {out}: {error}. "

@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import hintpose_lite
 from hintpose_lite import cli
@@ -35,8 +33,6 @@ def calls(monkeypatch):
             return SimpleNamespace(override=note("override", "config"))
 
     report = SimpleNamespace(table=lambda: "a table", to_json=note("to_json"))
-    pose = SimpleNamespace(keypoints=np.ones((17, 2), "float32"), scores=np.ones(17, "float32"),
-                           score=np.float32(.5), box=np.arange(4, dtype="float32"), hops=3)
     persons = SimpleNamespace(summary=lambda: "200 pictures")
     rooms = {
         "config": {"TrainConfig": Config},
@@ -44,13 +40,21 @@ def calls(monkeypatch):
         "study": {"study": note("study", "a table")},
         "runs": {"watch": note("watch")},
         "evaluation": {"evaluate": note("evaluate", report)},
-        "estimator": {"PoseEstimator": note("PoseEstimator", note("estimate", [pose, pose]))},
+        "estimator": {"PoseEstimator": note("PoseEstimator", "estimator")},
+        "photos": {"find_photos": note("find_photos", "photos"), "add_boxes": note("add_boxes"),
+                   "add_sources": note("add_sources", "detector"),
+                   "drawing_names": lambda photos, out: note("drawing_names", [out / "a.png"])(
+                       photos, out),
+                   "predict_photos": note("predict_photos", [{"image_id": 1}, {"image_id": 2}]),
+                   "warn_if_drawn": note("warn_if_drawn")},
+        "proposals": {"train_cuenet": note("train_cuenet"), "CueNetwork": lambda: "cue network"},
+        "report": {"coco_table": note("coco_table", "COCO's table")},
+        "scoring": {"score_results": note("score_results", "figures")},
+        "sources": {"crowd_scenes": note("crowd_scenes", "scenes")},
         "cues": {"Cue": SimpleNamespace(point=lambda x, y: ("point", x, y))},
         "nets.weights": {"load_model": note("load_model", "model")},
         "data.coco": {"CocoPersons": lambda *paths: ("persons", *paths)},
         "data.crowd": {"make_crowd": note("make_crowd", persons)},
-        "data.pictures": {"read_picture": lambda path: np.zeros((8, 8, 3), "uint8")},
-        "show.draw": {"draw_poses": lambda picture, poses: picture + len(poses)},
     }
     for room, content in rooms.items():
         module = ModuleType(room)
@@ -118,80 +122,78 @@ def test_an_existing_report_is_refused_before_the_work(calls, tmp_path, capsys):
 
 
 def test_predict(calls, tmp_path, capsys):
+    out, poses = tmp_path / "drawn", tmp_path / "new" / "poses.json"
     assert main(["predict", "a.jpg", "b.jpg", "--model", "m", "--box=-1,2,3,4", "--click", "5,6.5",
-                 "--out", str(tmp_path / "drawn"), "--json", str(tmp_path / "poses.json")]) == 0
-    assert calls[2][2] == {"boxes": [[-1, 2, 3, 4]], "cues": [("point", 5, 6.5)]}
-    poses = json.loads((tmp_path / "poses.json").read_text())
-    assert [pose["picture"] for pose in poses] == ["a.jpg", "a.jpg", "b.jpg", "b.jpg"]
-    assert np.shape(poses[0]["keypoints"]) == (17, 2) and poses[0]["box"] == [0, 1, 2, 3]
-    assert sorted(p.name for p in tmp_path.rglob("*.png")) == ["a_poses.png", "b_poses.png"]
-    assert np.asarray(Image.open(tmp_path / "drawn" / "a_poses.png")).max() == 2
-    assert capsys.readouterr().out.startswith("a.jpg: 2 pose(s), scores 0.50 0.50\n")
-    assert not [p for p in tmp_path.rglob("*") if ".part" in p.name]
+                 "--hops", "2", "--out", str(out), "--json", str(poses)]) == 0
+    assert calls == [
+        ("find_photos", (["a.jpg", "b.jpg"], [[-1, 2, 3, 4]]), {}),
+        ("drawing_names", ("photos", out), {}), ("add_sources", ("photos", None, False, None), {}),
+        ("load_model", ("m",), {}), ("warn_if_drawn", ("model", "m"), {}),
+        ("PoseEstimator", ("model", "detector"), {"hops": 2}),
+        ("predict_photos", ("estimator", "photos", [("point", 5, 6.5)], [out / "a.png"], []), {})]
+    assert json.loads(poses.read_text()) == [{"image_id": 1}, {"image_id": 2}]
 
 
-@pytest.fixture
-def finders(calls, monkeypatch):
-    """A detector and a result file, noted like the other rooms; the estimator says what it has."""
-    def estimator(model, detector=None):
-        def estimate(picture, boxes, cues):
-            calls.append(("estimate", detector, getattr(estimate, "source", None), boxes, cues))
-            return []
-        return estimate
-
-    class Results:
-        def __init__(self, path):
-            self.image_ids = [4] if path == "one.json" else [4, 9]
-
-        def of(self, image_id):
-            return SimpleNamespace(boxes=f"boxes of {image_id}")
-
-    module = ModuleType("detectors")
-    module.NETWORKS, module.ResultFile = ("masks", "keypoints"), Results
-    module.Detector = lambda kind: SimpleNamespace(kind=kind, cues=f"cues from {kind}")
-    monkeypatch.setitem(sys.modules, "hintpose_lite.detectors", module)
-    monkeypatch.setattr(sys.modules["hintpose_lite.estimator"], "PoseEstimator", estimator)
-    return calls
+def test_predict_hands_on_where_boxes_and_cues_come_from(calls):
+    assert main("predict a --model m --boxes ann.json --cues r.json --image-id 7".split()) == 0
+    assert calls[:3] == [("find_photos", (["a"], None), {}),
+                         ("add_boxes", ("photos", "ann.json"), {}),
+                         ("add_sources", ("photos", "r.json", False, [7]), {})]
 
 
-@pytest.mark.parametrize("arguments, kind, source, boxes", [
-    ("a --detector", "keypoints", None, None), ("a --cues masks", "masks", "cues from masks", None),
-    ("a --cues keypoints --detector", "keypoints", "cues from keypoints", None),
-    ("a --cues masks --box 1,2,3,4", "masks", "cues from masks", [[1, 2, 3, 4]]),
-    ("a --cues one.json", None, "boxes of 4", "boxes of 4"),
-    ("a --cues one.json --detector", "keypoints", "boxes of 4", None),
-    ("a --cues two.json --image-id 9 --box 1,2,3,4", None, "boxes of 9", [[1, 2, 3, 4]])])
-def test_predict_with_a_detector_or_other_models_results(finders, arguments, kind, source, boxes):
-    assert main(["predict", *arguments.split(), "--model", "m"]) == 0
-    _, detector, named, given, cues = finders[-1]
-    assert getattr(detector, "kind", None) == kind and given == boxes and cues is None
-    assert getattr(named, "boxes", named) == source
+@pytest.mark.parametrize("arguments", [
+    "--cues masks --click 1,2", "--detector --box 1,2,3,4", "--boxes a.json --box 1,2,3,4",
+    "--boxes a.json --click 1,2", "--boxes a.json --detector",
+    "--box 1,2,3,4 --click 1,2 --click 3,4"])
+def test_predict_refuses_what_contradicts_itself(calls, arguments, capsys):
+    assert main(["predict", "a", *arguments.split(), "--model", "m"]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in arguments.split() if word.startswith("--")) and not calls
 
 
-def test_predict_takes_each_pictures_own_results(finders):
-    arguments = "predict a b --cues two.json --image-id 9 --image-id 4 --model m".split()
-    assert main(arguments) == 0
-    assert [call[3] for call in finders if call[0] == "estimate"] == ["boxes of 9", "boxes of 4"]
+def test_predict_says_what_failed_and_keeps_what_did_not(calls, tmp_path, capsys, monkeypatch):
+    def predict_photos(estimator, photos, cues, drawings, failed):
+        yield {"image_id": 1}
+        failed.append("b.jpg: not a picture")
+    module = sys.modules["hintpose_lite.photos"]
+    monkeypatch.setattr(module, "predict_photos", predict_photos)
+    poses = tmp_path / "poses.json"
+    assert main(["predict", "a", "--model", "m", "--json", str(poses)]) == 1
+    assert "1 of 6 pictures could not be used:\n  b.jpg: not a picture" in capsys.readouterr().err
+    assert json.loads(poses.read_text()) == [{"image_id": 1}]
+
+    def stopped(*_):
+        yield {"image_id": 5}
+        raise KeyboardInterrupt
+    monkeypatch.setattr(module, "predict_photos", stopped)
+    assert main(["predict", "a", "--model", "m", "--overwrite", "--json", str(poses)]) == 130
+    assert json.loads(poses.read_text()) == [{"image_id": 5}]
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ("a --cues masks --click 1,2", "--click and --cues"), ("a --cues two.json", "2 pictures"),
-    ("a --detector --box 1,2,3,4", "--box and --detector"), ("a b --cues one.json", "--image-id")])
-def test_predict_refuses_what_contradicts_itself(finders, arguments, message, capsys):
-    assert main(["predict", *arguments.split(), "--model", "m"]) == 2
-    assert message in capsys.readouterr().err and not finders
+def test_cuenet(calls):
+    assert main("cuenet --out c.safetensors --steps 7 --seed 3 --data a.json a".split()) == 0
+    assert main("cuenet --out c.safetensors --overwrite".split()) == 0
+    assert calls == [
+        ("train_cuenet", (("persons", "a.json", "a"), "c.safetensors"),
+         dict(steps=7, seed=3, overwrite=False)),
+        ("crowd_scenes", (4000, 192, 0), {}),
+        ("train_cuenet", ("scenes", "c.safetensors"), dict(steps=4000, seed=0, overwrite=True))]
 
 
-def test_predict_with_neither_box_nor_click_writes_nothing(calls, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(["predict", "a.jpg", "--model", "m"]) == 0
-    assert calls[2][2] == {"boxes": None, "cues": None} and list(tmp_path.iterdir()) == []
+def test_evaluate_a_result_file(calls, capsys):
+    assert main("evaluate --poses r.json --data a.json a".split()) == 0
+    assert calls == [("score_results", (("persons", "a.json", "a"), "r.json"), {}),
+                     ("coco_table", ("figures",), {})]
+    assert capsys.readouterr().out == "COCO's table\n"
+
+
+def test_evaluate_with_the_cue_network(calls):
+    assert main("evaluate --model m --cue network --data a.json a".split()) == 0
+    assert calls[1][2]["cue"] == "cue network"
 
 
 @pytest.mark.parametrize("command, words", [
     ("train --preset p --out o --set lr", "--set lr: write it as key=value"),
-    ("predict a --model m --box 1,2,3,4 --click 1,2 --click 3,4", "1 times --box, but 2 times"),
-    ("predict a/x.jpg b/x.png --model m --out o", "have the same name"),
 ])
 def test_contradictions_are_explained(calls, capsys, command, words):
     assert main(command.split()) == 2
@@ -200,6 +202,7 @@ def test_contradictions_are_explained(calls, capsys, command, words):
 
 @pytest.mark.parametrize("command", [
     "", "nonsense", "crowd", "train --out o", "predict --model m", "evaluate --model m",
+    "evaluate --data a b", "evaluate --model m --poses r --data a b", "cuenet",
     "predict a --model m --box 1,2,3", "predict a --model m --click 1,x", "train --preset p",
     "evaluate --model m --data only.json", "crowd out --images many"])
 def test_wrong_usage_exits_with_the_usage(calls, capsys, command):

@@ -29,6 +29,15 @@ def render(cue: Cue, matrix=IDENTITY, sigma=3.0) -> torch.Tensor:
     return render_cues([cue], matrix, SIZE, sigma)[0, 0]
 
 
+def test_the_middle_of_a_cue():
+    assert Cue.points([(1, 2), (3, 4), (9, 9)], [1, 1, -1]).middle().tolist() == [2, 3]
+    assert Cue.box([10, 20, 5, 7]).middle().tolist() == [12, 23]
+    mask = np.zeros((6, 8))
+    mask[2:4, 5:8] = 1
+    assert Cue.mask(mask).middle().tolist() == [6, 2.5]
+    assert Cue.none().middle() is None and Cue.points([(1, 2)], [-1]).middle() is None
+
+
 def test_point_peaks_on_the_point():
     values = render(Cue.point(20, 30))
     assert values[30, 20] == 1 and values.argmax() == 30 * 48 + 20

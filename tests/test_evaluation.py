@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hintpose_lite import evaluation, scoring
+from hintpose_lite.cues import Cue
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.errors import ConfigError, DataError
 from hintpose_lite.evaluation import CUES, displacement_curve, evaluate, person_cue
@@ -196,12 +197,30 @@ def test_identity_is_the_definition(seed):
                 swapped += np.linalg.norm(poses[p, j] - b) < np.linalg.norm(poses[p, j] - a)
     for name in ("meant", "other", "neither", "left_out", "alone"):
         assert figures[name] == count[name]
+    mutual = [(p, q) for p, q in enumerate(people.partner) if p < q and people.partner[q] == p
+              and {verdicts.outcome[p], verdicts.outcome[q]} <= {"meant", "other", "neither"}]
+    right = [verdicts.outcome[p] == verdicts.outcome[q] == "meant" for p, q in mutual]
+    assert figures["pairs"] == len(mutual)
+    assert figures["both"] == (np.mean(right) if mutual else None)
     assert np.flatnonzero(np.isnan(verdicts.oks)).tolist() == [5]
     everybody = count["meant"] + count["other"] + count["neither"]
     assert figures["counted"] == everybody and figures["separated"] == separated
     assert figures["accuracy"] == (count["meant"] / everybody if everybody else None)
     assert figures["swap_rate"] == (count["other"] / everybody if everybody else None)
     assert figures["joint_swap_rate"] == (swapped / separated if separated else None)
+
+
+def test_a_pair_counts_once_and_only_if_both_are_asked_for():
+    rng = np.random.default_rng(1)
+    keypoints = np.concatenate([rng.uniform(0, 80, (4, 17, 2)), np.full((4, 17, 1), 2)], -1)
+    people = SimpleNamespace(keypoints=keypoints, areas=np.full(4, 1e4), skeleton=COCO17,
+                             partner=np.array([1, 0, 3, 2]))
+    poses = torch.from_numpy(keypoints[:, :, :2])
+    poses[3] = poses[2]
+    figures = scoring.judge(people, np.arange(4), poses, torch.ones(4)).figures()
+    assert (figures["pairs"], figures["both"]) == (2, 0.5)
+    some = scoring.judge(people, np.array([0, 1, 2]), poses[:3], torch.ones(3)).figures()
+    assert (some["pairs"], some["both"]) == (1, 1.0)
 
 
 def test_a_tie_is_the_other_person(tmp_path):
@@ -232,6 +251,27 @@ def test_known_answers_give_known_figures(tmp_path, predictor):
     people = {label: row["people"] for label, row in report.strata.items()}
     assert people == {"[0, .1)": 0, "[.1, .3)": 0, "[.3, .5)": 4, "[.5, 1]": 0}
     assert report.strata["[.3, .5)"]["ap"] == 1 and report.strata["[.5, 1]"]["ap"] is None
+
+
+def test_a_cue_source_is_asked_in_each_box_and_its_nearest_cue_taken(tmp_path, predictor):
+    persons = write(tmp_path, [SIDE_BY_SIDE])
+    asked, boxes = predictor(right), []
+    middles = [evaluation.person_cue(persons, row, "centroid").xy[0] for row in (0, 1)]
+
+    class Source:
+        def __call__(self, picture, box):
+            assert picture.shape == persons.read(0).shape
+            boxes.append(box.tolist())
+            return [[] if len(boxes) > 2 else [Cue.point(*middle) for middle in middles]]
+
+    source = Source()
+    report = evaluate(CUED, persons, protocol="shared", cue=source)
+    assert boxes == [[[10, 10, 90, 100]]] * 2 and report.cue == "nearest of Source"
+    for cue, middle in zip(asked[0].cues, middles, strict=True):
+        assert cue.xy[0] == pytest.approx(middle)
+    report = evaluate(CUED, persons, protocol="shared", cue=source)
+    assert [cue.kind for cue in asked[1].cues] == ["none", "none"]
+    assert sum(report.counts.values()) == 2
 
 
 def test_strata_groups_and_whole_pictures(tmp_path, predictor):

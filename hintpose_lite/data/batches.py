@@ -76,12 +76,7 @@ def make_batch(crops: Crops, rows: Tensor, kinds: Tensor, spec, augment: Augment
         return torch.where(flipped[:, None, None], keypoints[:, order], keypoints)
 
     keypoints = oriented(crops.keypoints[rows])
-    to_crop = compose(matrices, invert(crops.matrices[rows]))
-    factors = 1 + augment.light * (2 * torch.rand(len(rows), 3, generator=generator,
-                                                  device=rows.device) - 1)
-    few = FEW if rows.device.type == "cpu" else len(rows)
-    images = torch.cat([_pictures(crops, rows[i:i + few], to_crop[i:i + few], factors[i:i + few],
-                                  spec) for i in range(0, len(rows), few)])
+    images = draw_pictures(crops, rows, matrices, spec, augment.light, generator)
     points = apply(matrices, keypoints[..., :2])
     reach = 3 * spec.target_sigma * 4  # a joint whose Gaussian misses the crop cannot be asked for
     near = (points > -reach) & (points < points.new_tensor(spec.input_size) + reach)
@@ -92,6 +87,18 @@ def make_batch(crops: Crops, rows: Tensor, kinds: Tensor, spec, augment: Augment
         people = _cue_people(crops, rows, keypoints, oriented)
         cues = draw_cues(people, kinds, matrices, spec.input_size, spec.cue_sigma, generator)
     return Batch(images, cues, targets, weights, points)
+
+
+def draw_pictures(crops: Crops, rows: Tensor, matrices: Tensor, spec, light: float,
+                  generator: torch.Generator) -> Tensor:
+    """Normalised crops (N, 3, H, W) of people `rows` (N,) through picture-to-crop matrices
+    (N, 2, 3), in a light that varies by up to `light`."""
+    to_crop = compose(matrices, invert(crops.matrices[rows]))
+    factors = 1 + light * (2 * torch.rand(len(rows), 3, generator=generator,
+                                          device=rows.device) - 1)
+    few = FEW if rows.device.type == "cpu" else len(rows)
+    return torch.cat([_pictures(crops, rows[i:i + few], to_crop[i:i + few], factors[i:i + few],
+                                spec) for i in range(0, len(rows), few)])
 
 
 def _pictures(crops: Crops, rows: Tensor, to_crop: Tensor, factors: Tensor, spec) -> Tensor:

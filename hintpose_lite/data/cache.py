@@ -29,6 +29,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..errors import ConfigError, DataError
+from ..files import write_whole
 from .coco import CocoPersons
 from .crops import MASK_STRIDE, Crops, cut_picture, label_tensors, number_windows, views_of
 
@@ -100,7 +101,7 @@ def build_cache(persons: CocoPersons, folder: str | Path, size: int = 384, *, qu
         else:
             info = {**plan.settings, "made_of": persons.annotations.name, "complete": False,
                     "shards": []}
-            _write(folder / "info.json", json.dumps(info).encode())
+            _note(folder, info)
         if not info["complete"]:
             _fill(folder, info, plan, workers, progress)
     except OSError as error:
@@ -133,11 +134,12 @@ def _fill(folder: Path, info: dict, plan: _Plan, workers: int | None, progress: 
             blobs = windows + masks
             index = np.array([(len(blob), zlib.crc32(blob)) for blob in blobs], "<i8").tobytes()
             shard = b"".join([*blobs, index])
-            _write(folder / NAME.format(len(info["shards"])), shard)
+            write_whole(folder / NAME.format(len(info["shards"])),
+                        lambda name, shard=shard: name.write_bytes(shard))
             info["shards"].append({"bytes": len(shard), "index_crc32": zlib.crc32(index),
                                    "windows": len(windows), "people": len(masks)})
             info["complete"] = len(info["shards"]) * SHARD >= len(plan.pictures)
-            _write(folder / "info.json", json.dumps(info).encode())
+            _note(folder, info)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -252,11 +254,8 @@ def _jpeg(window: np.ndarray, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Under a temporary name first."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+def _note(folder: Path, info: dict) -> None:
+    write_whole(folder / "info.json", lambda name: name.write_text(json.dumps(info)))
 
 
 def _command(persons: CocoPersons, folder: Path, settings: dict | None = None) -> str:

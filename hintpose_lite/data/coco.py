@@ -78,6 +78,7 @@ class CocoPersons:
     contested (N,) bool: one other labelled person has >= 3 labelled joints inside the box, the
         box's edge included.
     pictures: image id -> (file_name, width, height) of the usable pictures. category: people's id.
+    description: what the file calls itself, perhaps "".
     counts: how many people are "unlabelled", "crowd", of an "other category", or have their
         "area from mask" because the file gives none.
     """
@@ -89,6 +90,8 @@ class CocoPersons:
         self.counts: Counter[str] = Counter()
         self.pictures: dict[int, tuple[str, int, int]] = {}
         content = entries.read_annotations(self.annotations)
+        about = content.get("info")
+        self.description = str(about.get("description", "")) if isinstance(about, dict) else ""
         self.category = entries.person_category(content["categories"], skeleton, self.annotations)
         files = _list_folder(self.images) if check_pictures else None
         for row, entry in enumerate(content["images"]):

@@ -21,6 +21,7 @@ from pycocotools import mask as rle
 from tqdm import tqdm
 
 from ..errors import ConfigError, DataError
+from ..files import write_whole
 from ..skeleton import COCO17
 from . import figures as fig
 from .coco import CocoPersons
@@ -28,6 +29,7 @@ from .figures import REACH, Figure, Layer, pick, sample_body, sample_look, sampl
 from .scenery import background, develop, foreground
 
 GENERATOR = "crowd-2"  # changes with every change of the pictures
+DESCRIPTION = "procedural crowd scenes"
 VISIBLE = .2  # of a person's full silhouette; below it, a person is drawn but has no keypoints
 CHUNK = 32
 STEPS = np.linspace(.02, .7, 35)  # aside, in heights
@@ -294,7 +296,7 @@ def _marker(target: Path) -> Path:
 
 def _generate(folder: Path, target: Path, settings: dict, workers: int) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    info = {"description": "procedural crowd scenes", "version": GENERATOR, "settings": settings}
+    info = {"description": DESCRIPTION, "version": GENERATOR, "settings": settings}
     _marker(target).write_text(json.dumps({"info": info}))
     count = settings["images"]
     chunks = [range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
@@ -315,9 +317,7 @@ def _generate(folder: Path, target: Path, settings: dict, workers: int) -> None:
         "categories": [{"id": 1, "name": "person", "supercategory": "person",
                         "keypoints": COCO17.names,
                         "skeleton": [[a + 1, b + 1] for a, b in COCO17.limbs]}]}
-    part = target.with_suffix(".part")
-    part.write_text(json.dumps(content))
-    os.replace(part, target)
+    write_whole(target, lambda name: name.write_text(json.dumps(content)))
     _marker(target).unlink(missing_ok=True)
 
 

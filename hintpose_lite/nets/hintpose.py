@@ -74,6 +74,7 @@ class HintPose(HRNet):
         super().__init__(spec.width, spec.joints, stem=spec.stem, modules=spec.modules,
                          blocks=spec.blocks)
         self.spec = spec
+        self.trained_on = ""  # what the data set calls itself; saved with the weights
         self.checkpoint_hops = False  # in training: less memory for more time, the same result
         if spec.cue:
             channels = 3 if spec.cue_level == "image" else spec.stem

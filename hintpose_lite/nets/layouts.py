@@ -34,7 +34,8 @@ class StoredWeights:
     """What a file holds, under HRNet's official names.
 
     kind: "hintpose" (ours, with its spec), "pose", or "backbone" (no final layer for joints).
-    dropped: names in the file that a pose network has no place for.
+    dropped: names in the file that a pose network has no place for. trained_on: the data set, if
+    the file says so.
     """
 
     source: str
@@ -42,6 +43,7 @@ class StoredWeights:
     state: dict[str, Tensor]
     spec: Spec | None = None
     dropped: tuple[str, ...] = ()
+    trained_on: str = ""
 
     def architecture(self) -> dict:
         """HRNet's settings, read off names and shapes. Raises CheckpointError if it is none."""
@@ -78,7 +80,10 @@ def read_state(path: str | Path) -> StoredWeights:
     if spec is None:
         return translate(content, str(path))
     try:
-        return StoredWeights(str(path), "hintpose", content, Spec.from_dict(json.loads(spec)))
+        values = json.loads(spec)
+        trained_on = values.pop("trained_on", "") if isinstance(values, dict) else ""
+        return StoredWeights(str(path), "hintpose", content, Spec.from_dict(values),
+                             trained_on=trained_on)
     except (json.JSONDecodeError, CheckpointError) as error:
         raise CheckpointError(f"{path} holds a spec that cannot be used: {error}") from error
 

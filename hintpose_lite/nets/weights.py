@@ -16,12 +16,13 @@ from safetensors.torch import save
 
 from ..errors import CheckpointError, ConfigError
 from ..fetch import fetch
+from ..files import write_whole
 from .hintpose import HintPose, as_hintpose
 from .hrnet import HRNet
 from .layouts import StoredWeights, few, read_state, translate
 from .spec import Spec
 
-SHIPPED = ("crowd-tiny", "crowd-tiny-nocue")
+SHIPPED = ("crowd-tiny", "crowd-tiny-nocue", "crowd-cues")
 
 # Addresses and file names as mmpose lists them (its hrnet_coco.yml, tables and configurations).
 # The eight digits in a file name are the first of its content's SHA-256.
@@ -54,12 +55,10 @@ def save_model(model: HRNet, path: str | Path, *, half: bool = False,
         raise CheckpointError(f"{path} exists: choose another name, or pass overwrite=True")
     state = {name: (value.half() if half and value.ndim == 4 else value).cpu().contiguous()
              for name, value in model.state_dict().items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(save(state, {"spec": json.dumps(model.spec.to_dict())}))
-        os.replace(part, path)
+    about = json.dumps({**model.spec.to_dict(), "trained_on": model.trained_on})
+    try:  # a single entry, since safetensors writes several in any order
+        write_whole(path, lambda name: name.write_bytes(save(state, {"spec": about})))
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise CheckpointError(f"{path} could not be written ({error}): check that the folder "
                               f"exists, may be written to, and has space") from error
     return path
@@ -86,6 +85,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
     with torch.random.fork_rng(devices=[]):  # loading leaves the caller's random numbers alone
         model = HintPose.from_spec(spec)
     load_weights(model, found)
+    model.trained_on = found.trained_on
     return model.to(device).eval()
 
 

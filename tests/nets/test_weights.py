@@ -391,3 +391,11 @@ def test_translating_leaves_the_callers_dictionary_alone():
     names = list(state)
     translate(state)
     assert list(state) == names
+
+
+def test_a_file_says_what_it_was_trained_on(tmp_path):
+    model = HintPose(width=4, stem=4, modules=(1, 1, 1), blocks=1)
+    for words in ("", "people of the moon"):
+        model.trained_on = words
+        path = save_model(model, tmp_path / "m.safetensors", overwrite=True)
+        assert load_model(path).trained_on == words and load_model(path).spec == model.spec

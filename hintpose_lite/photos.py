@@ -1,0 +1,168 @@
+"""Many picture files through one estimator: drawings and results, and a list of what failed."""
+
+import glob
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from .data.coco import CocoPersons
+from .data.crowd import DESCRIPTION
+from .data.pictures import read_picture
+from .detectors import NETWORKS, Detector, ResultFile
+from .errors import ConfigError, DataError
+from .estimator import Pose, PoseEstimator
+from .files import write_whole
+from .nets.weights import SHIPPED
+from .proposals import CueNetwork
+from .show.draw import draw_poses
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+PERSON = 1  # COCO's category
+
+
+@dataclass
+class Photo:
+    """A picture file and what is known of it: its number in results, boxes (n, 4), a cue source, a
+    result file that has its people; each None where it is not known."""
+
+    path: Path
+    image_id: int | None = None
+    boxes: object = None
+    source: Callable | None = None
+    results: ResultFile | None = None
+
+
+def find_photos(names: list[str], boxes=None) -> list[Photo]:
+    """The picture files that names mean, each once: a file, the pictures in a folder (not in the
+    folders in it), or what a pattern such as "holiday/*.jpg" matches, sorted.
+
+    boxes (n, 4) or None: of every picture. Files that are named one by one are not looked at.
+    Raises DataError where there is nothing.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            part = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        elif glob.has_magic(name) and not path.exists():
+            part = sorted(Path(p) for p in glob.glob(name) if Path(p).is_file())
+        else:
+            part = [path]
+        if not part:
+            raise DataError(f"{name}: no picture there; the endings looked for are "
+                            f"{', '.join(SUFFIXES)}")
+        found.update(dict.fromkeys(part))
+    return [Photo(path, boxes=boxes) for path in found]
+
+
+def add_boxes(photos: list[Photo], annotations: str | Path) -> None:
+    """Gives pictures the number and the people's boxes that a COCO file has for their file name.
+
+    Raises DataError, before any work, if there are pictures that it does not list.
+    """
+    persons = CocoPersons(annotations, photos[0].path.parent, check_pictures=False)
+    ids = {Path(name).name: image_id for image_id, (name, *_) in persons.pictures.items()}
+    missing = [photo.path.name for photo in photos if photo.path.name not in ids]
+    if missing:
+        raise DataError(f"{annotations} does not list {len(missing)} of {len(photos)} pictures, "
+                        f"such as {missing[0]}: take the file that belongs to them")
+    for photo in photos:
+        photo.image_id = ids[photo.path.name]
+        photo.boxes = persons.boxes[persons.image_ids == photo.image_id]
+
+
+def add_sources(photos: list[Photo], cues: str | None, detect: bool,
+                image_ids: list[int] | None) -> Detector | None:
+    """Gives pictures their cue sources, and returns the detector that finds boxes, or None.
+
+    cues: a kind of detector; "network", the cue network; a COCO result file, with the image_ids of
+    the pictures' results where they are not known yet; or None. detect: boxes from a detector.
+    """
+    detector = Detector(cues if cues in NETWORKS else "keypoints")
+    if cues in NETWORKS:
+        detect, source = True, detector.cues
+    elif cues == "network":
+        source = CueNetwork()
+    elif cues:
+        _add_results(photos, ResultFile(cues), cues, image_ids)
+    for photo in photos:
+        photo.source = source if cues in (*NETWORKS, "network") else None
+    return detector if detect else None
+
+
+def _add_results(photos: list[Photo], results: ResultFile, name: str,
+                 image_ids: list[int] | None) -> None:
+    known = [photo.image_id for photo in photos]
+    if None in known:
+        known = image_ids or results.image_ids
+        if len(known) != len(photos) or (not image_ids and len(known) > 1):
+            raise ConfigError(f"{name} has results of {len(results.image_ids)} pictures: say with "
+                              "one --image-id for each PICTURE which are its own")
+    for photo, photo.image_id in zip(photos, known, strict=True):
+        photo.results = results
+
+
+def warn_if_drawn(model, name: str) -> None:
+    """Says, once, that weights which have seen drawn people only are not meant for photographs."""
+    if name in SHIPPED or model.trained_on == DESCRIPTION:
+        print(f"note: the weights {name} have seen {DESCRIPTION} only and are not meant for "
+              "photographs; for those take --model hrnet-w32-coco (public, knows no cue), or teach "
+              "it cues: `hintpose train --preset w32-finetune --data ANN IMAGES --out RUN`",
+              file=sys.stderr)
+
+
+def drawing_names(photos: list[Photo], out: Path) -> list[Path]:
+    """Where the drawing of each picture goes; ConfigError if two would be the same file."""
+    names = [out / f"{photo.path.stem}_poses.png" for photo in photos]
+    if len(set(names)) < len(names):
+        raise ConfigError("two of the pictures have the same name, and so would their drawings: "
+                          "give them one at a time, each with an --out of its own")
+    return names
+
+
+def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues, drawings: list[Path],
+                   failed: list[str]) -> Iterator[dict]:
+    """Yields COCO results, with the file's name and the pose's box beside what COCO asks for.
+
+    cues: of every picture, or None. drawings: a new file a picture, or none at all. Pictures
+    without a number get 1, 2, ... One bad picture stops nothing: what is wrong with it is appended
+    to `failed`. Memory does not grow with the number of pictures.
+    """
+    bar = tqdm(photos, "poses", unit="picture", disable=None if len(photos) > 1 else True)
+    for number, photo in enumerate(bar):
+        try:
+            picture = read_picture(photo.path)
+            boxes, estimator.source = photo.boxes, photo.source
+            if photo.results:
+                estimator.source = people = photo.results.of(photo.image_id)
+                boxes = people.boxes if boxes is None and not estimator.detector else boxes
+            poses = estimator(picture, boxes=boxes, cues=cues)
+            if drawings:
+                _draw(picture, poses, drawings[number])
+        except (DataError, MemoryError) as error:
+            reason = str(error) or type(error).__name__
+            failed.append(reason if str(photo.path) in reason else f"{photo.path}: {reason}")
+            continue
+        scores = " ".join(f"{pose.score:.2f}" for pose in poses)
+        tqdm.write(f"{photo.path}: {len(poses)} pose(s)" + (f", scores {scores}" * bool(poses)))
+        image_id = number + 1 if photo.image_id is None else photo.image_id
+        for pose in poses:
+            yield _result(pose, image_id, photo.path.name)
+
+
+def _result(pose: Pose, image_id: int, name: str) -> dict:
+    """One entry of a COCO result file. It has no "bbox": with one, COCO's evaluation would take the
+    box's area for the person's."""
+    table = [[*point, score] for point, score in zip(pose.keypoints.tolist(), pose.scores.tolist(),
+                                                     strict=True)]
+    return {"image_id": image_id, "category_id": PERSON, "score": float(pose.score),
+            "keypoints": [round(value, 3) for joint in table for value in joint],
+            "file_name": name, "box": [float(value) for value in pose.box]}
+
+
+def _draw(picture, poses: list[Pose], path: Path) -> None:
+    write_whole(path, Image.fromarray(draw_poses(picture, poses)).save)

@@ -1,0 +1,143 @@
+"""The cue network at work: everybody in a box as cues, and how the network is trained."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from .config import TrainConfig
+from .cues import Cue
+from .data.batches import Augment, draw_matrices, draw_pictures
+from .data.coco import CocoPersons
+from .data.crops import Crops, build_crops
+from .errors import ConfigError, RunError
+from .evaluation import person_cue
+from .geometry import apply, invert
+from .nets.cuenet import SPEC, find_peaks, people_maps
+from .nets.hintpose import HintPose
+from .nets.hrnet import STRIDE
+from .nets.weights import load_model, save_model
+from .predictor import cut_windows, heatmaps, prepare
+from .skeleton import COCO17, Skeleton
+from .trainer import autocast, learning_rate, rows_of_step
+
+MIDDLE = Skeleton(names=("middle",), swaps=(), limbs=(), sigmas=(0.1,))
+
+
+class CueNetwork:
+    """A cue network as a cue source: `PoseEstimator(model, source=CueNetwork("crowd-cues"))`.
+
+    model: what `train_cuenet` made, a path or a shipped name. low: the height from which a peak is
+    a person; most: people a box. Raises ConfigError for another kind of network.
+    """
+
+    def __init__(self, model: HintPose | str | Path = "crowd-cues", *, low: float = 0.3,
+                 most: int = 8):
+        model = load_model(model) if isinstance(model, (str, Path)) else model
+        if model.spec.joints != 1 or model.spec.cue:
+            raise ConfigError(f"a cue network has one heatmap and takes no cue; this one has "
+                              f"{model.spec.joints}: make one with `hintpose cuenet`")
+        if not 0 < low < 1 or most < 1:
+            raise ConfigError(f"low={low} must lie between 0 and 1, and most={most} be at least 1")
+        self.model, self.low, self.most = model.eval(), low, most
+
+    def __call__(self, picture: np.ndarray, boxes: np.ndarray) -> list[list[Cue]]:
+        """A point on everybody found in each of boxes (n, 4), the surest first."""
+        if not len(boxes):
+            return []
+        points, heights = self.find(picture, torch.as_tensor(boxes, dtype=torch.float32))
+        return [[Cue.point(*point) for point in own[known > 0].tolist()]
+                for own, known in zip(points, heights, strict=True)]
+
+    def find(self, picture: np.ndarray, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (n, most, 2) in picture pixels, and their heights (n, most), 0 where there are no
+        more, for boxes (n, 4) of a picture (H, W, 3) uint8."""
+        spec, device = self.model.spec, next(self.model.parameters()).device
+        windows, to_window = cut_windows([picture] * len(boxes), boxes, spec)
+        images, _, matrices = prepare(spec, windows, to_window, boxes, None)
+        maps = heatmaps(self.model, images.to(device), None, skeleton=MIDDLE)[-1].float().cpu()
+        points, heights = find_peaks(maps, self.low, self.most)
+        points = apply(invert(matrices), points * STRIDE)
+        edge = torch.tensor(picture.shape[1::-1], dtype=torch.float32) - 1
+        return points.clamp(torch.zeros(2), edge), heights
+
+
+AUGMENT = Augment(rotate=0.0, scale=0.25, half_body=0.0, shift=0.08, shared=0.6, light=0.2)
+WHOLE = 0.25  # how often the box is the whole picture
+SHOWN = 100  # steps between two looks at the loss
+
+
+def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, batch: int = 32,
+                 lr: float = 4e-3, window: int = 192, seed: int = 0, device: str = "cpu",
+                 progress: bool = True, overwrite: bool = False) -> Path:
+    """Trains a cue network on all people of a data set, and writes it to the file `out`.
+
+    Each crop is a person's box, the box shared with the partner, or the whole picture, and the
+    target has everybody in it. It takes minutes on one core, so nothing is kept on the way. The
+    same arguments give the same file on a CPU. Raises CheckpointError if `out` exists (and not
+    `overwrite`) or cannot be written, RunError if the loss is not finite.
+    """
+    config = TrainConfig(spec=SPEC, augment=AUGMENT, steps=steps, batch=batch, lr=lr, seed=seed,
+                         window=window)
+    with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
+        torch.manual_seed(seed)
+        model = HintPose.from_spec(SPEC)
+    model.trained_on = persons.description
+    if not overwrite:
+        save_model(model, out).unlink()  # whether that works is told now, not at the end
+    model.to(device, memory_format=torch.channels_last).train()
+    middles, whole = _company(persons)
+    crops = build_crops(persons, window, progress=progress, masks=False).to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    draws, losses = torch.Generator(device).manual_seed(seed), []
+    with tqdm(range(steps), str(out), unit="step", disable=not progress, mininterval=1) as bar:
+        for step in bar:
+            rows = rows_of_step(config, step, len(crops))
+            images, targets = _batch(config, crops, rows.to(device), middles[rows].to(device),
+                                     whole[rows].to(device), draws)
+            optimiser.param_groups[0]["lr"] = learning_rate(config, step)
+            with autocast(config.precision, images.device):
+                found = model(images.contiguous(memory_format=torch.channels_last))[-1]
+            losses.append(F.mse_loss(found.float(), targets))
+            optimiser.zero_grad(set_to_none=True)
+            losses[-1].backward()
+            optimiser.step()
+            if len(losses) == SHOWN or step == steps - 1:
+                loss = float(torch.stack(losses).detach().mean())
+                if not math.isfinite(loss):
+                    raise RunError(f"the loss is not finite before step {step + 1}: take a lower "
+                                   "lr")
+                bar.set_postfix(loss=f"{loss:.2e}")
+                losses = []
+    return save_model(model, out, half=True, overwrite=overwrite)
+
+
+def _company(persons: CocoPersons) -> tuple[Tensor, Tensor]:
+    """The middle of everybody in each person's picture (N, P, 2), NaN where there are no more, and
+    that picture as a box (N, 4)."""
+    middles = np.array([person_cue(persons, row, "centroid").xy[0] for row in range(len(persons))])
+    pictures = [np.flatnonzero(persons.image_ids == image) for image in persons.image_ids]
+    padded = np.full((len(persons), max(map(len, pictures)), 2), np.nan, np.float32)
+    for row, people in enumerate(pictures):
+        padded[row, :len(people)] = middles[people]
+    sizes = np.array([persons[row].image_size for row in range(len(persons))], np.float32)
+    return torch.from_numpy(padded), torch.from_numpy(np.concatenate([0 * sizes, sizes], 1))
+
+
+def _batch(config: TrainConfig, crops: Crops, rows: Tensor, middles: Tensor, whole: Tensor,
+           generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pictures (N, 3, H, W) of people `rows` (N,) and their targets (N, 1, h, w)."""
+    spec = config.spec
+    chosen = torch.rand(len(rows), generator=generator, device=rows.device) < WHOLE
+    boxes, overlap = crops.boxes.clone(), crops.overlap.clone()
+    boxes[rows[chosen]], overlap[rows[chosen]] = whole[chosen], 0  # no box shared with a partner
+    matrices, _ = draw_matrices(replace(crops, boxes=boxes, overlap=overlap), rows,
+                                spec.input_size, config.augment, COCO17, generator)
+    images = draw_pictures(crops, rows, matrices, spec, config.augment.light, generator)
+    shown = middles.isfinite().all(-1)
+    return images, people_maps(apply(matrices, middles.nan_to_num()), shown, spec)

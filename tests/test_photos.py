@@ -1,0 +1,174 @@
+"""`hintpose predict` on real files: what is found, numbered, drawn, written, and what is bad."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hintpose_lite import CocoPersons, HintPose, PoseEstimator, load_model
+from hintpose_lite.cli import main
+from hintpose_lite.cues import Cue
+from hintpose_lite.errors import ConfigError, DataError
+from hintpose_lite.photos import add_boxes, add_sources, find_photos, predict_photos, warn_if_drawn
+from hintpose_lite.scoring import score_results
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    return PoseEstimator(load_model("crowd-tiny"), flip=False, hops=1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two pictures, a text file, and a folder with a third one."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 50, 3), np.uint8))
+    (tmp_path / "deeper").mkdir()
+    for name in ("b.JPG", "a.png", "deeper/c.png"):
+        picture.save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def test_folders_patterns_and_files_are_pictures_each_once(folder):
+    def names(*wanted):
+        return [str(photo.path.relative_to(folder)) for photo in find_photos(
+            [str(folder / name) for name in wanted])]
+    assert names("") == ["a.png", "b.JPG"] and names("*/*.png") == ["deeper/c.png"]
+    assert names("b.JPG", "*.*G", "", "missing.jpg") == ["b.JPG", "a.png", "missing.jpg"]
+    for nothing in ("*.gif", "deeper/*.jpg"):
+        with pytest.raises(DataError, match="no picture there"):
+            names(nothing)
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError, match=".jpeg"):
+        names("empty")
+
+
+def test_a_name_with_brackets_is_a_file_if_there_is_one(folder):
+    (folder / "a.png").rename(folder / "a[1].png")
+    assert find_photos([str(folder / "a[1].png")])[0].path.name == "a[1].png"
+
+
+def test_results_are_numbered_scored_and_drawn(crowd, estimator, tmp_path, capsys):
+    """Own boxes from the annotations: COCO's figures equal those of `evaluate`'s result file."""
+    photos = find_photos([str(crowd.images)])
+    add_boxes(photos, crowd.annotations)
+    found = list(predict_photos(estimator, photos, None, [], failed := []))
+    assert not failed and len(found) == len(crowd)
+    assert "bbox" not in found[0] and set(found[0]) >= {"image_id", "category_id", "score"}
+    assert {entry["image_id"] for entry in found} == set(crowd.image_ids.tolist())
+    path = tmp_path / "poses.json"
+    path.write_text(json.dumps(found))
+    expected = score_results(crowd, found)["AP"]
+    assert main(["evaluate", "--poses", str(path), "--data", str(crowd.annotations),
+                 str(crowd.images)]) == 0
+    assert f"{100 * expected:.1f}" in capsys.readouterr().out
+    box = crowd.boxes[crowd.image_ids == found[0]["image_id"]][0]
+    assert found[0]["box"] == pytest.approx(box.tolist())
+
+
+def test_pictures_without_a_number_are_counted(folder, estimator):
+    photos = find_photos([str(folder)])
+    assert [r["image_id"] for r in predict_photos(estimator, photos, None, [], [])] == [1, 2]
+
+
+BAD = {"text.jpg": b"no picture at all", "empty.png": b"", "torn.png": None}
+
+
+def test_a_bad_picture_stops_nothing_and_is_listed(folder, tmp_path, capsys):
+    for name, content in BAD.items():
+        (folder / name).write_bytes((folder / "a.png").read_bytes()[:200] if content is None
+                                    else content)
+    out, poses = tmp_path / "drawn", tmp_path / "poses.json"
+    command = ["predict", str(folder), str(folder / "missing.jpg"), "--model", "crowd-tiny",
+               "--hops", "1", "--out", str(out), "--json", str(poses)]
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert "4 of 6 pictures could not be used" in said.err
+    assert all(name in said.err for name in (*BAD, "missing.jpg"))
+    assert said.err.count("not meant for photographs") == 1
+    assert sorted(path.name for path in out.iterdir()) == ["a_poses.png", "b_poses.png"]
+    results = json.loads(poses.read_text())
+    assert [entry["file_name"] for entry in results] == ["a.png", "b.JPG"]
+    assert said.out.count("1 pose(s), scores") == 2
+    assert main(command) == 2  # nothing is overwritten without being asked for
+    assert "exists already" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 1
+    assert main(["predict", str(folder / "text.jpg"), "--model", "crowd-tiny"]) == 2
+
+
+def test_clicks_boxes_and_tiny_or_moving_pictures(folder, capsys):
+    Image.new("RGB", (1, 1)).save(folder / "one.png")
+    frames = [Image.new("P", (40, 40), color) for color in (1, 2)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    for arguments, status, words in (
+            (["a.png", "--click", "10,20"], 0, "1 pose(s)"), (["one.png"], 0, "1 pose(s)"),
+            (["moving.gif"], 0, "1 pose(s)"), (["a.png", "--click", "50,20"], 2, "lies outside"),
+            (["a.png", "--box", "60,0,5,5"], 2, "lies outside"),
+            (["a.png", "--box", "0,0,0,5"], 2, "no area")):
+        name, *rest = arguments
+        assert main(["predict", str(folder / name), "--model", "crowd-tiny", *rest]) == status
+        said = capsys.readouterr()
+        assert words in said.out + said.err
+
+
+def test_pictures_that_the_annotations_do_not_list_are_told_before_the_work(folder, crowd):
+    with pytest.raises(DataError, match="does not list 2 of 2 pictures, such as a.png"):
+        add_boxes(find_photos([str(folder)]), crowd.annotations)
+
+
+def test_cues_come_from_networks_and_result_files(folder, crowd, tmp_path):
+    photos = find_photos([str(folder)])
+    assert add_sources(photos, None, False, None) is None and photos[0].source is None
+    assert add_sources(photos, None, True, None).kind == "keypoints" and photos[0].source is None
+    detector = add_sources(photos, "masks", False, None)
+    assert detector.kind == "masks" and photos[1].source == detector.cues
+    assert add_sources(photos, "network", False, None) is None and callable(photos[0].source)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([{"image_id": i, "score": 1, "keypoints": [9, 9, 1, 12, 12, 1]
+                                 + [0] * 45} for i in (5, 8)]))
+    with pytest.raises(ConfigError, match="results of 2 pictures"):
+        add_sources(photos, str(path), False, None)
+    with pytest.raises(ConfigError, match="--image-id"):
+        add_sources(photos, str(path), False, [5])
+    add_sources(photos, str(path), True, [8, 5])
+    assert [photo.image_id for photo in photos] == [8, 5] and photos[0].source is None
+    assert photos[0].results.image_ids == [5, 8]
+
+
+def test_people_of_a_result_file_are_asked_for(crowd, tmp_path, estimator):
+    person, image = crowd[0], int(crowd.image_ids[0])
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([{"image_id": image, "score": 1, "category_id": 1,
+                                 "keypoints": person.keypoints.ravel().tolist()}]))
+    photos = find_photos([str(person.path)])
+    add_sources(photos, str(path), False, None)
+    asked = []
+
+    class Asked:
+        detector = None
+
+        def __call__(self, picture, boxes, cues):
+            asked.append((boxes, self.source(picture, boxes)))
+            return []
+    assert list(predict_photos(Asked(), photos, None, [], [])) == []
+    (boxes, cues), = asked
+    known = person.keypoints[person.keypoints[:, 2] > 0, :2]
+    assert boxes[0] == pytest.approx([*known.min(0), *np.ptp(known, axis=0)])
+    assert cues[0][0].kind == Cue.pose(known).kind and len(cues[0][0].xy) == len(known)
+
+
+def test_weights_that_know_drawings_only_are_warned_of(capsys):
+    model = HintPose(width=4, stem=4, modules=(1, 1, 1), blocks=1)
+    warn_if_drawn(model, "crowd-tiny")
+    said = capsys.readouterr().err
+    assert "not meant for photographs" in said and "w32-finetune" in said
+    warn_if_drawn(model, "runs/mine/model.safetensors")
+    assert capsys.readouterr().err == ""
+    model.trained_on = "procedural crowd scenes"
+    warn_if_drawn(model, "runs/mine/model.safetensors")
+    assert capsys.readouterr().err.startswith("note: the weights runs/mine")
+
+
+def test_crowd_scenes_say_what_they_are(crowd):
+    assert isinstance(crowd, CocoPersons) and crowd.description == "procedural crowd scenes"
