@@ -10,7 +10,7 @@ BIN   := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test train course check clean clean-generated
+.PHONY: help lab test train course html check clean clean-generated
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,10 +20,12 @@ lab: $(READY) ## open the notebooks in JupyterLab
 
 # pytest comes last, in one call, so that its summary is the last line.
 # One thread a worker: two single-thread jobs finish sooner than two that share their threads.
+# loadscope keeps a notebook's cells, and all tests in the browser, on one worker.
 test: $(READY) ## lint the code, run the tests and the notebooks
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadscope \
-	    --nbval --nbval-current-env tests notebooks $(TEST_ARGS)
+	    --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg \
+	    tests notebooks $(TEST_ARGS)
 
 train: $(READY) ## make crowd scenes, train the four variants on them, evaluate, print their table
 	$(BIN)/hintpose study --preset crowd-quick --out runs/crowd-quick
@@ -33,6 +35,10 @@ course: $(READY) ## run all notebooks again and store their outputs (CHAPTERS=".
 	OMP_NUM_THREADS=2 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 	    --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
 	    $(CHAPTERS)
+
+html: $(READY) ## make web pages of the notebooks and their stored outputs, in build/html
+	rm -rf build/html
+	$(BIN)/python tools/build_site.py notebooks build/html
 
 check: $(READY) ## look at the environment, line by line
 	$(BIN)/hintpose check

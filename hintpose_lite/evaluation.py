@@ -16,21 +16,20 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .cues import Cue, oks_jitter
-from .data.coco import STRATA, CocoPersons, PersonRecord
+from .cues import Cue
+from .data.coco import STRATA, CocoPersons
 from .data.pictures import read_picture
 from .errors import ConfigError, DataError
 from .files import write_whole
 from .geometry import center, iou, pad, union
 from .nets.hintpose import as_hintpose
 from .oks import oks_nms, rescore
+from .person_cues import CUES, nearest_cue, person_cue
 from .predictor import predict
 from .report import Report
 from .scoring import judge, read_results, score_results
 
 PROTOCOLS = ("own", "shared", "detected")
-CUES = ("joint", "any", "interior", "centroid", "mask", "points", "person-box", "pose",
-        "box", "wrong", "none")
 RADII = (0, .05, .1, .2, .3, .5)
 OVERLAPPING = .1  # box IoU from which two people share a box, and a partner's cue is a wrong one
 SHARED_JOINTS = 5  # labelled joints that both people of a shared box need
@@ -226,7 +225,7 @@ def _predict(model, persons: CocoPersons, asked: _Asked, source: str | Callable,
         part, cues = slice(start, start + CHUNK), None
         if source != "none":
             cues = [Cue.none() if row < 0 else
-                    _nearest_cue(persons, row, source, box, counts) if callable(source) else
+                    nearest_cue(persons, row, source, box, counts) if callable(source) else
                     person_cue(persons, row, source, middle=center(box).tolist(), seed=seed,
                                radius=radius, counts=counts)
                     for row, box in zip(asked.person[part].tolist(), asked.boxes[part],
@@ -250,104 +249,3 @@ def _results(persons: CocoPersons, asked: _Asked, points: Tensor, joint_scores: 
     rows = zip(images[kept].tolist(), table.tolist(), scores[kept].tolist(), strict=True)
     return [{"image_id": image, "category_id": persons.category, "keypoints": keypoints,
              "score": score} for image, keypoints, score in rows]
-
-
-# --- cues -----------------------------------------------------------------------------------------
-
-def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed: int = 0,
-               radius: float = 0.0, counts: Counter | None = None) -> Cue:
-    """The cue of one person, drawn from (seed, annotation id) where there is something to draw.
-
-    source: "joint", a visible joint in the visible mask (else an occluded one); "any", any labelled
-    joint; "interior", any pixel of the mask; "centroid", the mask's, pulled inside it; "mask";
-    "points", the joint and, as a negative, the partner's; "person-box", the person's own box;
-    "pose", all labelled joints, each off by its OKS scale; "box", only the middle (x, y) of the
-    box that is cropped; "wrong", the partner's joint. `counts` counts what had to be replaced.
-    """
-    counts = Counter() if counts is None else counts
-    person, partner = persons[row], int(persons.partner[row])
-    if source not in CUES or (source == "wrong" and partner < 0):
-        raise ConfigError(f"no cue {source!r} for person {row}, whose partner is {partner}; choose "
-                          f"{', '.join(CUES)}")
-    if source == "none":
-        return Cue.none()
-    if source == "box":
-        return Cue.point(*middle)
-    if source == "person-box":
-        return Cue.box(person.box)
-    if source == "pose":
-        return _noisy_pose(person, persons.skeleton.sigmas, seed)
-    if source == "any":
-        labelled = np.flatnonzero(person.keypoints[:, 2])
-        return Cue.point(*person.keypoints[_random(person, seed).choice(labelled), :2])
-    if source in ("interior", "centroid", "mask"):
-        return _mask_cue(person, source, seed, counts)
-    joint = _joint(persons[partner] if source == "wrong" else person, seed, counts, radius)
-    if source == "points" and partner >= 0:
-        return Cue.points([joint, _joint(persons[partner], seed, counts)], [1, -1])
-    counts["people without a partner, no negative point"] += source == "points"
-    return Cue.point(*joint)
-
-
-def _nearest_cue(persons: CocoPersons, row: int, source: Callable, box: Tensor,
-                 counts: Counter) -> Cue:
-    """Of the cues that a source names in a box (4,), the one nearest to a person's centroid."""
-    named = source(persons.read(row), box[None].numpy())[0]
-    if not named:
-        counts["people in whose box the source names nobody, run without a cue"] += 1
-        return Cue.none()
-    middle = person_cue(persons, row, "centroid").xy[0]
-    return min(named, key=lambda cue: float(np.hypot(*(cue.middle() - middle))))
-
-
-def _random(person: PersonRecord, seed: int) -> np.random.Generator:
-    return np.random.default_rng([seed, person.annotation_id % 2**64])  # ids may be negative
-
-
-def _visible(person: PersonRecord) -> np.ndarray | None:
-    mask = person.mask()
-    return mask if mask is not None and mask.any() else None
-
-
-def _joint(person: PersonRecord, seed: int, counts: Counter, radius: float = 0.0) -> np.ndarray:
-    """A random visible joint in the visible mask (2,), moved by radius * sqrt(area)."""
-    xy, v, mask = person.keypoints[:, :2], person.keypoints[:, 2], _visible(person)
-    allowed = v == 2
-    if mask is not None:
-        padded = np.pad(mask, 1)  # joints off the picture land on its empty rim
-        column, line = (np.round(xy).clip(-1, mask.shape[::-1]).astype(int) + 1).T
-        allowed &= padded[line, column]
-    if not allowed.any():
-        allowed = v == 1
-        counts["cues from an occluded joint, there being no visible one"] += int(allowed.any())
-    if not allowed.any():
-        allowed = v == 2
-        counts["cues from a visible joint outside the mask, there being no other"] += 1
-    random = _random(person, seed)
-    joint, angle = xy[random.choice(np.flatnonzero(allowed))], random.uniform(0, 2 * np.pi)
-    return joint + radius * np.sqrt(person.area) * np.array([np.cos(angle), np.sin(angle)])
-
-
-def _mask_cue(person: PersonRecord, source: str, seed: int, counts: Counter) -> Cue:
-    """A cue from the visible mask; without one, from a visible joint, which is counted."""
-    mask = _visible(person)
-    if mask is None:
-        counts[f"people without a mask, a joint for the cue {source!r}"] += 1
-        return Cue.point(*_joint(person, seed, counts))
-    if source == "mask":
-        return Cue.mask(mask)
-    pixels = np.argwhere(mask)[:, ::-1]  # x, y
-    if source == "interior":
-        return Cue.point(*_random(person, seed).choice(pixels))
-    mean = pixels.mean(0)
-    column, line = np.round(mean).astype(int)
-    return Cue.point(*(mean if mask[line, column]
-                       else pixels[((pixels - mean) ** 2).sum(1).argmin()]))
-
-
-def _noisy_pose(person: PersonRecord, sigmas: Sequence[float], seed: int) -> Cue:
-    generator = torch.Generator().manual_seed(int(_random(person, seed).integers(2**62)))
-    moved = oks_jitter(torch.from_numpy(person.keypoints[None, :, :2]),
-                       torch.tensor([person.area], dtype=torch.float32), torch.tensor(sigmas),
-                       generator)
-    return Cue.pose(np.concatenate([moved[0].numpy(), person.keypoints[:, 2:]], axis=1))

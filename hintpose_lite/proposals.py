@@ -16,12 +16,12 @@ from .data.batches import Augment, draw_matrices, draw_pictures
 from .data.coco import CocoPersons
 from .data.crops import Crops, build_crops
 from .errors import ConfigError, RunError
-from .evaluation import person_cue
 from .geometry import apply, invert
 from .nets.cuenet import SPEC, find_peaks, people_maps
 from .nets.hintpose import HintPose
 from .nets.hrnet import STRIDE
 from .nets.weights import load_model, save_model
+from .person_cues import person_cue
 from .predictor import cut_windows, heatmaps, prepare
 from .skeleton import COCO17, Skeleton
 from .trainer import autocast, learning_rate, rows_of_step

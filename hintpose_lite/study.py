@@ -100,19 +100,18 @@ def summary(done: dict, variants: list[str], seeds) -> str:
     lines = ["| variant | " + " | ".join(title for title, *_ in COLUMNS) + " |",
              "|---|" + "---:|" * len(COLUMNS)]
     for name in variants:
-        cells = []
-        for _, question, part, figure in COLUMNS:
-            values = [_figure(done[name, seed][question], part, figure) for seed in seeds]
-            cells.append(_mean(values))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        columns = zip(*(figures_of(done[name, seed]) for seed in seeds), strict=True)
+        lines.append(f"| {name} | " + " | ".join(map(_mean, columns)) + " |")
     return "\n".join(lines)
 
 
-def _figure(report: Report, part: str, figure: str) -> float | None:
-    return (report.identity if part == "all" else report.groups[part]).get(figure)
+def figures_of(reports: dict[str, Report]) -> list[float | None]:
+    """One run's figures, in the order of COLUMNS, from its reports by question."""
+    return [(reports[question].identity if part == "all" else reports[question].groups[part])
+            .get(figure) for _, question, part, figure in COLUMNS]
 
 
-def _mean(values: list[float | None]) -> str:
+def _mean(values: tuple[float | None, ...]) -> str:
     if any(value is None for value in values):
         return "–"
     mean = f"{100 * statistics.mean(values):.1f}"

@@ -1,6 +1,5 @@
-"""Cheap guards over the checkout as a whole: size, paths, public names, notebooks."""
+"""Cheap guards over the checkout as a whole: size, paths, public names."""
 
-import json
 import re
 import subprocess
 import tomllib
@@ -12,8 +11,6 @@ import hintpose_lite
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = sorted((ROOT / "hintpose_lite").rglob("*.py"))
-NOTEBOOKS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb")
-                   if ".ipynb_checkpoints" not in p.parts)
 
 # Stated here a second time on purpose: notebooks and other people's scripts rely on these.
 CONTRACT = ["COCO17", "CocoPersons", "Cue", "HRNet", "HintPose", "PoseEstimator", "TrainConfig",
@@ -41,8 +38,10 @@ def committed() -> list[Path]:
 
 def test_the_package_stays_small_enough_to_be_read_whole():
     sizes = {path.relative_to(ROOT).as_posix(): lines(path) for path in PACKAGE}
+    labs = sum(size for name, size in sizes.items() if name.endswith("_lab.py"))
     assert len(sizes) > 10
-    assert sum(sizes.values()) < 8200, sizes  # a seventh of it draws crowd scenes
+    assert sum(sizes.values()) - labs < 8800, sizes  # an eighth of it draws crowd scenes
+    assert labs < 1100, sizes
     assert not {name: size for name, size in sizes.items() if size > 350 and "figures" not in name}
 
 
@@ -69,25 +68,3 @@ def test_versions_of_python_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert f"python{project['requires-python']}" in (ROOT / "environment.yml").read_text()
     assert project["requires-python"] == ">=3.11" and "(3, 11)" in (ROOT / "Makefile").read_text()
-
-
-def test_there_are_notebooks():
-    assert NOTEBOOKS
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_are_as_a_reader_on_the_web_needs_them(path):
-    assert path.stat().st_size < 1_000_000
-    book = json.loads(path.read_text(encoding="utf-8"))
-    assert book["metadata"]["kernelspec"]["name"] == "python3"
-    assert "widgets" not in book["metadata"]
-    ids = [cell["id"] for cell in book["cells"]]
-    assert len(set(ids)) == len(ids)
-    text = "\n".join("".join(c["source"]) for c in book["cells"] if c["cell_type"] == "markdown")
-    outside_code = re.sub(r"(?ms)^```.*?^```", "", text)
-    assert len(re.findall(r"(?m)^# ", outside_code)) == 1, "one title a notebook"
-    code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
-    assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1)), "run it in order"
-    outputs = [output for cell in code for output in cell["outputs"]]
-    assert not [o for o in outputs if o["output_type"] == "error"]
-    assert not [o for o in outputs if o.get("name") == "stderr"]

@@ -18,12 +18,12 @@ from ..data.coco import CocoPersons
 from ..data.pictures import as_picture
 from ..errors import DataError
 from ..estimator import check_boxes, check_cues
-from ..evaluation import person_cue
 from ..geometry import PADDING, apply, compose, corners, crop_matrix, invert, pad, union, warp
 from ..heatmaps import decode
 from ..nets.hintpose import as_hintpose
 from ..nets.hrnet import STRIDE
 from ..oks import oks
+from ..person_cues import person_cue
 from ..predictor import cut_windows, heatmaps, prepare
 from ..skeleton import COCO17, Skeleton
 
@@ -271,8 +271,8 @@ def panel_size(spec) -> tuple[int, int]:
 @torch.inference_mode()
 def look(model, picture: np.ndarray, box: Tensor, cue: Cue | None,
          skeleton: Skeleton = COCO17, hops: int | None = None) -> SimpleNamespace:
-    """What each hop finds in a box (1, 4): `points` (T, K, 2) in picture pixels; and on a panel
-    (H, W, 3) uint8: the `crop` alone, the `heat` of each hop, its `poses` and the `cue`."""
+    """What each hop finds in a box (1, 4): `maps` (T, K, h, w), and `points` (T, K, 2) in picture
+    pixels; on a panel (H, W, 3) uint8: the `crop` alone, the `heat` of each hop, `poses`, `cue`."""
     model, cue = as_hintpose(model).eval(), cue or Cue.none()
     spec, device = model.spec, next(model.parameters()).device
     windows, to_window = cut_windows([picture], box, spec)
@@ -287,7 +287,7 @@ def look(model, picture: np.ndarray, box: Tensor, cue: Cue | None,
     crop, cue = crop.round().byte().permute(1, 2, 0).numpy(), _moved(cue, show, size)
     poses = [SimpleNamespace(keypoints=k, scores=s, box=(0, 0, 0, HEIGHT / PADDING), cue=cue)
              for k, s in zip(apply(show, points), scores, strict=True)]
-    return SimpleNamespace(crop=crop, points=points, poses=poses, cue=cue,
+    return SimpleNamespace(crop=crop, maps=maps, points=points, poses=poses, cue=cue,
                            heat=[heatmap_overlay(crop, hop, spec.codec) for hop in maps])
 
 

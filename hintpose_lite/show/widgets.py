@@ -121,6 +121,29 @@ class Pad(anywidget.AnyWidget):
         return "Pad()"
 
 
+class Line(anywidget.AnyWidget):
+    """A lab's line of text, read out by screen readers when it changes. It also names the handles
+    of the lab's sliders by their labels, which ipywidgets does not."""
+
+    _esm = """
+    export default { render({ model, el }) {
+      const say = () => { el.textContent = model.get("value"); };
+      const name = () => el.closest(".widget-vbox")?.querySelectorAll("[role=slider]").forEach(
+        (handle) => handle.setAttribute("aria-label", handle.closest(".widget-inline-hbox")
+          ?.querySelector(".widget-label")?.textContent ?? ""));
+      el.setAttribute("role", "status");
+      model.on("change:value", say);
+      say();
+      const timers = [0, 300, 2000].map((delay) => setTimeout(name, delay));
+      return () => { model.off("change:value", say); timers.forEach(clearTimeout); };
+    } };
+    """
+    value = traitlets.Unicode().tag(sync=True)
+
+    def __repr__(self) -> str:
+        return "Line()"
+
+
 class Lab(widgets.VBox):
     """Pictures, controls below them, and a line of text that says what came out.
 
@@ -131,7 +154,7 @@ class Lab(widgets.VBox):
 
     def __init__(self, pictures: list, controls: dict, *, columns: int = 2):
         self.controls, self.errors, self._busy = SimpleNamespace(**controls), [], False
-        self.status = widgets.HTML()
+        self.status = Line()
         for control in controls.values():
             control.observe(self._changed, names="value")
         rows = [widgets.HBox([*controls.values()][i:i + columns])
@@ -160,7 +183,7 @@ class Lab(widgets.VBox):
         except Exception as error:
             self.errors.append(error)
             said = f"error: {type(error).__name__}: {error}"
-        self.status.value = f'<div role="status">{html.escape(said)}</div>'
+        self.status.value = said
 
     def _changed(self, _) -> None:
         if not self._busy:
