@@ -1,17 +1,23 @@
 """The estimator: the data set's answers for single pictures, whatever they come as."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from hintpose_lite.cues import Cue
+from hintpose_lite.data.crowd import make_crowd
 from hintpose_lite.errors import ConfigError, DataError
 from hintpose_lite.estimator import BATCH, Pose, PoseEstimator, as_picture
+from hintpose_lite.evaluation import CUES, evaluate
+from hintpose_lite.geometry import center
 from hintpose_lite.nets.hintpose import HintPose
 from hintpose_lite.nets.hrnet import HRNet
 from hintpose_lite.nets.weights import save_model
 from hintpose_lite.oks import rescore
+from hintpose_lite.person_cues import person_cue
 from hintpose_lite.predictor import Poses, predict
 from hintpose_lite.skeleton import Skeleton
 
@@ -29,6 +35,12 @@ def model():
     torch.nn.init.normal_(model.input_refinement.correct.weight)
     torch.nn.init.normal_(model.recurrent_refinement.update.weight, std=0.1)
     return model
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """The people of one picture, so that both ways ask for them in one batch."""
+    return make_crowd(tmp_path_factory.mktemp("one") / "scene", 1, seed=6, size=96, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -276,3 +288,16 @@ def test_a_network_without_cues_refuses_those_of_a_source():
     estimator = PoseEstimator(HRNet(**TINY), source=lambda picture, boxes: [[LEFT]])
     with pytest.raises(ConfigError, match="takes no cues"):
         estimator(PICTURE, [BOX])
+
+
+@pytest.mark.parametrize("flip, hops", [(True, 2), (False, 1)])
+@pytest.mark.parametrize("kind", [kind for kind in CUES if kind != "wrong"])
+def test_evaluate_and_the_estimator_agree_to_the_last_digit(scene, model, kind, flip, hops,
+                                                            tmp_path):
+    evaluate(model, scene, cue=kind, flip=flip, hops=hops, results=tmp_path / "poses.json", seed=4)
+    cues = [person_cue(scene, row, kind, middle=center(torch.tensor(box)).tolist(), seed=4)
+            for row, box in enumerate(scene.boxes)]
+    poses = PoseEstimator(model)(scene[0].path, scene.boxes, cues, flip=flip, hops=hops)
+    found = [np.c_[pose.keypoints, pose.scores].ravel().tolist() for pose in poses]
+    kept = [entry["keypoints"] for entry in json.loads((tmp_path / "poses.json").read_text())]
+    assert len(scene) > 1 and kept and all(entry in found for entry in kept)

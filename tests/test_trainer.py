@@ -130,3 +130,20 @@ def test_a_config_is_resolved_for_its_people():
     for changes, people in (({}, 14), ({"batch": 5}, 17), ({"batch_norm": "synchronised"}, 17)):
         with pytest.raises(ConfigError):
             replace(TINY, **changes).resolve(100, people, 2, "cpu")
+
+
+def test_the_w32_preset_takes_real_steps(crowd):
+    """The field's own network and schedule; only crops, batch and first weights are small here."""
+    config = TrainConfig.preset("w32-256x192", input_size=(64, 96), window=96, batch=2, steps=3,
+                                epochs=0.0, warmup=1, init="none", compile=False)
+    small = build_crops(crowd, 96, workers=1, progress=False)
+    run = Trainer(config, small, COCO17, "cpu")
+    hrnet = HintPose(width=32, cue=False, hops=1)
+    assert sum(p.numel() for p in hrnet.parameters()) == 28_536_113
+    assert set(hrnet.state_dict()) < set(run.model.state_dict())
+    before = {name: value.clone() for name, value in run.model.named_parameters()}
+    losses = torch.stack([run.run_step() for _ in range(3)])
+    assert losses.isfinite().all() and run.step == 3
+    still = [name for name, value in run.model.named_parameters()
+             if torch.equal(value, before[name])]
+    assert not still, still  # the zero convs have let the gradient through, to the first layers too
