@@ -103,7 +103,7 @@ def cue_frame(model, scene: Scene, cue: Cue | None, hops: int = 3) -> Frame:
 def point_in_picture(scene: Scene, size: tuple[int, int], place: tuple[float, float]
                      ) -> tuple[float, float]:
     """A place in the crop of that size (w, h), from (0, 0) to (1, 1), in picture pixels."""
-    matrix = _to_crop(scene, size)
+    matrix = to_crop(scene, size)
     spot = torch.tensor([[[place[0] * size[0] - 0.5, place[1] * size[1] - 0.5]]])
     x, y = apply(invert(matrix), spot)[0, 0].tolist()
     height, width = scene.picture.shape[:2]
@@ -113,11 +113,11 @@ def point_in_picture(scene: Scene, size: tuple[int, int], place: tuple[float, fl
 def place_in_crop(scene: Scene, size: tuple[int, int], xy: tuple[float, float]
                   ) -> tuple[float, float]:
     """Undoes `point_in_picture`: picture pixels to a place in the crop of that size (w, h)."""
-    x, y = apply(_to_crop(scene, size), torch.tensor([[xy]]))[0, 0].tolist()
+    x, y = apply(to_crop(scene, size), torch.tensor([[xy]]))[0, 0].tolist()
     return (x + 0.5) / size[0], (y + 0.5) / size[1]
 
 
-def _to_crop(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
+def to_crop(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
     """The map (1, 2, 3) from the picture to the crop of the scene's box."""
     return crop_matrix(pad(scene.boxes, size[0] / size[1]), size)
 
