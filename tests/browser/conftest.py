@@ -57,7 +57,7 @@ def lab(browser, tmp_path_factory):
     ask(method, path). The token keeps others out; the user's settings are neither read nor written.
     """
     home = tmp_path_factory.mktemp("lab")
-    (home / "notebooks").mkdir()
+    shutil.copytree(ROOT / "notebooks" / "stored", home / "notebooks" / "stored")
     for source in (ROOT / "notebooks").glob("*.ipynb"):
         book = nbformat.read(source, 4)
         for cell in book.cells:
