@@ -12,7 +12,7 @@ from torch import Tensor
 from .cues import Cue
 from .data.pictures import as_picture
 from .errors import ConfigError, DataError
-from .geometry import pad
+from .geometry import corners, pad
 from .nets.hintpose import as_hintpose
 from .nets.hrnet import HRNet
 from .nets.weights import load_model
@@ -82,6 +82,8 @@ class PoseEstimator:
             boxes, cues = self._propose(boxes, picture)
         if cues is not None and len(cues) != len(boxes):
             raise DataError(f"{len(boxes)} boxes, but {len(cues)} cues: give one cue a box")
+        if cues is not None and not proposing:
+            _check_inside(cues, boxes, spec.input_size)
         flip, hops = self.flip if flip is None else flip, self.hops if hops is None else hops
         device, poses = next(self.model.parameters()).device, []
         for part in torch.arange(len(boxes)).split(BATCH) if len(boxes) else ():
@@ -158,6 +160,16 @@ def check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
                 raise DataError(f"cue {i}: point {cue.xy[outside][0].tolist()} lies outside the "
                                 f"picture of {shape[1]} x {shape[0]} pixels")
     return cues
+
+
+def _check_inside(cues: list[Cue], boxes: Tensor, size: tuple[int, int]) -> None:
+    """Raises DataError where a network would not even see the points of a cue."""
+    crops = corners(pad(boxes, size[0] / size[1])).numpy()
+    for i, (cue, crop) in enumerate(zip(cues, crops, strict=True)):
+        own = cue.xy[cue.labels > 0] if cue.kind == "points" else ()
+        if len(own) and not ((own >= crop[:2]) & (own <= crop[2:])).all(1).any():
+            raise DataError(f"cue {i}: point {own[0].tolist()} lies outside its box "
+                            f"{boxes[i].tolist()}, context included: move one of them")
 
 
 def _box_around(cue: Cue, i: int, found: Tensor, whole: Tensor) -> Tensor:

@@ -116,8 +116,15 @@ def test_cues_that_cannot_be_used_are_named(estimator, cue, message):
         estimator(PICTURE, [BOX, BOX], [Cue.none(), cue])
 
 
+def test_a_click_outside_its_box_is_named(estimator):
+    with pytest.raises(DataError, match=r"cue 1: point \[70.0, 50.0\] lies outside its box"):
+        estimator(PICTURE, [BOX, BOX], [Cue.point(20, 20), Cue.point(70, 50)])
+    just_outside, partly = Cue.point(BOX[0] - 2, 20), Cue.points([(20, 20), (70, 50)])
+    assert len(estimator(PICTURE, [BOX, BOX], [just_outside, partly])) == 2
+
+
 def test_a_previous_pose_may_reach_over_the_edge(estimator):
-    assert len(estimator(PICTURE, [BOX], [Cue.pose([(5, 5), (79.4, 62)])])) == 1
+    assert len(estimator(PICTURE, [BOX], [Cue.pose([(15, 15), (79.4, 62)])])) == 1
 
 
 def test_as_many_cues_as_boxes(estimator):
