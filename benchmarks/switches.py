@@ -26,13 +26,13 @@ from hintpose_lite.training import Trainer
 
 SWITCHES = {
     "default": {},
+    "feedback of features too": {"feedback": "both"},
+    "gradient through the feedback": {"detach": False},
+    "update of the previous hop": {"base": "previous"},
     "cue at the stem": {"cue_level": "stem"},
     "cue sigma 2": {"cue_sigma": 2.0},
     "cue sigma 8": {"cue_sigma": 8.0},
     "cue amplitude 4": {"cue_amplitude": 4.0},
-    "feedback of features too": {"feedback": "both"},
-    "update of the previous hop": {"base": "previous"},
-    "gradient through the feedback": {"detach": False},
     "loss on the last hop only": {"hop_weights": (0.0, 0.0, 1.0)},
     "hop dropout 0.5": {"hop_dropout": 0.5},
     "one hop, equal steps": {"hops": 1},
