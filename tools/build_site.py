@@ -32,7 +32,8 @@ body { font: 17px/1.55 system-ui, sans-serif; max-width: 48rem; margin: auto; pa
 pre { font-size: 13px; line-height: 1.4; padding: .6rem; white-space: pre-wrap }
 .output { border-left: 3px solid #ccc; padding-left: .6rem } img { max-width: 100% }
 nav a { margin-right: 1.5rem } td, th { padding: .2rem .7rem }
-.anchor-link { margin-left: .4rem; opacity: 0 } :hover > .anchor-link, .anchor-link:focus { opacity: 1 }
+.anchor-link { margin-left: .4rem; opacity: 0 }
+:hover > .anchor-link, .anchor-link:focus { opacity: 1 }
 """
 
 
