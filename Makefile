@@ -32,7 +32,7 @@ train: $(READY) ## make crowd scenes, train the four variants on them, evaluate,
 
 # Neither times nor the state of widgets are stored: they would differ after every run.
 course: $(READY) ## run all notebooks again and store their outputs (CHAPTERS="..." for some)
-	OMP_NUM_THREADS=2 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+	OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 	    --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
 	    $(CHAPTERS)
 
