@@ -13,7 +13,7 @@ from ..cues import Cue, render_cues
 from ..data.crowd import draw_scene
 from ..geometry import union, warp
 from .draw import BLUE, overlay, panel_size
-from .labs import SEED, Scene, to_crop, cue_frame, place_in_crop, point_in_picture
+from .labs import SEED, Scene, cue_frame, place_in_crop, point_in_picture, to_crop
 from .widgets import Lab, Pad, Still
 
 KINDS = ("point", "point and minus", "box", "mask", "pose", "none")
