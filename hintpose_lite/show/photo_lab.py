@@ -1,0 +1,140 @@
+"""The lab of one's own picture: click on people, and see whose pose comes out."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from pycocotools import mask as rle
+
+from ..cues import Cue
+from ..data.crowd import draw_scene
+from ..geometry import corners, union
+from ..oks import rescore
+from .draw import GREY, LOW, draw_cue, draw_poses, look
+from .labs import SEED, Scene
+from .widgets import Lab, Pad, Still
+
+SIDE = 480  # pixels of the longer side of the lab's picture
+NEAR = 0.021  # of the picture: a click so near to the newest one moves it, and so do arrow keys
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnPhoto(Scene):
+    """A picture with two pairs of people, A with B and C with D; `box` is A's and B's. pairs
+    (2, 4) and own_boxes (4, 4): x, y, w, h of each; masks (4, H, W) bool: what shows of them."""
+
+    pairs: torch.Tensor
+    own_boxes: torch.Tensor
+    masks: np.ndarray
+
+
+def drawn_photo() -> DrawnPhoto:
+    """The picture that stands in for a photograph: 480 x 480 pixels."""
+    picture, people = draw_scene(SEED, 17, size=SIDE)
+    boxes, joints, areas = (torch.tensor([person[name] for person in people]).float()
+                            for name in ("bbox", "keypoints", "area"))
+    pairs = union(boxes[[0, 2]], boxes[[1, 3]])
+    masks = np.stack([rle.decode(person["segmentation"]) > 0 for person in people])
+    return DrawnPhoto(np.asarray(picture), pairs[0].numpy(), joints.view(4, -1, 3), areas, pairs,
+                      boxes, masks)
+
+
+def box_around(cue: Cue, boxes, size: tuple[int, int]) -> torch.Tensor:
+    """The smallest of boxes (n, 4) around a cue's middle, else a picture of size (w, h); (1, 4)."""
+    boxes = torch.as_tensor(boxes, dtype=torch.float32).view(-1, 4)
+    if cue.middle() is not None:
+        (low, high), middle = corners(boxes).split(2, 1), torch.tensor(cue.middle())
+        boxes = boxes[((low <= middle) & (middle <= high)).all(1)]
+        if len(boxes):
+            return boxes[boxes[:, 2:].prod(1).argmin()][None]
+    return torch.tensor([[0.0, 0.0, *size]])
+
+
+def photo_frame(model, picture: np.ndarray, boxes=(), clicks=()) -> SimpleNamespace:
+    """What a network answers in a picture (H, W, 3) uint8, asked with clicks (x, y, +1 or -1) that
+    all speak of the same person, in the box (1, 4) that `box_around` chooses; picture pixels.
+
+    keypoints (K, 2), scores (K,) and score are what `PoseEstimator` finds. heat: the heatmaps on
+    the crop; picture: box, clicks and pose, the longer side SIDE pixels; said: a line of text.
+    """
+    cue = Cue.points([c[:2] for c in clicks], [c[2] for c in clicks]) if clicks else Cue.none()
+    box = box_around(cue, boxes, picture.shape[1::-1])
+    seen = look(model, picture, box, cue)
+    keypoints, scores = seen.points[-1].numpy(), seen.poses[-1].scores
+    score = float(rescore(torch.ones(1), scores[None]))
+    canvas, shrink = Image.fromarray(picture), SIDE / max(picture.shape[:2])
+    canvas = canvas.resize([round(side * shrink) for side in canvas.size], reducing_gap=2.0)
+    ImageDraw.Draw(canvas).rectangle((corners(box)[0] * shrink).tolist(), outline=GREY, width=3)
+    small = cue if cue.xy is None else Cue.points((cue.xy + 0.5) * shrink - 0.5, cue.labels)
+    pose = SimpleNamespace(keypoints=(keypoints + 0.5) * shrink - 0.5, scores=scores.numpy(),
+                           cue=None, box=np.tile(np.ptp(keypoints, axis=0), 2) * shrink)
+    listed = ", ".join(f"{'+' if sign > 0 else '−'} ({x:.0f}, {y:.0f})" for x, y, sign in clicks)
+    said = (f"clicks: {listed or 'none'}; box: {', '.join(f'{n:.0f}' for n in box[0].tolist())}; "
+            f"score {score:.2f}, {int((scores > LOW).sum())} of {len(scores)} joints above {LOW}")
+    if clicks and not model.spec.cue:
+        said += "; this network takes no cue: a click chooses a box, but nobody in it"
+    shown = draw_poses(draw_cue(np.array(canvas), small), [pose])
+    return SimpleNamespace(keypoints=keypoints, scores=pose.scores, score=score, said=said, box=box,
+                           picture=shown, heat=seen.heat[-1])
+
+
+class ClickPad(Pad):
+    """A `Pad` for clicks and arrow keys. It does not hear dragging, which would be many clicks."""
+
+    _esm = Pad._esm.replace("if (event.buttons) point(event);", "").replace(
+        "Drag the cue, or move it", "Click on a person, or move the newest click")
+
+
+class PhotoLab(Lab):
+    """Click on a person, and the pose appears; more clicks say more about the same person. Arrow
+    keys on the picture, and the sliders, move the newest click; "add" puts one into the middle.
+
+    boxes (n, 4): those that are known. `clicks`: x, y, and +1 or -1; all in picture pixels.
+    """
+
+    def __init__(self, model, picture: np.ndarray, boxes=()):
+        self.model, self.picture, self.boxes, self.places = model, picture, boxes, []
+        self.pad, self.heat, self.size = ClickPad(self.put), Still(), picture.shape[:2]
+        slide = dict(value=0.5, min=0, max=1, step=0.005, continuous_update=False)
+        super().__init__([self.pad, self.heat], {
+            "sign": widgets.ToggleButtons(options=["plus", "minus"], description="next click"),
+            "box": widgets.Dropdown(options=["smallest", "whole picture"], description="box"),
+            "across": widgets.FloatSlider(description="click, across", **slide),
+            "down": widgets.FloatSlider(description="click, down", **slide)})
+        self.buttons = {name: widgets.Button(description=name) for name in ("add", "undo", "clear")}
+        self.buttons["add"].on_click(lambda _: self.put(0.5, 0.5))
+        self.buttons["undo"].on_click(lambda _: self.undo())
+        self.buttons["clear"].on_click(lambda _: self.undo(len(self.places)))
+        self.children = (*self.children[:-1], widgets.HBox([*self.buttons.values()]), self.status)
+
+    def click(self, x: float, y: float, sign: int = 1) -> None:
+        """A click at a place in picture pixels; sign -1: that is somebody else."""
+        self.controls.sign.value = "plus" if sign > 0 else "minus"
+        self.put((x + 0.5) / self.size[1], (y + 0.5) / self.size[0])
+
+    def put(self, x: float, y: float) -> None:
+        """A click at a place from 0 to 1, or, near the newest one, that one's new place."""
+        c = self.controls
+        if not self.places or max(abs(c.across.value - x), abs(c.down.value - y)) > NEAR:
+            self.places.append((x, y, 1 if c.sign.value == "plus" else -1))
+        self.set(across=x, down=y)
+
+    def undo(self, count: int = 1) -> None:
+        """Takes the newest clicks back."""
+        self.places = self.places[:-count or None]
+        x, y, _ = self.places[-1] if self.places else (0.5, 0.5, 0)
+        self.set(across=x, down=y)
+
+    def render(self) -> str:
+        """Asks the network with all clicks, and shows the answer."""
+        place, (height, width) = (self.controls.across.value, self.controls.down.value), self.size
+        self.places[-1:] = [(*place, sign) for *_, sign in self.places[-1:]]
+        self.clicks = [(x * width - 0.5, y * height - 0.5, sign) for x, y, sign in self.places]
+        boxes = self.boxes if self.controls.box.value == "smallest" else ()
+        self.frame = photo_frame(self.model, self.picture, boxes, self.clicks)
+        self.pad.put(self.frame.picture, f"The picture, clicks and pose. {self.frame.said}.", place)
+        self.heat.put(self.frame.heat, "Heatmaps of the crop, all joints in one map.")
+        return self.frame.said
