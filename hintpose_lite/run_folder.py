@@ -55,10 +55,12 @@ def _differences(found, wanted, name: str = "") -> list[str]:
 
 
 @contextmanager
-def alone(out: Path):
-    """Holds the run folder; the system lets go of it when the process ends, however it ends."""
+def alone(out: Path, patience: float = 1.0):
+    """Holds the run folder; the system lets go of it when the process ends, however it ends.
+
+    Waits `patience` seconds for it, since whoever asks `is_running` has it for an instant."""
     try:
-        with FileLock(out / "lock", timeout=0):
+        with FileLock(out / "lock", timeout=patience):
             yield
     except Timeout:
         raise RunError(f"another process is training in {out}: follow it with `hintpose watch "
@@ -71,7 +73,7 @@ def is_running(out: str | Path) -> bool:
     if not (out / "lock").exists():
         return False
     try:
-        with alone(out):
+        with alone(out, patience=0):
             return False
     except RunError:
         return True
