@@ -2,6 +2,7 @@
 
 import glob
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,11 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues, drawings
             if photo.results:
                 estimator.source = people = photo.results.of(photo.image_id)
                 boxes = people.boxes if boxes is None and not estimator.detector else boxes
-            poses = estimator(picture, boxes=boxes, cues=cues)
+            with warnings.catch_warnings(record=True) as noted:
+                warnings.simplefilter("always", UserWarning)
+                poses = estimator(picture, boxes=boxes, cues=cues)
+            for note in noted:
+                tqdm.write(f"note: {photo.path}: {note.message}", file=sys.stderr)
             if drawings:
                 _draw(picture, poses, drawings[number])
         except (DataError, MemoryError) as error:
