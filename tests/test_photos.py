@@ -103,7 +103,8 @@ def test_clicks_boxes_and_tiny_or_moving_pictures(folder, capsys):
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
     for arguments, status, words in (
             (["a.png", "--click", "10,20"], 0, "1 pose(s)"),
-            (["a.png", "--click", "10,20"], 0, "a.png: cue 0 has no box"), (["one.png"], 0, "1 pose(s)"),
+            (["a.png", "--click", "10,20"], 0, "a.png: cue 0 has no box"),
+            (["one.png"], 0, "1 pose(s)"),
             (["moving.gif"], 0, "1 pose(s)"), (["a.png", "--click", "50,20"], 2, "lies outside"),
             (["a.png", "--box", "60,0,5,5"], 2, "lies outside"),
             (["a.png", "--box", "0,0,0,5"], 2, "no area")):
