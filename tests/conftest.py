@@ -43,3 +43,17 @@ def serve():
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The shipped network with a cue."""
+    from hintpose_lite import load_model
+    return load_model("crowd-tiny")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A drawn pair who share a box."""
+    from hintpose_lite.show.labs import pair_scene
+    return pair_scene()

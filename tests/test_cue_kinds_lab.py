@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from hintpose_lite.cues import Cue
-from hintpose_lite.nets.weights import load_model
 from hintpose_lite.predictor import cut_windows, prepare
 from hintpose_lite.show.cue_kinds_lab import (
     HIDDEN,
@@ -18,11 +17,6 @@ from hintpose_lite.show.cue_kinds_lab import (
     panels,
 )
 from hintpose_lite.show.labs import cue_frame, place_in_crop
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("crowd-tiny")
 
 
 @pytest.fixture(scope="module")

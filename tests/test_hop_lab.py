@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.nets.weights import load_model
 from hintpose_lite.show.hop_lab import (
     HopLab,
     conv_costs,
@@ -17,11 +16,6 @@ from hintpose_lite.show.hop_lab import (
 )
 from hintpose_lite.show.labs import pair_scene
 from hintpose_lite.show.widgets import encoded
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("crowd-tiny")
 
 
 @pytest.fixture(scope="module")

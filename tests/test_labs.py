@@ -7,26 +7,14 @@ import pytest
 from PIL import Image
 
 from hintpose_lite.cues import Cue
-from hintpose_lite.nets.weights import load_model
 from hintpose_lite.show.labs import (
     CueLab,
     cue_frame,
-    pair_scene,
     place_in_crop,
     point_in_picture,
 )
 from hintpose_lite.show.quiz import Predict, exercise
 from hintpose_lite.show.widgets import encoded
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("crowd-tiny")
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return pair_scene()
 
 
 def test_a_cue_decides_whose_pose_is_found(model, scene):

@@ -8,7 +8,7 @@ from hintpose_lite.cues import Cue
 from hintpose_lite.nets.hintpose import HintPose
 from hintpose_lite.nets.hrnet import HRNet
 from hintpose_lite.nets.weights import load_model
-from hintpose_lite.show.labs import cue_frame, pair_scene
+from hintpose_lite.show.labs import cue_frame
 from hintpose_lite.show.network_lab import (
     PARTS,
     BlockLab,
@@ -20,16 +20,6 @@ from hintpose_lite.show.network_lab import (
 )
 
 SMALL = {"width": 4, "stem": 8, "modules": (1, 2, 1), "blocks": 1}
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("crowd-tiny")
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return pair_scene()
 
 
 def test_shapes_are_those_of_the_network_and_leave_it_alone():

@@ -10,7 +10,6 @@ from PIL import Image
 from hintpose_lite.cues import Cue
 from hintpose_lite.estimator import PoseEstimator
 from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.nets.weights import load_model
 from hintpose_lite.oks import oks
 from hintpose_lite.show import photo_lab
 from hintpose_lite.show.draw import GREY
@@ -25,11 +24,6 @@ from hintpose_lite.show.photo_lab import (
 )
 from hintpose_lite.show.widgets import Pad
 from hintpose_lite.skeleton import COCO17
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("crowd-tiny")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import torch
 
 from hintpose_lite.data.crowd import make_crowd
 from hintpose_lite.evaluation import evaluate
-from hintpose_lite.nets.weights import load_model
 from hintpose_lite.scoring import Verdicts
 from hintpose_lite.show.results_lab import ResultsLab, ask, contest, contest_figure, gallery_figure
 from hintpose_lite.skeleton import COCO17
@@ -17,11 +16,6 @@ from hintpose_lite.skeleton import COCO17
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
     return make_crowd(tmp_path_factory.mktemp("crowd"), images=6, seed=4, workers=1)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("crowd-tiny")
 
 
 @pytest.fixture(scope="module")
