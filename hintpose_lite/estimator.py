@@ -172,14 +172,21 @@ def _check_inside(cues: list[Cue], boxes: Tensor, size: tuple[int, int]) -> None
                             f"{boxes[i].tolist()}, context included: move one of them")
 
 
+def smallest_around(cue: Cue, boxes: Tensor) -> Tensor:
+    """The smallest of boxes (n, 4) around a cue's middle: (1, 4), or (0, 4) where none lies so."""
+    middle = cue.middle()
+    if middle is None:
+        return boxes[:0]
+    place = torch.tensor(middle, dtype=torch.float32) - boxes[:, :2]
+    boxes = boxes[((place >= 0) & (place <= boxes[:, 2:])).all(1)]
+    return boxes[boxes[:, 2:].prod(1).argsort(stable=True)[:1]]
+
+
 def _box_around(cue: Cue, i: int, found: Tensor, whole: Tensor) -> Tensor:
     """The smallest of the found boxes (n, 4) around a cue's middle, else the whole picture."""
-    middle = cue.middle()
-    if middle is not None:
-        place = torch.tensor(middle, dtype=torch.float32) - found[:, :2]
-        found = found[((place >= 0) & (place <= found[:, 2:])).all(1)]
-        if len(found):
-            return found[found[:, 2:].prod(1).argmin()][None]
+    box = smallest_around(cue, found)
+    if len(box):
+        return box
     warnings.warn(f"cue {i} has no box, and no detected one lies around it: the whole picture is "
                   "taken as its box", stacklevel=5)  # points at the caller of the estimator
     return whole

@@ -74,7 +74,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
         raise ConfigError(f"seed={seed} must be at least 0, and batch={batch} at least 1")
     model, counts = as_hintpose(model), Counter()
     source = cue if model.spec.cue else "none"
-    chosen = _people(persons, protocol, cue, rows)
+    chosen = people_asked(persons, protocol, cue, rows)
     if protocol == "detected":
         asked = _ask_detections(persons, detections, counts)
     else:
@@ -157,8 +157,9 @@ class _Asked:
         return all_points[people], all_scores[people]
 
 
-def _people(persons: CocoPersons, protocol: str, cue: str, rows) -> np.ndarray:
-    """Rows of the people that are evaluated, ascending."""
+def people_asked(persons: CocoPersons, protocol: str, cue: str | Callable,
+                 rows: Iterable[int] | None = None) -> np.ndarray:
+    """Rows of the people that `evaluate` asks for with these arguments, ascending."""
     chosen = np.arange(len(persons)) if rows is None else np.unique(np.array([*rows], int))
     if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(persons):
         raise ConfigError(f"rows must lie in 0 to {len(persons) - 1}")

@@ -8,12 +8,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..geometry import apply, crop_matrix, pad, scale_of, warp
+from ..geometry import apply, scale_of, warp
 from ..heatmaps import decode, encode
 from ..oks import oks
 from ..skeleton import COCO17
 from .draw import GREEN, GREY, RED
-from .labs import Scene
+from .labs import Scene, to_crop
 from .widgets import Lab, Still
 
 SIZE, SIGMA, CODEC = (96, 128), 1.2, "dark"  # crop and targets of the shipped networks
@@ -39,7 +39,7 @@ class Mixture:
 def mix(scene: Scene, share: float, noise: float = 0.0, seed: int = 0) -> Mixture:
     """The heatmaps of least mean squared error if A is the answer with probability `share`, else B.
     noise: standard deviation of a network's errors, drawn from the seed for each heatmap pixel."""
-    matrix = crop_matrix(pad(scene.boxes, SIZE[0] / SIZE[1]), SIZE)
+    matrix = to_crop(scene, SIZE)
     picture = torch.tensor(scene.picture).permute(2, 0, 1)[None].float()
     crop = warp(picture, matrix, SIZE)[0].permute(1, 2, 0).round().byte().numpy()
     which = (scene.people[:2, :, 2] > 0).all(0).nonzero()[:, 0]

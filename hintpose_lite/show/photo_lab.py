@@ -11,6 +11,7 @@ from pycocotools import mask as rle
 
 from ..cues import Cue
 from ..data.crowd import draw_scene
+from ..estimator import smallest_around
 from ..geometry import corners, union
 from ..oks import rescore
 from .draw import GREY, LOW, draw_cue, draw_poses, look
@@ -44,13 +45,8 @@ def drawn_photo() -> DrawnPhoto:
 
 def box_around(cue: Cue, boxes, size: tuple[int, int]) -> torch.Tensor:
     """The smallest of boxes (n, 4) around a cue's middle, else a picture of size (w, h); (1, 4)."""
-    boxes = torch.as_tensor(boxes, dtype=torch.float32).view(-1, 4)
-    if cue.middle() is not None:
-        (low, high), middle = corners(boxes).split(2, 1), torch.tensor(cue.middle())
-        boxes = boxes[((low <= middle) & (middle <= high)).all(1)]
-        if len(boxes):
-            return boxes[boxes[:, 2:].prod(1).argmin()][None]
-    return torch.tensor([[0.0, 0.0, *size]])
+    box = smallest_around(cue, torch.as_tensor(boxes, dtype=torch.float32).view(-1, 4))
+    return box if len(box) else torch.tensor([[0.0, 0.0, *size]])
 
 
 def photo_frame(model, picture: np.ndarray, boxes=(), clicks=()) -> SimpleNamespace:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..cues import Cue
 from ..data.coco import STRATA, CocoPersons
-from ..evaluation import OVERLAPPING, SHARED_JOINTS, person_cue
+from ..evaluation import people_asked
 from ..geometry import pad, union
 from ..oks import oks, rescore
+from ..person_cues import person_cue
 from ..predictor import predict
 from ..scoring import Verdicts, judge
 from .draw import BLUE, GREY, ORANGE, RED, draw_poses
@@ -40,9 +41,7 @@ class Answers:
 def ask(model, persons: CocoPersons) -> Answers:
     """What `evaluate` asks with protocol "shared", cue "joint" and no flip test, person by person.
     """
-    labelled = (persons.keypoints[..., 2] > 0).sum(1)
-    rows = np.flatnonzero((persons.partner >= 0) & (persons.overlap >= OVERLAPPING)
-                          & (np.minimum(labelled, labelled[persons.partner]) >= SHARED_JOINTS))
+    rows = people_asked(persons, "shared", "joint")
     pair = np.stack([rows, persons.partner[rows]])
     boxes, people = union(*torch.as_tensor(persons.boxes[pair])), persons.keypoints[pair]
     cues = [person_cue(persons, row, "joint") for row in rows] if model.spec.cue else None
