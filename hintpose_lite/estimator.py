@@ -88,10 +88,11 @@ class PoseEstimator:
         device, poses = next(self.model.parameters()).device, []
         for part in torch.arange(len(boxes)).split(BATCH) if len(boxes) else ():
             chosen = cues and [cues[i] for i in part]
-            windows, to_window = cut_windows([picture] * len(part), boxes[part], spec)
+            distinct, rows = boxes[part].unique(dim=0, return_inverse=True)  # several cues in one
+            windows, to_window = cut_windows([picture] * len(distinct), distinct, spec)
             found = predict_windows(self.model, windows.to(device), to_window.to(device),
-                                    boxes[part].to(device), chosen, hops=hops, flip=flip,
-                                    skeleton=self.skeleton)
+                                    distinct.to(device), chosen, rows=rows.to(device), hops=hops,
+                                    flip=flip, skeleton=self.skeleton)
             poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen)
         return _distinct(poses, self.skeleton) if proposing and poses else poses
 

@@ -35,32 +35,35 @@ class Poses:
 
 
 @torch.inference_mode()
-def heatmaps(model: HintPose, images: Tensor, cues: Tensor | None, *, hops: int | None = None,
-             flip: bool = True, skeleton: Skeleton = COCO17) -> Tensor:
-    """Heatmaps (T, N, K, h, w) of normalised crops (N, 3, H, W) and cue maps (N, 1, H, W) or None.
+def heatmaps(model: HintPose, images: Tensor, cues: Tensor | None, *, rows: Tensor | None = None,
+             hops: int | None = None, flip: bool = True, skeleton: Skeleton = COCO17) -> Tensor:
+    """Heatmaps (T, N, K, h, w) of normalised crops (M, 3, H, W) and cue maps (N, 1, H, W) or None.
 
+    rows: (N,), the crop of each cue; None: one cue a crop.
     flip: average with the mirrored crop's heatmaps (HRNet's flip test); the cue is mirrored too.
     """
-    straight = model(images, cues, hops)
+    straight = model(images, cues, hops, rows)
     if not flip:
         return straight
-    mirrored = model(images.flip(-1), None if cues is None else cues.flip(-1), hops)
+    mirrored = model(images.flip(-1), None if cues is None else cues.flip(-1), hops, rows)
     return (straight + mirror(mirrored, skeleton, model.spec.codec)) / 2
 
 
 @torch.inference_mode()
 def predict_windows(model: HintPose, windows: Tensor, to_window: Tensor, boxes: Tensor,
-                    cues: list[Cue] | None, *, hops: int | None = None, flip: bool = True,
+                    cues: list[Cue] | None, *, rows: Tensor | None = None,
+                    hops: int | None = None, flip: bool = True,
                     skeleton: Skeleton = COCO17) -> Poses:
-    """Poses of N people from windows (N, 3, S, S) uint8 cut from their pictures.
+    """Poses of N people from windows (M, 3, S, S) uint8 cut from their pictures.
 
-    to_window: (N, 2, 3), picture points to window pixels; boxes: (N, 4) in picture pixels, not yet
-    padded; cues: one a person, or None for none at all. Everything on the model's device.
+    to_window: (M, 2, 3), picture points to window pixels; boxes: (M, 4) in picture pixels, not yet
+    padded; cues: one a person, or None for none at all; rows: (N,), each person's window, where
+    several share one (None: one a window). Everything on the model's device.
     """
     _check_eval(model)
     spec = model.spec
-    images, maps, matrices = prepare(spec, windows, to_window, boxes, cues)
-    maps = heatmaps(model, images, maps, hops=hops, flip=flip, skeleton=skeleton)
+    images, maps, matrices = prepare(spec, windows, to_window, boxes, cues, rows)
+    maps = heatmaps(model, images, maps, rows=rows, hops=hops, flip=flip, skeleton=skeleton)
     points, scores = decode(maps.flatten(0, 1), spec.input_size, spec.codec, spec.target_sigma)
     shape = maps.shape[:2]
     points = apply(invert(matrices).repeat(shape[0], 1, 1), points)
@@ -68,13 +71,15 @@ def predict_windows(model: HintPose, windows: Tensor, to_window: Tensor, boxes: 
 
 
 def prepare(spec: Spec, windows: Tensor, to_window: Tensor, boxes: Tensor,
-            cues: list[Cue] | None) -> tuple[Tensor, Tensor | None, Tensor]:
+            cues: list[Cue] | None,
+            rows: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
     """What the network is shown, from arguments as for `predict_windows`: normalised crops
-    (N, 3, H, W), cue maps (N, 1, H, W) or None, and the maps picture to crop (N, 2, 3)."""
+    (M, 3, H, W), cue maps (N, 1, H, W) or None, and each person's map picture to crop (N, 2, 3)."""
     size = spec.input_size
     matrices = crop_matrix(pad(boxes, size[0] / size[1]), size)
     images = warp(windows.float(), compose(matrices, invert(to_window)), size)
     images = normalise(images, spec.mean, spec.std)
+    matrices = matrices if rows is None else matrices[rows]
     maps = render_cues(cues, matrices, size, spec.cue_sigma) if spec.cue and cues else None
     return images, maps, matrices
 

@@ -209,7 +209,9 @@ def asked(monkeypatch):
     box is wide. Returns what was asked, as (box, cue) pairs in a list a batch."""
     batches = []
 
-    def answer(model, windows, to_window, boxes, cues, **_):
+    def answer(model, windows, to_window, boxes, cues, rows, **_):
+        assert len(windows) == len(to_window) == len(boxes) == len(boxes.unique(dim=0))
+        boxes = boxes[rows]
         batches.append(list(zip(boxes.tolist(), cues or [None] * len(boxes), strict=True)))
         middle = [cue.xy[0] if cue and cue.kind == "points" else box[:2] + box[2:] / 2
                   for box, cue in zip(boxes.numpy(), cues or [None] * len(boxes), strict=True)]
@@ -270,6 +272,22 @@ def test_only_a_source_that_is_asked_changes_anything(model, asked):
         np.testing.assert_array_equal([p.keypoints for p in found], [p.keypoints for p in wanted])
         assert len(found) == len(boxes)
     assert len(without(PICTURE, [BOX, BOX])) == 2, "without a source, boxes in are poses out"
+
+
+@pytest.mark.parametrize("level, seen", [("stem", 1), ("image", 3)])
+def test_the_stem_runs_once_a_box_where_the_cue_comes_after_it(level, seen):
+    torch.manual_seed(1)
+    model = HintPose(**TINY, cue_level=level, input_size=(64, 64)).eval()
+    torch.nn.init.normal_(model.input_refinement.correct.weight, std=0.3)
+    estimator, cues = PoseEstimator(model, flip=False), [LEFT, RIGHT, Cue.none()]
+    batches = []
+    hook = model.conv1.register_forward_hook(lambda _, given, out: batches.append(len(given[0])))
+    together = estimator(PICTURE, [WIDE] * 3, cues)
+    assert batches == [seen]
+    hook.remove()
+    for pose, cue in zip(together, cues, strict=True):
+        np.testing.assert_allclose(pose.scores, estimator(PICTURE, [WIDE], [cue])[0].scores,
+                                   rtol=1e-3, atol=1e-4)
 
 
 def test_detector_and_source_and_more_people_than_one_batch(model, asked):

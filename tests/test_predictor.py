@@ -40,7 +40,7 @@ def test_poses_come_back_to_the_picture(crowd, monkeypatch):
     points = apply(matrices, torch.as_tensor(crowd.keypoints)[..., :2])
     order = np.argsort(crowd.image_ids, kind="stable")
     truth = encode(points[order], (64, 96), 1.2, "dark")
-    monkeypatch.setattr(HintPose, "forward", lambda self, images, cues, hops: truth[None])
+    monkeypatch.setattr(HintPose, "forward", lambda self, images, cues, hops, rows: truth[None])
     found = predict(model, crowd, np.arange(len(crowd)), boxes, None, flip=False, batch=1000)
     inside = ((points > 10) & (points < points.new_tensor([54.0, 86]))).all(-1)
     inside &= torch.as_tensor(crowd.keypoints)[..., 2] > 0

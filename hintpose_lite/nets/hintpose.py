@@ -104,36 +104,42 @@ class HintPose(HRNet):
                 updates = self.spec.hops - (id(module) in feedback)
                 module.momentum = 1 - (1 - module.momentum) ** (1 / updates)
 
-    def stem_features(self, images: Tensor, cues: Tensor | None = None) -> Tensor:
-        """Everything that runs once: (N, 3, H, W), cues (N, 1, H, W) -> (N, 4 * stem, H/4, W/4)."""
+    def stem_features(self, images: Tensor, cues: Tensor | None = None,
+                      rows: Tensor | None = None) -> Tensor:
+        """All that runs once for a cue: (N, 3, H, W), (N, 1, H, W) -> (N, 4 * stem, H/4, W/4)."""
         check_images(images)
-        cues = self._check_cues(images, cues)
-        if cues is not None and self.spec.cue_level == "image":
+        cues = self._check_cues(images, cues, len(images) if rows is None else len(rows))
+        late = self.spec.cue_level == "stem"  # then the stem knows no cue, and its work is shared
+        if rows is not None and not late:
+            images = images[rows]
+        if cues is not None and not late:
             images = images + self.input_refinement(images, cues)
         x = self.stem(images)
-        if cues is not None and self.spec.cue_level == "stem":
+        if rows is not None and late:
+            x = x[rows]
+        if cues is not None and late:
             for _ in range(2):  # windows as the stem's two strided convolutions have them
                 cues = F.avg_pool2d(cues, 3, stride=2, padding=1, count_include_pad=False)
             x = x + self.input_refinement(x, cues)
         return self.layer1(x)
 
-    def _check_cues(self, images: Tensor, cues: Tensor | None) -> Tensor | None:
+    def _check_cues(self, images: Tensor, cues: Tensor | None, count: int) -> Tensor | None:
         """Cue maps scaled by their amplitude; zeros where none were given; None without a cue."""
         if not self.spec.cue:
             if cues is not None:
                 raise ConfigError("this network was built without a cue (cue=False): call it "
                                   "without cues, or take one built with cue=True")
             return None
-        shape = (images.shape[0], 1, *images.shape[2:])
+        shape = (count, 1, *images.shape[2:])
         if cues is None:
             return images.new_zeros(shape)
         if tuple(cues.shape) != shape:
-            raise ConfigError(f"cues must be maps of shape {shape}, one for each picture, "
+            raise ConfigError(f"cues must be maps of shape {shape}, one for each question, "
                               f"not {tuple(cues.shape)}")
         return cues * self.spec.cue_amplitude
 
-    def forward(self, images: Tensor, cues: Tensor | None = None,
-                hops: int | None = None) -> Tensor:
+    def forward(self, images: Tensor, cues: Tensor | None = None, hops: int | None = None,
+                rows: Tensor | None = None) -> Tensor:
         """Heatmaps of every hop: (hops, N, joints, H / 4, W / 4).
 
         images: (N, 3, H, W), normalised with spec.mean and spec.std; H and W multiples of 32.
@@ -141,10 +147,14 @@ class HintPose(HRNet):
         hops:   how many times to look, at least 1; None means spec.hops. Any number works, if
                 the network was built with recurrence (spec.hops > 1).
 
+        rows:   (N,) with M images: cue i belongs to images[rows[i]], so that one picture can be
+                asked about several people. None: cue i belongs to images[i]. With the cue at the
+                stem, the stem runs once an image.
+
         Raises ConfigError for cues without a cue input, other shapes, or such hops.
         """
         hops = self._check_hops(hops)
-        f = first = self.stem_features(images, cues)
+        f = first = self.stem_features(images, cues, rows)
         outputs, hint = [], None
         for hop in range(hops):
             if hop:

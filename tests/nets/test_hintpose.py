@@ -107,6 +107,18 @@ def test_cue_and_hops_matter_once_trained():
     assert torch.equal(louder(images, cues), net(images, cues * 2))
 
 
+@pytest.mark.parametrize("settings", [{}, {"cue_level": "stem"}, {"cue": False}], ids=str)
+def test_one_picture_answers_several_questions(settings):
+    net = trained(**settings)
+    images, cues = batch()
+    rows = torch.tensor([1, 0, 1])
+    cues = cues[[0, 0, 1]] if net.spec.cue else None
+    torch.testing.assert_close(net(images, cues, rows=rows), net(images[rows], cues))
+    if net.spec.cue:
+        with pytest.raises(ConfigError, match="one for each question"):
+            net(images, cues[:2], rows=rows)
+
+
 def test_detach_cuts_the_feedback_and_nothing_else():
     images, cues = batch()
     for detach in (True, False):
