@@ -73,14 +73,13 @@ def _packages() -> list[Check]:
     except ImportError as error:
         return [Check("FAIL", "installation", str(error), "pip install -e . in the checkout")]
     checks = [_compare("Python", platform.python_version(), SpecifierSet(about["Requires-Python"]),
-                       "FAIL", f"install such a Python, then {REINSTALL}")]
+                       f"install such a Python, then {REINSTALL}")]
     for need in map(Requirement, about.get_all("Requires-Dist", [])):
-        status, fix = "FAIL", f'pip install "{need}"'
-        if need.marker and not need.marker.evaluate({"extra": ""}):
-            if not need.marker.evaluate({"extra": "lab"}):
-                continue  # for developers only
-            status, fix = "--", "for the notebooks: pip install -e '.[lab]'"
-        checks.append(_compare(need.name, _version(need.name), need.specifier, status, fix))
+        asked = need.name, _version(need.name), need.specifier
+        if not need.marker or need.marker.evaluate({"extra": ""}):
+            checks.append(_compare(*asked, f'pip install "{need}"'))
+        elif need.marker.evaluate({"extra": "lab"}):  # the other extras are for developers only
+            checks.append(_compare(*asked, "for the notebooks: pip install -e '.[lab]'", "--"))
     return checks
 
 
@@ -91,7 +90,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _compare(name: str, version: str | None, needed, otherwise: str, fix: str) -> Check:
+def _compare(name: str, version: str | None, needed, fix: str, otherwise: str = "FAIL") -> Check:
     """otherwise: the status of what is missing or too old."""
     if version and needed.contains(version, prereleases=True):
         return Check("OK", name, f"{version} ({needed})")
@@ -102,26 +101,27 @@ def _torch_computes() -> str:
     import torch
     weight = torch.eye(3, requires_grad=True)
     (torch.arange(9.).reshape(3, 3) @ weight).sum().backward()
-    if (total := weight.grad.sum().item()) != 108:
-        raise ArithmeticError(f"a gradient that sums to 108 came out as {total}")
-    return "forward and backward"
+    return _computes("forward and backward", weight.grad.sum().item(), 108)
 
 
 def _torchvision_computes() -> str:
     import torch
     from torchvision.ops import nms
-    kept = nms(torch.tensor([[0., 0, 9, 9], [1, 1, 9, 9]]), torch.tensor([.5, .9]), .5).tolist()
-    if kept != [1]:
-        raise ArithmeticError(f"non-maximum suppression kept {kept} instead of [1]")
-    return "non-maximum suppression"
+    kept = nms(torch.tensor([[0., 0, 9, 9], [1, 1, 9, 9]]), torch.tensor([.5, .9]), .5)
+    return _computes("non-maximum suppression", kept.tolist(), [1])
 
 
 def _masks() -> str:
     import numpy as np
     from pycocotools import mask
-    if mask.area(mask.encode(np.asfortranarray(np.eye(5, dtype=np.uint8)))) != 5:
-        raise ArithmeticError("a mask of 5 pixels has another area")
-    return "encodes masks"
+    area = mask.area(mask.encode(np.asfortranarray(np.eye(5, dtype=np.uint8))))
+    return _computes("encodes masks", area, 5)
+
+
+def _computes(what: str, found, expected) -> str:
+    if found != expected:
+        raise ArithmeticError(f"{what}: {found} instead of {expected}")
+    return what
 
 
 def _device() -> str:

@@ -36,25 +36,20 @@ def generated(root: Path) -> list[Path]:
             folder = Path(name)
             if folder != start and _is_ours(folder):
                 inside.clear()  # it goes as a whole
-                if strange := [file for file in folder.rglob("*") if not _is_known(file)]:
+                if strange := [path for path in folder.rglob("*") if not any(
+                        map(path.match, KNOWN)) and (path.is_symlink() or not path.is_dir())]:
                     print(f"kept {folder}: not all of it was generated, such as {strange[0].name}")
                 else:
                     found.append(folder)
     return sorted(found)
 
 
-def _is_known(path: Path) -> bool:
-    """Whether a file or folder of a run, a study or of scenes has a name that we give."""
-    return path.is_dir() and not path.is_symlink() or any(map(path.match, KNOWN))
-
-
 def _is_ours(folder: Path) -> bool:
     """A training run, a study of runs, or scenes (finished or not) that name our generator."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return isinstance(stored["config"]["spec"], dict) and "data" in stored
-    for path in (folder / "annotations.json", folder / "unfinished.json"):
+    for name in ("config.json", "annotations.json", "unfinished.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            info = json.loads(path.read_text(encoding="utf-8"))["info"]
-            return str(info["settings"]["generator"]).startswith("crowd-")
+            stored = json.loads((folder / name).read_text(encoding="utf-8"))
+            if name == "config.json":
+                return isinstance(stored["config"]["spec"], dict) and "data" in stored
+            return str(stored["info"]["settings"]["generator"]).startswith("crowd-")
     return False

@@ -149,12 +149,11 @@ def study(options):
 def config_of(options):
     """The preset with what --set and --init change."""
     from .config import TrainConfig
-    wrong = [pair for pair in options.set if "=" not in pair]
-    if wrong:
-        raise ConfigError(f"--set {wrong[0]}: write it as key=value, such as --set lr=1e-3")
+    for pair in options.set:
+        if "=" not in pair:
+            raise ConfigError(f"--set {pair}: write it as key=value, such as --set lr=1e-3")
     changes = dict(pair.split("=", 1) for pair in options.set)
-    if options.init:
-        changes["init"] = options.init
+    changes |= {"init": options.init} if options.init else {}
     return TrainConfig.preset(options.preset).override(changes)
 
 
@@ -181,12 +180,11 @@ def evaluate(options):
     _make_room([options.out, options.results], options.overwrite)
     if options.results:
         options.results.unlink(missing_ok=True)
-    cue = options.cue
-    if cue == "network":
+    if options.cue == "network":
         from .proposals import CueNetwork
-        cue = CueNetwork()
+        options.cue = CueNetwork()
     report = score(load_model(options.model), _persons(options.data), protocol=options.protocol,
-                   cue=cue, hops=options.hops, flip=not options.no_flip,
+                   cue=options.cue, hops=options.hops, flip=not options.no_flip,
                    seed=options.seed, detections=options.detections, results=options.results)
     print(report.table())
     if options.out:
@@ -198,28 +196,20 @@ def predict(options):
     from .estimator import PoseEstimator
     from .files import write_whole
     from .nets.weights import load_model
-    from .photos import (
-        add_boxes,
-        add_sources,
-        drawing_names,
-        find_photos,
-        predict_photos,
-        warn_if_drawn,
-    )
+    from .photos import add_boxes, add_sources, find_photos, predict_photos, warn_if_drawn
     _refuse_two_ways(options)
-    photos = find_photos(options.pictures, options.box)
+    photos = find_photos(options.pictures, options.box, options.out)
     if options.boxes:
         add_boxes(photos, options.boxes)
-    drawings = drawing_names(photos, options.out) if options.out else []
     detector = add_sources(photos, options.cues, options.detector, options.image_id)
-    _make_room([*drawings, options.json], options.overwrite)
+    _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
     model = load_model(options.model)
     warn_if_drawn(model, options.model)
     estimator = PoseEstimator(model, detector, hops=options.hops)
     cues = [Cue.point(*click) for click in options.click] if options.click else None
     found, failed = [], []
     try:
-        for result in predict_photos(estimator, photos, cues, drawings, failed):
+        for result in predict_photos(estimator, photos, cues, failed):
             found.append(result)
     finally:  # whoever stops a long job keeps what is done
         if options.json:

@@ -3,7 +3,8 @@
 import ast
 import json
 import math
-from dataclasses import asdict, astuple, dataclass, fields, is_dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass, fields, replace
 
 from .cues import CueMix
 from .data.batches import Augment
@@ -14,6 +15,10 @@ from .nets.spec import Spec
 LIGHT = Augment(rotate=0.0, scale=0.15, half_body=0.0, shared=0.6, light=0.2)
 SMALL = Spec(width=16, stem=16, modules=(1, 1, 1), blocks=1, input_size=(96, 128), codec="dark",
              target_sigma=1.2, cue_sigma=5.0, cue_channels=8)
+LEAST = {"steps": 1, "batch": 1, "window": 32, "images": 1, "val_images": 1, "validate_every": 1,
+         "checkpoint_every": 1, "warmup": 0, "epochs": 0, "backbone_lr": 0, "weight_decay": 0}
+CHOICES = {"schedule": ("cosine", "step"), "precision": ("auto", "bf16", "float32"),
+           "batch_norm": ("local", "synchronised")}
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,13 @@ class TrainConfig:
     or "float32". epochs: if above 0, `steps` is counted from it. backbone_lr: what the lr is
     multiplied by for all but HintPose's additions and the final layer. hop_weights: of each hop's
     loss, the last one repeated for further hops; hop_dropout: how often a step runs fewer hops.
-    batch_norm: statistics are "local" to each process, "synchronised" between them (CUDA only), or
-    "frozen" as they were loaded. compile: use torch.compile, where it works. checkpoint_hops:
-    forget what lies inside a hop and compute it again in the backward pass: less memory, more time.
-    init: "none", "imagenet" or a checkpoint.
+    batch_norm: statistics are "local" to each process, or "synchronised" between them (CUDA only).
+    freeze_after: the fraction of the steps after which batch norms use the running statistics, and
+    keep them (0: as they were loaded; 1: never). In use all hops share these, but a training step
+    normalises each hop by itself; so the network is given time to get used to them.
+    compile: use torch.compile, where it works. checkpoint_hops: forget what lies inside a hop and
+    compute it again in the backward pass: less memory, more time. init: "none", "imagenet" or a
+    checkpoint.
     window: pixels of a context crop. images, scene_size, data_seed, val_images: the crowd scenes
     made where no data are given (validation scenes have another seed).
     """
@@ -50,6 +58,7 @@ class TrainConfig:
     hop_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     hop_dropout: float = 0.0
     batch_norm: str = "local"
+    freeze_after: float = 1.0
     compile: bool = False
     checkpoint_hops: bool = False
     init: str = "none"
@@ -63,33 +72,31 @@ class TrainConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self):
-        for name, low in {"steps": 1, "batch": 1, "window": 32, "images": 1, "val_images": 1,
-                          "validate_every": 1, "checkpoint_every": 1, "warmup": 0}.items():
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name}={getattr(self, name)}: must be at least {low}")
-        others = {"weight_decay": self.weight_decay, "epochs": self.epochs,
-                  "backbone_lr": self.backbone_lr}
-        if not 0 < self.lr < math.inf or not all(0 <= v < math.inf for v in others.values()):
-            raise ConfigError(f"lr={self.lr}, {others}: all must be finite, lr above 0 and the "
-                              "others at least 0")
+        for name, low in LEAST.items():
+            if not low <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be finite, at least {low}")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr={self.lr}: must be finite, above 0")
         if self.window < max(self.spec.input_size):
             raise ConfigError(f"window={self.window}: context crops must be at least as large as "
                               f"the input, {self.spec.input_size}")
-        for name, choices in {"schedule": ("cosine", "step"),
-                              "precision": ("auto", "bf16", "float32"),
-                              "batch_norm": ("local", "synchronised", "frozen")}.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {choices}")
-        _check_weights("hop_weights", self.hop_weights)
+        for name, weights in {"hop_weights": self.hop_weights, "cues": astuple(self.cues)}.items():
+            numbers = all(isinstance(w, int | float) and 0 <= w < math.inf for w in weights)
+            if not numbers or not sum(weights) > 0:
+                raise ConfigError(f"{name}={weights}: give finite numbers of at least 0, one above "
+                                  "0")
         if self.hop_dropout and not self.hop_weights[0]:
             raise ConfigError(f"hop_weights={self.hop_weights}: with hop_dropout some steps run a "
                               "single hop, so the first weight must be above 0")
-        _check_weights("cues", astuple(self.cues))
         light = self.augment
-        chances = (light.rotate, light.flip, light.half_body, light.shared, self.hop_dropout)
+        chances = (light.rotate, light.flip, light.half_body, light.shared, self.hop_dropout,
+                   self.freeze_after)
         if not all(0 <= chance <= 1 for chance in chances):
-            raise ConfigError("rotate, flip, half_body, shared and hop_dropout are probabilities "
-                              f"from 0 to 1, not {chances}")
+            raise ConfigError("rotate, flip, half_body, shared, hop_dropout and freeze_after lie "
+                              f"between 0 and 1, not {chances}")
         if not 0 <= light.scale < 1 or not 0 <= light.light <= 1 or light.shift < 0:
             raise ConfigError(f"scale={light.scale}, light={light.light}, shift={light.shift}: "
                               "scale must be in [0, 1), light in [0, 1], shift at least 0")
@@ -108,13 +115,19 @@ class TrainConfig:
         name and a dot before it. Text is read as a Python literal. Raises ConfigError for unknown
         names and values of another type.
         """
-        by_part = {"": {}, "spec": {}, "augment": {}, "cues": {}}
+        parts = {"": self, "spec": self.spec, "augment": self.augment, "cues": self.cues}
+        home = {field.name: part for part, holder in parts.items() for field in fields(holder)
+                if field.name not in parts}
+        new = {part: {} for part in parts}
         for key, value in changes.items():
-            part, name = _find(self, key)
-            by_part[part][name] = _read(key, value, getattr(getattr(self, part, self), name))
-        own = by_part.pop("")
-        parts = {part: replace(getattr(self, part), **new) for part, new in by_part.items() if new}
-        return replace(self, **own, **parts)
+            part, _, name = key.rpartition(".")
+            if name not in home or part not in ("", home[name]):
+                raise ConfigError(f"no setting {key!r}; there are {', '.join(sorted(home))}")
+            holder = parts[home[name]]
+            new[home[name]][name] = _read(key, value, getattr(holder, name))
+        own = new.pop("")
+        return replace(self, **own, **{part: replace(parts[part], **values)
+                                       for part, values in new.items()})
 
     def resolve(self, people: int, joints: int, processes: int, device: str) -> "TrainConfig":
         """The config for so many people of a skeleton with so many joints, on that kind of device:
@@ -136,39 +149,17 @@ class TrainConfig:
         return json.loads(json.dumps(asdict(self)))
 
 
-def _check_weights(name: str, weights: tuple) -> None:
-    """Raises ConfigError unless these are numbers of at least 0, one of them above 0."""
-    numbers = all(isinstance(w, int | float) and 0 <= w < math.inf for w in weights)
-    if not numbers or not sum(weights) > 0:
-        raise ConfigError(f"{name}={weights}: give finite numbers of at least 0, one above 0")
-
-
-def _find(config: TrainConfig, key: str) -> tuple[str, str]:
-    """(part or "", field) of a name; "part.field" says which part is meant."""
-    parts = {"": config, "spec": config.spec, "augment": config.augment, "cues": config.cues}
-    wanted, _, name = key.rpartition(".")
-    hits = [(part, name) for part, holder in parts.items()
-            if (not wanted or part == wanted) and name in {f.name for f in fields(holder)}
-            and not is_dataclass(getattr(holder, name))]
-    if len(hits) == 1:
-        return hits[0]
-    names = sorted(f.name for holder in parts.values() for f in fields(holder))
-    raise ConfigError(f"no setting {key!r}; there are {', '.join(names)}")
-
-
 def _read(key: str, value, old):
     """`value` (perhaps text from a command line) in the type of the value it replaces."""
     if isinstance(value, str) and not isinstance(old, str):
-        try:
+        with suppress(ValueError, SyntaxError):  # what is no literal stays text, and is refused
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            raise ConfigError(f"{key}={value}: expected something like {old!r}") from None
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(old, float) and type(value) is int:
         value = float(value)
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
     if type(value) is not type(old):
-        raise ConfigError(f"{key}={value!r}: expected something like {old!r}")
+        raise ConfigError(f"{key}={value}: expected something like {old!r}")
     return value
 
 

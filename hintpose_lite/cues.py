@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from .errors import DataError
 from .geometry import apply, compose, corners, invert, pixel_grid, scale_of, warp
@@ -24,9 +25,8 @@ from .heatmaps import gaussians
 class Cue:
     """Whom to look at, in picture pixels. Build one with the class methods below.
 
-    kind: "none", "points", "box" or "mask" (a point is one of "points", a pose all of them).
-    xy (P, 2) with labels (P,) of +1 or -1; xywh (4,); array (h, w) in [0, 1], as large as the
-    picture.
+    kind: "none", "points" (a click, or a pose's joints), "box" or "mask". xy (P, 2) with labels
+    (P,) of +1 or -1; xywh (4,); array (h, w) in [0, 1], as large as the picture.
     """
 
     kind: str
@@ -125,14 +125,10 @@ def render_cues(cues: list[Cue], matrices: Tensor, size: tuple[int, int], sigma:
 
     size = (W, H) of the crop; sigma of a point's Gaussian in crop pixels.
     """
-    count = max([len(c.xy) for c in cues if c.kind == "points"], default=1)
-    points = np.zeros((len(cues), count, 2), dtype=np.float32)
-    labels = np.zeros((len(cues), count), dtype=np.float32)
-    for i, cue in enumerate(cues):
-        if cue.kind == "points":
-            points[i, :len(cue.xy)], labels[i, :len(cue.xy)] = cue.xy, cue.labels
-    points, labels = (torch.from_numpy(a).to(matrices.device) for a in (points, labels))
-    maps = point_maps(apply(matrices, points), labels, size, sigma)
+    rows = [torch.from_numpy(np.column_stack([cue.xy, cue.labels])) if cue.kind == "points" else
+            torch.zeros(1, 3) for cue in cues]  # x, y, label; 0 where there is no point
+    table = pad_sequence(rows, batch_first=True).to(matrices.device)
+    maps = point_maps(apply(matrices, table[..., :2]), table[..., 2], size, sigma)
     boxes = [i for i, cue in enumerate(cues) if cue.kind == "box"]
     if boxes:
         values = matrices.new_tensor(np.stack([cues[i].xywh for i in boxes]))
@@ -213,41 +209,30 @@ def draw_cues(people: CuePeople, kinds: Tensor, matrices: Tensor, size: tuple[in
     rows = {field.name: (kinds == i).nonzero()[:, 0].to(matrices.device, non_blocking=True)
             for i, field in enumerate(fields(CueMix))}
     masked = people.masks.flatten(1).amax(1) > 0
-    near = oks_jitter(people.keypoints[..., :2], people.areas, people.sigmas, generator)
-    points = _draw_points(people, rows, masked, near, generator)
+    xy, v = people.keypoints[..., :2], people.keypoints[..., 2]
+    near = oks_jitter(xy, people.areas, people.sigmas, generator)
+    points = _pick(near, _visible(v), 1, generator)  # all start as one point, most remain one
+    joint = rows["joint"]
+    shift = (_uniform(xy[joint], generator) - 0.5) * 0.2 * people.areas[joint].sqrt()[:, None, None]
+    points[joint] = _pick(xy[joint] + shift, v[joint] > 0, 1, generator)
+    for some, draw in ((rows["interior"], generator), (rows["centroid"], None)):
+        inside = _mask_points(people.masks[some], people.mask_matrices[some], draw)
+        points[some] = torch.where(masked[some, None, None], inside, points[some])
     given = torch.ones(len(kinds), device=matrices.device)
     given[rows["none"]] = 0
     maps = point_maps(apply(matrices, points), given[:, None], size, sigma)
 
-    several = rows["points"]
+    several, posed, boxed, mask = (rows[kind] for kind in ("points", "pose", "box", "mask"))
     more, labels = _more_points(people, several, near, generator)
     both = torch.cat([points[several], more], 1)
     maps[several] = point_maps(apply(matrices[several], both), labels, size, sigma)
-    posed, boxed, mask = rows["pose"], rows["box"], rows["mask"]
-    v = people.keypoints[posed, :, 2]
-    joints = ((v > 0) & (_uniform(v, generator) < 0.85)).to(v.dtype)  # a pose misses some joints
-    maps[posed] = point_maps(apply(matrices[posed], near[posed]), joints, size, sigma)
+    joints = (v[posed] > 0) & (_uniform(v[posed], generator) < 0.85)  # a pose misses some joints
+    maps[posed] = point_maps(apply(matrices[posed], near[posed]), joints.to(v.dtype), size, sigma)
     maps[boxed] = box_maps(people.boxes[boxed], matrices[boxed], size, sigma / 4)
     to_crop = compose(matrices[mask], invert(people.mask_matrices[mask]))
     dense = warp(people.masks[mask], to_crop, size)
     maps[mask] = torch.where(masked[mask, None, None, None], dense, maps[mask])
     return maps
-
-
-def _draw_points(people: CuePeople, rows: dict[str, Tensor], masked: Tensor, near: Tensor,
-                 generator: torch.Generator) -> Tensor:
-    """One point (N, 1, 2) a person: a joint with OKS jitter, or what the kinds of one point say.
-    near: (N, K, 2), joints with that jitter."""
-    xy, v = people.keypoints[..., :2], people.keypoints[..., 2]
-    points = _pick(near, _visible(v), 1, generator)
-    joint = rows["joint"]
-    shift = (_uniform(xy[joint], generator) - 0.5) * 0.2 * people.areas[joint].sqrt()[:, None, None]
-    points[joint] = _pick(xy[joint] + shift, v[joint] > 0, 1, generator)
-    for name, draw in (("interior", generator), ("centroid", None)):
-        some = rows[name]
-        inside = _mask_points(people.masks[some], people.mask_matrices[some], draw)
-        points[some] = torch.where(masked[some, None, None], inside, points[some])
-    return points
 
 
 def _more_points(people: CuePeople, some: Tensor, near: Tensor,

@@ -81,15 +81,13 @@ def crew_of(device: torch.device) -> Iterator[Crew]:
 
 
 def own_device(device: str | None) -> torch.device:
-    """The device asked for, else this process's GPU, else the CPU."""
-    if device is None and not torch.cuda.is_available():
-        return torch.device("cpu")
-    chosen = torch.device(device or "cuda")
-    if chosen.type == "cuda" and chosen.index is None and "LOCAL_RANK" in os.environ:
-        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    """The device asked for, else this process's GPU (the first, if it is alone), else the CPU."""
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError(f"device {device}: PyTorch sees no CUDA GPU here; leave the device "
                               "out to train on the CPU, and see `hintpose check`")
+        if chosen.index is None:
+            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(chosen)
     return chosen

@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from . import __version__
 from .cues import Cue
@@ -63,27 +65,25 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     Raises ConfigError for settings that do not exist or contradict each other, DataError for
     detections, masks or pictures that cannot be used.
     """
-    _check_settings(protocol, cue, detections, radius)
     whole = protocol != "shared" and rows is None and cue != "wrong"
-    if results is not None and not whole:
-        raise ConfigError("a result file holds all people's poses in own or detected boxes: give "
-                          "no rows, and neither shared boxes nor wrong cues")
-    if results is not None and Path(results).exists():
-        raise ConfigError(f"{results} exists: give the result file another name")
-    if seed < 0 or batch < 1:
-        raise ConfigError(f"seed={seed} must be at least 0, and batch={batch} at least 1")
+    _check_settings(protocol, cue, detections, radius, seed, batch, results, whole)
     model, counts = as_hintpose(model), Counter()
     source = cue if model.spec.cue else "none"
     chosen = people_asked(persons, protocol, cue, rows)
     if protocol == "detected":
         asked = _ask_detections(persons, detections, counts)
     else:
-        asked = _ask_people(persons, chosen, protocol == "shared")
+        boxes = torch.as_tensor(persons.boxes)
+        shared = union(boxes, boxes[persons.partner]) if protocol == "shared" else boxes
+        asked = _Asked(persons, chosen, shared[chosen], torch.ones(len(chosen)), chosen)
     keypoints, joint_scores = _predict(model, persons, asked, source, seed, radius, counts,
                                        hops=hops, flip=flip, batch=batch)
     scores = rescore(asked.scores, joint_scores)
-    verdicts = [judge(persons, chosen, *asked.of(chosen, len(persons), *hop))
-                for hop in zip(keypoints, scores, strict=True)]
+    place = np.full(len(persons), -1)  # where a person was asked for; else the entry past the end
+    place[asked.person[asked.person >= 0]] = np.flatnonzero(asked.person >= 0)
+    points = F.pad(keypoints, (0, 0, 0, 0, 0, 1), value=torch.nan)[:, place[chosen]]
+    totals = F.pad(scores, (0, 1))[:, place[chosen]]
+    verdicts = [judge(persons, chosen, *hop) for hop in zip(points, totals, strict=True)]
 
     last, overlap, contested = verdicts[-1], persons.overlap[chosen], persons.contested[chosen]
     identity = last.figures()
@@ -120,17 +120,25 @@ def displacement_curve(model, persons: CocoPersons, radii: Sequence[float] = RAD
             for radius in radii]
 
 
-def _check_settings(protocol: str, cue: str, detections, radius: float) -> None:
-    if protocol not in PROTOCOLS:
-        raise ConfigError(f"protocol {protocol!r} does not exist; choose {', '.join(PROTOCOLS)}")
-    if not callable(cue) and cue not in CUES:
-        raise ConfigError(f"cue {cue!r} does not exist; choose {', '.join(CUES)}")
-    if (protocol == "detected") != (detections is not None):
-        raise ConfigError('protocol "detected" and detections=... go together: give both or none')
-    if protocol == "detected" and cue == "wrong":
-        raise ConfigError('cue "wrong" needs own or shared boxes')
-    if radius and cue != "joint":
-        raise ConfigError(f'only the cue "joint" can be moved by a radius, not {cue!r}')
+def _check_settings(protocol, cue, detections, radius, seed, batch, results, whole) -> None:
+    for wrong, why in (
+            (protocol not in PROTOCOLS,
+             f"protocol {protocol!r} does not exist; choose {', '.join(PROTOCOLS)}"),
+            (not callable(cue) and cue not in CUES,
+             f"cue {cue!r} does not exist; choose {', '.join(CUES)}"),
+            ((protocol == "detected") != (detections is not None),
+             'protocol "detected" and detections=... go together: give both or none'),
+            (protocol == "detected" and cue == "wrong", 'cue "wrong" needs own or shared boxes'),
+            (radius and cue != "joint",
+             f'only the cue "joint" can be moved by a radius, not {cue!r}'),
+            (seed < 0 or batch < 1, f"{seed=} must be at least 0, and {batch=} at least 1"),
+            (results is not None and not whole,
+             "a result file holds all people's poses in own or detected boxes: give no rows, and "
+             "neither shared boxes nor wrong cues"),
+            (results is not None and Path(results).exists(),
+             f"{results} exists: give the result file another name")):
+        if wrong:
+            raise ConfigError(why)
 
 
 # --- who is asked for, in which box ---------------------------------------------------------------
@@ -140,21 +148,11 @@ class _Asked:
     """What the predictor is asked: D boxes (D, 4) with scores (D,), the pictures they lie in (rows
     (D,) of `source`), and whose they are (person (D,), a row of the data set or -1)."""
 
-    source: "CocoPersons | _Pictures"
+    source: CocoPersons | SimpleNamespace
     rows: np.ndarray
     boxes: Tensor
     scores: Tensor
     person: np.ndarray
-
-    def of(self, people: np.ndarray, count: int, points: Tensor,
-           scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (D, K, 2) and scores (D,) in the order of `people`, rows of a data set of `count`
-        people; NaN and 0 for those nobody was asked for."""
-        mine = self.person >= 0
-        all_points = points.new_full((count, *points.shape[1:]), torch.nan)
-        all_scores = scores.new_zeros(count)
-        all_points[self.person[mine]], all_scores[self.person[mine]] = points[mine], scores[mine]
-        return all_points[people], all_scores[people]
 
 
 def people_asked(persons: CocoPersons, protocol: str, cue: str | Callable,
@@ -170,35 +168,22 @@ def people_asked(persons: CocoPersons, protocol: str, cue: str | Callable,
     return chosen[paired] if protocol == "shared" or cue == "wrong" else chosen
 
 
-def _ask_people(persons: CocoPersons, rows: np.ndarray, shared: bool) -> _Asked:
-    boxes = torch.as_tensor(persons.boxes)
-    boxes = union(boxes[rows], boxes[persons.partner[rows]]) if shared else boxes[rows]
-    return _Asked(persons, rows, boxes, torch.ones(len(rows)), rows)
-
-
-class _Pictures:
-    """Pictures by row, where the predictor otherwise takes people: a detection needs no person."""
-
-    def __init__(self, persons: CocoPersons):
-        self.skeleton, self._persons = persons.skeleton, persons
-        self.image_ids = np.array(sorted(persons.pictures))
-
-    def read(self, row: int) -> np.ndarray:
-        name, *size = self._persons.pictures[int(self.image_ids[row])]
-        return read_picture(self._persons.images / name, tuple(size))
-
-
 def _ask_detections(persons: CocoPersons, detections, counts: Counter) -> _Asked:
-    pictures = _Pictures(persons)
     image_ids, boxes, scores = read_results(persons, detections, "bbox", counts)
     solid = (boxes[:, 2:] > 0).all(1)
     counts["results left out, of a box without area"] = int((~solid).sum())
     image_ids, boxes, scores = image_ids[solid], boxes[solid].astype(np.float32), scores[solid]
     person = match_detections(persons, image_ids, boxes, scores)
-    unmatched = int((person < 0).sum())
-    counts["detections that are nobody's, run without a cue"] = unmatched
+    counts["detections that are nobody's, run without a cue"] = unmatched = int((person < 0).sum())
     counts["people without a detection, a miss"] = len(persons) - len(boxes) + unmatched
-    return _Asked(pictures, np.searchsorted(pictures.image_ids, image_ids), torch.from_numpy(boxes),
+
+    def read(row: int) -> np.ndarray:
+        name, *size = persons.pictures[int(image_ids[row])]
+        return read_picture(persons.images / name, tuple(size))
+
+    # Where the predictor otherwise takes people: a detection has a picture, but need be nobody's.
+    found = SimpleNamespace(skeleton=persons.skeleton, image_ids=image_ids, read=read)
+    return _Asked(found, np.arange(len(boxes)), torch.from_numpy(boxes),
                   torch.from_numpy(scores).float(), person)
 
 

@@ -39,7 +39,12 @@ def export_onnx(model: HRNet, path: str | Path, hops: int | None = None, *,
     otherwise than PyTorch (TOLERANCE).
     """
     path = Path(path)
-    _check_packages()
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"exporting needs packages that are not here ({error}): "
+                          f"pip install 'hintpose-lite[export]'") from error
     if not isinstance(model, HRNet):
         raise ConfigError(f"only a HintPose or an HRNet can be exported, not {model!r:.60}")
     if path.exists() and not overwrite:
@@ -67,15 +72,6 @@ def export_onnx(model: HRNet, path: str | Path, hops: int | None = None, *,
                               f", may be written to, and has space") from error
     say(f"{path}: {hops} hop(s), largest relative difference to PyTorch {difference:.1e}")
     return path
-
-
-def _check_packages() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"exporting needs packages that are not here ({error}): "
-                          f"pip install 'hintpose-lite[export]'") from error
 
 
 def _random_inputs(net: HintPose, count: int) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from .errors import FetchError
 
-CHUNK = 1 << 18
+CHUNK, TIMEOUT = 1 << 18, 30  # bytes; seconds without an answer
 PAUSES = (1, 2, 4)  # seconds before each new attempt; any progress starts the count again
 CUT = (ConnectionError, TimeoutError, http.client.HTTPException)
 BUSY = {408, 429, 500, 502, 503, 504}  # HTTP answers that may be better the next time
@@ -26,7 +26,7 @@ MAX_RATIO = 100  # of unpacked to packed bytes: JSON has 10, a zip made to fill 
 
 
 def fetch(url: str, path: str | Path, sha256: str | None = None, *,
-          progress: bool | Callable[[int], None] = True, timeout: float = 30) -> Path:
+          progress: bool | Callable[[int], None] = True) -> Path:
     """Download url to path and return path; an existing file is checked and kept.
 
     An interrupted download leaves path.part, where the next call continues. sha256 is the hex
@@ -47,7 +47,7 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
             raise FetchError(f"{path} exists, but its SHA-256 does not start with {digest}, so it "
                              f"is not the file at {url}: move it away, then try again")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, part, bool(digest), progress, timeout)
+        _download(url, part, bool(digest), progress)
         if not _matches(part, digest):
             _forget(part)
             raise FetchError(f"{url}: the SHA-256 of what came does not start with {digest}. It "
@@ -62,14 +62,14 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
     return path
 
 
-def remote_size(url: str, timeout: float = 30) -> int | None:
+def remote_size(url: str) -> int | None:
     """How many bytes the server says url has, nothing being downloaded; None if it does not say.
 
     FetchError if it has no such file. Other refusals are left to `fetch`, which tries again.
     """
     _refuse_other_schemes(url)
     try:
-        with urlopen(Request(url, method="HEAD"), timeout=timeout) as response:
+        with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT) as response:
             length = response.headers.get("Content-Length", "")
     except (OSError, http.client.HTTPException) as error:
         if getattr(error, "code", None) in (404, 410):
@@ -91,11 +91,11 @@ def _refuse_other_schemes(url: str):
         raise FetchError(f"cannot download {url!r}: the address must start with http(s)://")
 
 
-def _download(url: str, part: Path, hashed: bool, progress, timeout: float):
+def _download(url: str, part: Path, hashed: bool, progress):
     failures, furthest = 0, _size(part)
     while True:
         try:
-            return _attempt(url, part, hashed, progress, timeout)
+            return _attempt(url, part, hashed, progress)
         except (OSError, http.client.HTTPException) as error:
             if _size(part) > furthest:  # a server that always starts anew gains nothing
                 failures, furthest = 0, _size(part)
@@ -107,15 +107,15 @@ def _download(url: str, part: Path, hashed: bool, progress, timeout: float):
             failures += 1
 
 
-def _attempt(url: str, part: Path, hashed: bool, progress, timeout: float):
+def _attempt(url: str, part: Path, hashed: bool, progress):
     """One connection: continue part where it ends, or start anew where that is not safe."""
     tag = _tag(part).read_text() if _tag(part).exists() else ""
     start = _size(part) if hashed or tag else 0  # else two versions could be mixed unnoticed
-    request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    headers = {"Range": f"bytes={start}-"} if start else {}
     if start and tag:
-        request.add_header("If-Range", tag)
+        headers["If-Range"] = tag
     try:
-        response = urlopen(request, timeout=timeout)
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
         if error.code != 416:  # 416: there is nothing after the bytes that we have
             raise
@@ -194,8 +194,7 @@ def unpack(archive: str | Path, folder: str | Path, *, members: Collection[str] 
             need_space(sum(m.file_size for m in missing), folder, archive)
             for member in tqdm(missing, archive.name, disable=not progress):
                 _extract(source, member, folder / member.filename)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError,
-            OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
         raise FetchError(f"{archive} could not be unpacked into {folder}: {error}. If it is no "
                          "whole, plain zip file, delete it and download it again") from error
     return folder

@@ -30,9 +30,9 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 def union(a: Tensor, b: Tensor) -> Tensor:
     """The smallest boxes (N, 4) that cover both a (N, 4) and b (N, 4), pair by pair."""
-    a, b = corners(a), corners(b)
     low = torch.minimum(a[..., :2], b[..., :2])
-    return torch.cat([low, torch.maximum(a[..., 2:], b[..., 2:]) - low], dim=-1)
+    high = torch.maximum(corners(a)[..., 2:], corners(b)[..., 2:])
+    return torch.cat([low, high - low], dim=-1)
 
 
 def center(boxes: Tensor) -> Tensor:
@@ -100,10 +100,8 @@ def scale_of(matrix: Tensor) -> Tensor:
 
 def pixel_grid(size: tuple[int, int], like: Tensor) -> Tensor:
     """Centres of all pixels of a picture of size = (width, height): (height * width, 2)."""
-    width, height = size
-    y, x = torch.meshgrid(torch.arange(height, device=like.device, dtype=like.dtype),
-                          torch.arange(width, device=like.device, dtype=like.dtype), indexing="ij")
-    return torch.stack([x, y], dim=-1).reshape(-1, 2)
+    y, x = (torch.arange(n, device=like.device, dtype=like.dtype) for n in reversed(size))
+    return torch.cartesian_prod(y, x).flip(-1)
 
 
 def warp(pictures: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
@@ -112,9 +110,7 @@ def warp(pictures: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     `matrix` takes picture points to crop points, as for `apply`. Bilinear; what lies outside the
     picture counts as 0, like cv2.warpAffine with a constant border. Returns (N, C, height, width).
     """
-    width, height = size
-    x = torch.arange(width, device=matrix.device, dtype=matrix.dtype)
-    y = torch.arange(height, device=matrix.device, dtype=matrix.dtype)
+    x, y = (torch.arange(n, device=matrix.device, dtype=matrix.dtype) for n in size)
     extent = matrix.new_tensor([max(pictures.shape[3] - 1, 1), max(pictures.shape[2] - 1, 1)])
     back = invert(matrix) * (2 / extent[:, None])  # to the picture's own -1 .. 1, once 1 is taken
     rows = back[:, :, 1, None] * y + back[:, :, 2, None] - 1

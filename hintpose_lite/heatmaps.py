@@ -33,9 +33,7 @@ def gaussians(points: Tensor, size: tuple[int, int], sigma: float,
     points. A point outside gives the tail that reaches inside. A Gaussian is separable, so each map
     is the product of a row and a column.
     """
-    width, height = size
-    x = torch.arange(width, device=points.device, dtype=points.dtype)
-    y = torch.arange(height, device=points.device, dtype=points.dtype)
+    x, y = (torch.arange(length, device=points.device, dtype=points.dtype) for length in size)
     row = torch.exp(-((x - points[..., 0:1]) ** 2) / (2 * sigma**2))
     if heights is not None:
         row = row * heights[..., None]
@@ -47,9 +45,8 @@ def _ratio(input_size: tuple[int, int], heatmap_size: tuple[int, int], codec: st
     """Heatmap pixels per crop pixel in x and y."""
     if codec not in CODECS:
         raise ConfigError(f"unknown codec {codec!r}: choose one of {', '.join(CODECS)}")
-    edge = 1 if codec == "udp" else 0
-    return [(small - edge) / (large - edge)
-            for small, large in zip(heatmap_size, input_size, strict=True)]
+    edge = int(codec == "udp")
+    return [(small - edge) / (large - edge) for small, large in zip(heatmap_size, input_size)]
 
 
 def encode(points: Tensor, input_size: tuple[int, int], sigma: float, codec: str = "quarter",
@@ -153,6 +150,4 @@ def mirror(heatmaps: Tensor, skeleton: Skeleton, codec: str = "quarter") -> Tens
     does, leaves a quarter. With "udp" the two mirrors are the same and nothing is moved.
     """
     back = heatmaps.flip(-1)[..., list(skeleton.mirror), :, :]
-    if codec == "udp":
-        return back
-    return torch.cat([back[..., :1], back[..., :-1]], dim=-1)
+    return back if codec == "udp" else torch.cat([back[..., :1], back[..., :-1]], dim=-1)

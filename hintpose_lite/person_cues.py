@@ -1,7 +1,7 @@
 """The cue of a labelled person, from what is known of them: what `evaluate` gives to a network."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
     box that is cropped; "wrong", the partner's joint. `counts` counts what had to be replaced.
     """
     counts = Counter() if counts is None else counts
-    person, partner = persons[row], int(persons.partner[row])
+    person, partner = persons[row], persons.partner[row]
     if source not in CUES or (source == "wrong" and partner < 0):
         raise ConfigError(f"no cue {source!r} for person {row}, whose partner is {partner}; choose "
                           f"{', '.join(CUES)}")
@@ -37,7 +37,10 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
     if source == "person-box":
         return Cue.box(person.box)
     if source == "pose":
-        return _noisy_pose(person, persons.skeleton.sigmas, seed)
+        generator = torch.Generator().manual_seed(int(_random(person, seed).integers(2**62)))
+        joints, sigmas = torch.from_numpy(person.keypoints), torch.tensor(persons.skeleton.sigmas)
+        moved = oks_jitter(joints[None, :, :2], torch.tensor([person.area]), sigmas, generator)[0]
+        return Cue.pose(torch.cat([moved, joints[:, 2:]], 1))
     if source == "any":
         labelled = np.flatnonzero(person.keypoints[:, 2])
         return Cue.point(*person.keypoints[_random(person, seed).choice(labelled), :2])
@@ -102,13 +105,5 @@ def _mask_cue(person: PersonRecord, source: str, seed: int, counts: Counter) -> 
         return Cue.point(*_random(person, seed).choice(pixels))
     mean = pixels.mean(0)
     column, line = np.round(mean).astype(int)
-    return Cue.point(*(mean if mask[line, column]
-                       else pixels[((pixels - mean) ** 2).sum(1).argmin()]))
-
-
-def _noisy_pose(person: PersonRecord, sigmas: Sequence[float], seed: int) -> Cue:
-    generator = torch.Generator().manual_seed(int(_random(person, seed).integers(2**62)))
-    moved = oks_jitter(torch.from_numpy(person.keypoints[None, :, :2]),
-                       torch.tensor([person.area], dtype=torch.float32), torch.tensor(sigmas),
-                       generator)
-    return Cue.pose(np.concatenate([moved[0].numpy(), person.keypoints[:, 2:]], axis=1))
+    nearest = pixels[((pixels - mean) ** 2).sum(1).argmin()]
+    return Cue.point(*(mean if mask[line, column] else nearest))

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
 from .data.coco import CocoPersons
 from .data.crowd import DESCRIPTION
 from .data.pictures import read_picture
-from .detectors import NETWORKS, Detector, ResultFile
+from .detectors import NETWORKS, PERSON, Detector, ResultFile
 from .errors import ConfigError, DataError
 from .estimator import Pose, PoseEstimator
 from .files import write_whole
@@ -22,27 +23,29 @@ from .proposals import CueNetwork
 from .show.draw import draw_poses
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-PERSON = 1  # COCO's category
 
 
 @dataclass
 class Photo:
-    """A picture file and what is known of it: its number in results, boxes (n, 4), a cue source, a
-    result file that has its people; each None where it is not known."""
+    """A picture file and what is known of it: a new file for its drawing, its number in results,
+    boxes (n, 4), a cue source, a result file that has its people; each None where it is not known.
+    """
 
     path: Path
+    drawing: Path | None = None
     image_id: int | None = None
     boxes: object = None
     source: Callable | None = None
     results: ResultFile | None = None
 
 
-def find_photos(names: list[str], boxes=None) -> list[Photo]:
+def find_photos(names: list[str], boxes=None, out: Path | None = None) -> list[Photo]:
     """The picture files that names mean, each once: a file, the pictures in a folder (not in the
     folders in it), or what a pattern such as "holiday/*.jpg" matches, sorted.
 
-    boxes (n, 4) or None: of every picture. Files that are named one by one are not looked at.
-    Raises DataError where there is nothing.
+    boxes (n, 4) or None: of every picture. out: the folder for their drawings, or None. Files that
+    are named one by one are not looked at. Raises DataError where there is nothing, ConfigError if
+    two drawings would be the same file.
     """
     found: dict[Path, None] = {}
     for name in names:
@@ -57,7 +60,11 @@ def find_photos(names: list[str], boxes=None) -> list[Photo]:
             raise DataError(f"{name}: no picture there; the endings looked for are "
                             f"{', '.join(SUFFIXES)}")
         found.update(dict.fromkeys(part))
-    return [Photo(path, boxes=boxes) for path in found]
+    photos = [Photo(path, out and out / f"{path.stem}_poses.png", boxes=boxes) for path in found]
+    if out and len({photo.drawing for photo in photos}) < len(photos):
+        raise ConfigError("two of the pictures have the same name, and so would their drawings: "
+                          "give them one at a time, each with an --out of its own")
+    return photos
 
 
 def add_boxes(photos: list[Photo], annotations: str | Path) -> None:
@@ -83,28 +90,22 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
     cues: a kind of detector; "network", the cue network; a COCO result file, with the image_ids of
     the pictures' results where they are not known yet; or None. detect: boxes from a detector.
     """
-    detector = Detector(cues if cues in NETWORKS else "keypoints")
+    detector, source, results = Detector(cues if cues in NETWORKS else "keypoints"), None, None
+    known = [photo.image_id for photo in photos]
     if cues in NETWORKS:
         detect, source = True, detector.cues
     elif cues == "network":
         source = CueNetwork()
     elif cues:
-        _add_results(photos, ResultFile(cues), cues, image_ids)
-    for photo in photos:
-        photo.source = source if cues in (*NETWORKS, "network") else None
-    return detector if detect else None
-
-
-def _add_results(photos: list[Photo], results: ResultFile, name: str,
-                 image_ids: list[int] | None) -> None:
-    known = [photo.image_id for photo in photos]
-    if None in known:
-        known = image_ids or results.image_ids
-        if len(known) != len(photos) or (not image_ids and len(known) > 1):
-            raise ConfigError(f"{name} has results of {len(results.image_ids)} pictures: say with "
-                              "one --image-id for each PICTURE which are its own")
+        results = ResultFile(cues)
+        if None in known:
+            known = image_ids or results.image_ids
+            if len(known) != len(photos) or (not image_ids and len(known) > 1):
+                raise ConfigError(f"{cues} has results of {len(results.image_ids)} pictures: say "
+                                  "with one --image-id for each PICTURE which are its own")
     for photo, photo.image_id in zip(photos, known, strict=True):
-        photo.results = results
+        photo.source, photo.results = source, results
+    return detector if detect else None
 
 
 def warn_if_drawn(model, name: str) -> None:
@@ -116,25 +117,15 @@ def warn_if_drawn(model, name: str) -> None:
               file=sys.stderr)
 
 
-def drawing_names(photos: list[Photo], out: Path) -> list[Path]:
-    """Where the drawing of each picture goes; ConfigError if two would be the same file."""
-    names = [out / f"{photo.path.stem}_poses.png" for photo in photos]
-    if len(set(names)) < len(names):
-        raise ConfigError("two of the pictures have the same name, and so would their drawings: "
-                          "give them one at a time, each with an --out of its own")
-    return names
-
-
-def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues, drawings: list[Path],
+def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
                    failed: list[str]) -> Iterator[dict]:
     """Yields COCO results, with the file's name and the pose's box beside what COCO asks for.
 
-    cues: of every picture, or None. drawings: a new file a picture, or none at all. Pictures
-    without a number get 1, 2, ... One bad picture stops nothing: what is wrong with it is appended
-    to `failed`. Memory does not grow with the number of pictures.
+    cues: of every picture, or None. Pictures without a number get 1, 2, ... One bad picture stops
+    nothing: what is wrong with it is appended to `failed`. Memory does not grow with their number.
     """
     bar = tqdm(photos, "poses", unit="picture", disable=None if len(photos) > 1 else True)
-    for number, photo in enumerate(bar):
+    for number, photo in enumerate(bar, 1):
         try:
             picture = read_picture(photo.path)
             boxes, estimator.source = photo.boxes, photo.source
@@ -146,15 +137,15 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues, drawings
                 poses = estimator(picture, boxes=boxes, cues=cues)
             for note in noted:
                 tqdm.write(f"note: {photo.path}: {note.message}", file=sys.stderr)
-            if drawings:
-                _draw(picture, poses, drawings[number])
+            if photo.drawing:
+                write_whole(photo.drawing, Image.fromarray(draw_poses(picture, poses)).save)
         except (DataError, MemoryError) as error:
             reason = str(error) or type(error).__name__
             failed.append(reason if str(photo.path) in reason else f"{photo.path}: {reason}")
             continue
         scores = " ".join(f"{pose.score:.2f}" for pose in poses)
         tqdm.write(f"{photo.path}: {len(poses)} pose(s)" + (f", scores {scores}" * bool(poses)))
-        image_id = number + 1 if photo.image_id is None else photo.image_id
+        image_id = number if photo.image_id is None else photo.image_id
         for pose in poses:
             yield _result(pose, image_id, photo.path.name)
 
@@ -162,12 +153,7 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues, drawings
 def _result(pose: Pose, image_id: int, name: str) -> dict:
     """One entry of a COCO result file. It has no "bbox": with one, COCO's evaluation would take the
     box's area for the person's."""
-    table = [[*point, score] for point, score in zip(pose.keypoints.tolist(), pose.scores.tolist(),
-                                                     strict=True)]
-    return {"image_id": image_id, "category_id": PERSON, "score": float(pose.score),
-            "keypoints": [round(value, 3) for joint in table for value in joint],
-            "file_name": name, "box": [float(value) for value in pose.box]}
-
-
-def _draw(picture, poses: list[Pose], path: Path) -> None:
-    write_whole(path, Image.fromarray(draw_poses(picture, poses)).save)
+    table = np.column_stack([pose.keypoints, pose.scores])
+    return {"image_id": image_id, "category_id": PERSON, "score": pose.score,
+            "keypoints": [round(value, 3) for value in table.ravel().tolist()],
+            "file_name": name, "box": pose.box.tolist()}

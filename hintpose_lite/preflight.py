@@ -39,18 +39,19 @@ class Estimate:
 def preflight(trainer: Trainer) -> Estimate:
     """Takes some steps, measures them, and puts the trainer back where it was."""
     before = copy.deepcopy(trainer.state())
-    trainer.run_step()  # the first one compiles, tunes, and reserves memory
-    _wait(trainer.device)
+    trainer.run_step().item()  # the first one compiles, tunes, and reserves memory
     start = time.perf_counter()
     for _ in range(STEPS):
-        trainer.run_step()
-    _wait(trainer.device)
+        loss = trainer.run_step()
+    loss.item()  # waits for the device; from one loss to another are whole steps
     seconds = (time.perf_counter() - start) / STEPS
-    size = _bytes(trainer.state())
+    weights = sum(x.nbytes for x in trainer.model.state_dict().values())
+    moments = sum(x.nbytes for of_one in trainer.optimiser.state_dict()["state"].values()
+                  for x in of_one.values())
     trainer.load(before)
     config = trainer.config
     return Estimate(seconds, config.steps, len(trainer.source) / config.batch,
-                    _memory(trainer.device), 2 * size + 2 * _bytes(before["model"]))
+                    _memory(trainer.device), 2 * (2 * weights + moments))  # old and new files
 
 
 def require_space(estimate: Estimate, folder: Path) -> None:
@@ -59,11 +60,6 @@ def require_space(estimate: Estimate, folder: Path) -> None:
     if free < estimate.disk:
         raise RunError(f"{folder}: the run writes {estimate.disk / 2**20:.0f} MiB, but only "
                        f"{free / 2**20:.0f} MiB are free there; make room, or train elsewhere")
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _memory(device: torch.device) -> int | None:
@@ -75,11 +71,3 @@ def _memory(device: torch.device) -> int | None:
         return None
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if sys.platform == "darwin" else used * 1024  # bytes there, kilobytes on Linux
-
-
-def _bytes(state) -> int:
-    """Of all tensors in nested dictionaries and lists."""
-    if isinstance(state, torch.Tensor):
-        return state.numel() * state.element_size()
-    parts = state.values() if isinstance(state, dict) else state
-    return sum(map(_bytes, parts)) if isinstance(state, dict | list | tuple) else 0

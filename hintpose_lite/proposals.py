@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from .config import TrainConfig
@@ -47,16 +48,11 @@ class CueNetwork:
         self.model, self.low, self.most = model.eval(), low, most
 
     def __call__(self, picture: np.ndarray, boxes: np.ndarray) -> list[list[Cue]]:
-        """A point on everybody found in each of boxes (n, 4), the surest first."""
+        """A point on everybody found in each of boxes (n, 4) of a picture (H, W, 3) uint8, the
+        surest first."""
         if not len(boxes):
             return []
-        points, heights = self.find(picture, torch.as_tensor(boxes, dtype=torch.float32))
-        return [[Cue.point(*point) for point in own[known > 0].tolist()]
-                for own, known in zip(points, heights, strict=True)]
-
-    def find(self, picture: np.ndarray, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (n, most, 2) in picture pixels, and their heights (n, most), 0 where there are no
-        more, for boxes (n, 4) of a picture (H, W, 3) uint8."""
+        boxes = torch.as_tensor(boxes, dtype=torch.float32)
         spec, device = self.model.spec, next(self.model.parameters()).device
         windows, to_window = cut_windows([picture] * len(boxes), boxes, spec)
         images, _, matrices = prepare(spec, windows, to_window, boxes, None)
@@ -64,12 +60,14 @@ class CueNetwork:
         points, heights = find_peaks(maps, self.low, self.most)
         points = apply(invert(matrices), points * STRIDE)
         edge = torch.tensor(picture.shape[1::-1], dtype=torch.float32) - 1
-        return points.clamp(torch.zeros(2), edge), heights
+        points = points.clamp(torch.zeros(2), edge)
+        return [[Cue.point(*point) for point in own[known > 0].tolist()]
+                for own, known in zip(points, heights, strict=True)]
 
 
 AUGMENT = Augment(rotate=0.0, scale=0.25, half_body=0.0, shift=0.08, shared=0.6, light=0.2)
 WHOLE = 0.25  # how often the box is the whole picture
-SHOWN = 100  # steps between two looks at the loss
+SHOWN = 100  # steps between two looks at the loss, for which the device must be waited for
 
 
 def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, batch: int = 32,
@@ -94,7 +92,7 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
     middles, whole = _company(persons)
     crops = build_crops(persons, window, progress=progress, masks=False).to(device)
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-    draws, losses = torch.Generator(device).manual_seed(seed), []
+    draws = torch.Generator(device).manual_seed(seed)
     with tqdm(range(steps), str(out), unit="step", disable=not progress, mininterval=1) as bar:
         for step in bar:
             rows = rows_of_step(config, step, len(crops))
@@ -103,17 +101,15 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
             optimiser.param_groups[0]["lr"] = learning_rate(config, step)
             with autocast(config.precision, images.device):
                 found = model(images.contiguous(memory_format=torch.channels_last))[-1]
-            losses.append(F.mse_loss(found.float(), targets))
+            loss = F.mse_loss(found.float(), targets)
             optimiser.zero_grad(set_to_none=True)
-            losses[-1].backward()
+            loss.backward()
             optimiser.step()
-            if len(losses) == SHOWN or step == steps - 1:
-                loss = float(torch.stack(losses).detach().mean())
-                if not math.isfinite(loss):
+            if step % SHOWN == SHOWN - 1 or step == steps - 1:
+                if not math.isfinite(value := loss.item()):  # once lost, it stays so
                     raise RunError(f"the loss is not finite before step {step + 1}: take a lower "
                                    "lr")
-                bar.set_postfix(loss=f"{loss:.2e}")
-                losses = []
+                bar.set_postfix(loss=f"{value:.2e}")
     return save_model(model, out, half=True, overwrite=overwrite)
 
 
@@ -121,12 +117,11 @@ def _company(persons: CocoPersons) -> tuple[Tensor, Tensor]:
     """The middle of everybody in each person's picture (N, P, 2), NaN where there are no more, and
     that picture as a box (N, 4)."""
     middles = np.array([person_cue(persons, row, "centroid").xy[0] for row in range(len(persons))])
-    pictures = [np.flatnonzero(persons.image_ids == image) for image in persons.image_ids]
-    padded = np.full((len(persons), max(map(len, pictures)), 2), np.nan, np.float32)
-    for row, people in enumerate(pictures):
-        padded[row, :len(people)] = middles[people]
-    sizes = np.array([persons[row].image_size for row in range(len(persons))], np.float32)
-    return torch.from_numpy(padded), torch.from_numpy(np.concatenate([0 * sizes, sizes], 1))
+    together = [torch.from_numpy(middles[persons.image_ids == image])
+                for image in persons.image_ids]
+    whole = [(0, 0, *persons[row].image_size) for row in range(len(persons))]
+    return (pad_sequence(together, batch_first=True, padding_value=torch.nan),
+            torch.tensor(whole, dtype=torch.float32))
 
 
 def _batch(config: TrainConfig, crops: Crops, rows: Tensor, middles: Tensor, whole: Tensor,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .errors import DataError
@@ -63,9 +63,8 @@ class Report:
         asked += f" moved by {self.radius:g} sqrt(area)" if self.radius else ""
         lines = [f"{asked}, {self.hops} hop{'s' * (self.hops > 1)}, flip test "
                  f"{'on' if self.flip else 'off'}, seed {self.seed}", ""]
-        rows = {"all": self.identity}
-        rows |= {f"overlap {label}": row for label, row in self.strata.items()} | self.groups
-        lines += _figures("people", rows)
+        strata = {f"overlap {label}": row for label, row in self.strata.items()}
+        lines += _figures("people", {"all": self.identity, **strata, **self.groups})
         if self.hops > 1:
             lines += ["", *_figures("all, by hop", {str(row["hop"]): row for row in self.per_hop})]
         if self.picture_ap:
@@ -80,11 +79,11 @@ class Report:
         strata = {label: row for label, row in self.strata.items() if row["people"]}
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.add_subplot()
-        bars = {"person AP": ("ap", BLUE), "right person": ("accuracy", GREEN),
-                "other person": ("swap_rate", ORANGE)}
-        for i, (label, (key, colour)) in enumerate(bars.items()):
+        for shift, label, key, colour in ((-0.27, "person AP", "ap", BLUE),
+                                          (0, "right person", "accuracy", GREEN),
+                                          (0.27, "other person", "swap_rate", ORANGE)):
             heights = [100 * (row[key] or 0) for row in strata.values()]
-            places = [j + 0.27 * (i - 1) for j in range(len(strata))]
+            places = [i + shift for i in range(len(strata))]
             drawn = axes.bar(places, heights, 0.25, color=colour, label=label)
             axes.bar_label(drawn, [_percent(row[key]) for row in strata.values()], fontsize=8)
         names = [f"{label}\n{row['people']} people" for label, row in strata.items()]
@@ -111,33 +110,29 @@ class Report:
     def from_json(cls, path: str | Path) -> "Report":
         """Reads what `to_json` wrote."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise DataError(f"{path} is not a readable report: {error}") from error
-        names = {entry.name for entry in fields(cls)}
-        if not isinstance(content, dict) or set(content) != names:
-            wrong = sorted(names ^ set(content)) if isinstance(content, dict) else "everything"
-            raise DataError(f"{path} is not a report of this version; missing or unknown: {wrong}")
-        return cls(**content)
+        except TypeError as error:  # something is missing or unknown
+            raise DataError(f"{path} is not a report of this version: {error}") from error
 
 
 def compare(reports: Mapping[str, Report]) -> str:
     """One Markdown table, a row a report: AP of everybody and of each stratum, then how often the
     right person was found, both in per cent. Put a model beside its twin, or cue beside cue."""
-    rows, strata = [], []
+    keys, rows, parts = {"AP": "ap", "right": "accuracy"}, [], []
     for name, report in reports.items():
-        strata = list(report.strata)
-        figures = [report.identity, *report.strata.values()]
-        rows.append([name, str(report.people), *(_percent(row["ap"]) for row in figures),
-                     *(_percent(row["accuracy"]) for row in figures)])
-    header = ["", "people", "AP", *(f"AP {s}" for s in strata)]
-    return "\n".join(_markdown([*header, "right", *(f"right {s}" for s in strata)], rows))
+        parts = {"": report.identity, **{f" {label}": row for label, row in report.strata.items()}}
+        rows.append([name, str(report.people),
+                     *(_percent(row[key]) for key in keys.values() for row in parts.values())])
+    header = ["", "people", *(title + label for title in keys for label in parts)]
+    return "\n".join(markdown(header, rows))
 
 
 def coco_table(figures: Mapping[str, float | None]) -> str:
     """COCO's ten figures on whole pictures as a Markdown table, in per cent."""
     cells = ["COCO", *map(_percent, figures.values())]
-    return "\n".join(_markdown(["whole pictures", *figures], [cells]))
+    return "\n".join(markdown(["whole pictures", *figures], [cells]))
 
 
 def _figures(corner: str, rows: Mapping[str, dict]) -> list[str]:
@@ -145,23 +140,22 @@ def _figures(corner: str, rows: Mapping[str, dict]) -> list[str]:
               "pairs", "both right"]
     cells = []
     for name, row in rows.items():
-        rates = [row["ap"], row["accuracy"], row["swap_rate"],
-                 row["neither"] / row["counted"] if row["counted"] else None,
-                 row["joint_swap_rate"]]
-        cells.append([name, str(row["people"]), *map(_percent, rates), str(row["left_out"]),
-                      str(row["alone"]), str(row["pairs"]), _percent(row["both"])])
-    return _markdown(header, cells)
+        neither = row["neither"] / row["counted"] if row["counted"] else None
+        rates = row["ap"], row["accuracy"], row["swap_rate"], neither, row["joint_swap_rate"]
+        counts = row["left_out"], row["alone"], row["pairs"]
+        cells.append([name, str(row["people"]), *map(_percent, rates), *map(str, counts),
+                      _percent(row["both"])])
+    return markdown(header, cells)
 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+def markdown(header: list[str], rows: list[list[str]]) -> list[str]:
     """An aligned Markdown table: first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
-    lines = [[cell.ljust(w) if i == 0 else cell.rjust(w)
-              for i, (cell, w) in enumerate(zip(row, widths))] for row in [header, *rows]]
-    rule = ["-" * w + ("-" if i == 0 else ":") for i, w in enumerate(widths)]
-    return ["| " + " | ".join(lines[0]) + " |", "|-" + "|-".join(rule) + "|",
-            *("| " + " | ".join(line) + " |" for line in lines[1:])]
+    first, *widths = [max(map(len, column)) for column in zip(header, *rows)]
+    head, *body = (" | ".join([row[0].ljust(first), *map(str.rjust, row[1:], widths)])
+                   for row in [header, *rows])
+    rule = "|".join(["-" * (first + 2), *("-" * (width + 1) + ":" for width in widths)])
+    return [f"| {head} |", f"|{rule}|", *(f"| {row} |" for row in body)]

@@ -17,11 +17,19 @@ from .errors import RunError
 from .files import write_whole
 
 LOG = "train.log"
-RESTART = ("Make room on the disk and start the same command again: the run goes on from its last "
-           "checkpoint")
 
 
-def open_folder(out: Path, wanted: dict) -> Path:
+@contextmanager
+def writing(what: str):
+    """Explains what goes wrong while a run writes."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the latter from torch
+        raise RunError(f"cannot write {what}: {error}. Make room on the disk and start the same "
+                       "command again: a run goes on from its last checkpoint") from error
+
+
+def open_folder(out: Path, wanted: dict) -> None:
     """Makes a run folder with `wanted` as its config.json, or checks that it is such a one."""
     file = out / "config.json"
     if file.exists():
@@ -29,28 +37,23 @@ def open_folder(out: Path, wanted: dict) -> Path:
             found = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunError(f"{file} is damaged ({error}): train into another folder") from error
-        different = _differences(found, wanted)
-        if different:
+        if different := _differences(found, wanted):
             raise RunError(f"{out} holds a run with other settings: {'; '.join(different)}. Train "
                            "into another folder, or use those settings to go on with it")
-        return out
-    if out.exists() and (not out.is_dir() or any(f.name != LOG for f in out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(f.name != LOG for f in out.iterdir())):
         raise RunError(f"{out} exists and is no run folder: nothing there is overwritten, so give "
                        "the name of a new or empty folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(file, lambda name: name.write_text(json.dumps(wanted, indent=1)))
-    except OSError as error:
-        raise RunError(f"cannot write to the run folder {out}: {error}") from error
-    return out
+    else:
+        with writing(f"to the run folder {out}"):
+            out.mkdir(parents=True, exist_ok=True)
+            write_whole(file, lambda name: name.write_text(json.dumps(wanted, indent=1)))
 
 
 def _differences(found, wanted, name: str = "") -> list[str]:
-    """Lines "name: there x, here y" for all that differs between two nested dictionaries."""
+    """What differs between two nested dictionaries, in words."""
     if isinstance(found, dict) and isinstance(wanted, dict):
-        inner = [(key, f"{name}.{key}".strip(".")) for key in sorted(set(found) | set(wanted))]
-        return [line for key, path in inner
-                for line in _differences(found.get(key), wanted.get(key), path)]
+        return [line for key in sorted(found.keys() | wanted) for line in _differences(
+            found.get(key), wanted.get(key), f"{name}.{key}".strip("."))]
     return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
 
 
@@ -69,19 +72,13 @@ def alone(out: Path, patience: float = 1.0):
 
 def is_running(out: str | Path) -> bool:
     """Whether a process holds the run folder at this moment."""
-    out = Path(out)
-    if not (out / "lock").exists():
-        return False
+    if not Path(out, "lock").exists():
+        return False  # asking makes the file
     try:
-        with alone(out, patience=0):
+        with alone(Path(out), patience=0):
             return False
     except RunError:
         return True
-
-
-def is_complete(out: Path, steps: int) -> bool:
-    """Whether the run took all its steps, was validated, and left its weights."""
-    return is_validated(out, steps) and (out / "model.safetensors").exists()
 
 
 def is_validated(out: Path, step: int) -> bool:
@@ -107,17 +104,13 @@ def read_metrics(folder: Path) -> list[dict]:
 
 def note(out: Path, record: dict) -> None:
     """Adds a line to metrics.jsonl."""
-    try:
-        with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-    except OSError as error:
-        raise RunError(f"cannot write {out}/metrics.jsonl: {error}. {RESTART}") from error
+    path = out / "metrics.jsonl"
+    with writing(str(path)), open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def trim_metrics(out: Path, step: int) -> None:
     """Drops records of steps after the checkpoint, which will be taken again."""
     kept = [json.dumps(record) + "\n" for record in read_metrics(out) if record["step"] <= step]
-    try:
+    with writing(f"{out}/metrics.jsonl"):
         write_whole(out / "metrics.jsonl", lambda name: name.write_text("".join(kept)))
-    except OSError as error:
-        raise RunError(f"cannot write {out}/metrics.jsonl: {error}. {RESTART}") from error

@@ -46,12 +46,11 @@ class Status:
 
     def row(self) -> str:
         """One line under HEADER."""
-        left = None if self.remaining is None else timedelta(seconds=round(self.remaining))
-        cells = [(self.step, "{:,}"), (self.steps, "{:,}"), (self.loss, "{:.2e}"),
-                 (self.lr, "{:.2e}"), (self.ap, "{:.1%}"), (self.identity, "{:.1%}"),
-                 (self.rate, "{:.2f}"), (left, "{!s}")]
-        texts = ["–" if value is None else form.format(value).rstrip("%") for value, form in cells]
-        return "".join(text.rjust(width) for text, width in zip(texts, WIDTHS.values()))
+        left = None if self.remaining is None else str(timedelta(seconds=round(self.remaining)))
+        cells = [(self.step, ","), (self.steps, ","), (self.loss, ".2e"), (self.lr, ".2e"),
+                 (self.ap, ".1%"), (self.identity, ".1%"), (self.rate, ".2f"), (left, "")]
+        texts = ["–" if value is None else f"{value:{form}}".rstrip("%") for value, form in cells]
+        return "".join(map(str.rjust, texts, WIDTHS.values()))
 
 
 def status(folder: str | Path) -> Status:
@@ -65,15 +64,14 @@ def history(folder: str | Path) -> list[Status]:
     A last line that is still being written is left out. Raises RunError if the folder is no run or
     its files are damaged.
     """
-    folder = Path(folder)
     try:
-        steps = int(json.loads((folder / "config.json").read_bytes())["config"]["steps"])
+        steps = int(json.loads(Path(folder, "config.json").read_bytes())["config"]["steps"])
     except OSError as error:
         raise RunError(f"{folder} is no run: it has no readable config.json ({error})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}/config.json is damaged, or of no run ({error!r})") from error
     now, found = Status(0, steps), {}
-    for record in read_metrics(folder):
+    for record in read_metrics(Path(folder)):
         if "seconds" in record:
             rate = record["step"] / record["seconds"] if record["seconds"] else None
             now = replace(now, loss=record["loss"], lr=record["lr"], rate=rate)
@@ -99,16 +97,15 @@ def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None,
     command = [sys.executable, "-m"]
     if processes > 1:
         command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    command += ["hintpose_lite", "train", "--preset", preset, "--out", str(out)]
-    for name, value in (("--data", data), ("--val", val)):
-        command += [name, *map(str, value)] if value else []
-    command += ["--cache", str(cache)] if cache else []
+    command += ["hintpose_lite", "train", "--preset", preset, "--out", out]
+    for name, value in (("--data", data), ("--val", val), ("--cache", cache and [cache])):
+        command += [name, *value] if value else []
     for key, value in (changes or {}).items():
         command += ["--set", f"{key}={value}"]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with open(out / LOG, "ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+            process = subprocess.Popen(map(str, command), stdin=subprocess.DEVNULL, stdout=log,
                                        stderr=subprocess.STDOUT, start_new_session=True)
     except OSError as error:
         raise RunError(f"the run in {out} could not be started: {error}") from error
@@ -116,9 +113,9 @@ def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None,
     while time.monotonic() < end and process.poll() is None and not is_running(out):
         time.sleep(0.2)
     if process.poll():
-        words = (out / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise RunError(f"the run in {out} ended at once (code {process.returncode}):\n"
-                       + "\n".join(words[-5:]))
+        words = (out / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+        raise RunError("\n".join([f"the run in {out} ended at once (code {process.returncode}):",
+                                  *words]))
     return out
 
 
@@ -130,26 +127,26 @@ def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
     stop: tell the run to save and end after its present step, and return. interval: seconds between
     two looks into the folder. Raises RunError if the folder is no run.
     """
-    now, flag, shown, told = status(folder), Path(folder) / "stop", set(), False
-    if stop and now.complete:
-        return say(f"{folder} is complete, there is nothing to stop")
+    flag, shown, told = Path(folder, "stop"), set(), False
     if stop:
+        if status(folder).complete:
+            return say(f"{folder} is complete, there is nothing to stop")
         flag.touch()
         return say(f"{folder} will save and end after its present step (the file {flag} tells it "
                    "to); the command that started it continues it")
-    say(HEADER)
     try:
         while True:
-            told, was_told = flag.exists(), told
-            rows = [row.row() for row in history(folder)]
-            for row in dict.fromkeys(row for row in rows if row not in shown):
-                say(row)
-            shown.update(rows)
-            if status(folder).complete:
+            told, was_told, running = flag.exists(), told, is_running(folder)
+            entries = history(folder)  # after the look at the process, so that none is missed
+            for row in (HEADER, *(entry.row() for entry in entries)):
+                if row not in shown:
+                    say(row)
+                    shown.add(row)
+            if entries[-1].complete:
                 return say(f"complete; the weights are in {Path(folder) / 'model.safetensors'}")
             if was_told and not told:
                 return say("stopped; the command that started the run continues it")
-            if not is_running(folder):
+            if not running:
                 return say("nobody is training here: the run was stopped, or its process ended; "
                            "the command that started it continues it")
             time.sleep(interval)

@@ -98,11 +98,9 @@ def _pairs(persons: CocoPersons, rows: np.ndarray, outcome: np.ndarray) -> np.nd
     place, partner = np.full(len(persons.partner) + 1, -1), persons.partner[rows]
     place[rows] = np.arange(len(rows))
     mate = place[partner]  # without a partner, -1: the entry past the end
-    counted = np.isin(outcome, ["meant", "other", "neither"])
+    counted, meant = np.isin(outcome, ["meant", "other", "neither"]), outcome == "meant"
     first = (mate >= 0) & (persons.partner[partner] == rows) & (rows < partner)
-    first &= counted & counted[mate]
-    both = (outcome == "meant") & (outcome[mate] == "meant")
-    return np.where(first, both.astype(float), np.nan)
+    return np.where(first & counted & counted[mate], meant & meant[mate], np.nan)
 
 
 def average_precision(similarity: np.ndarray, scores: np.ndarray, people: int) -> float | None:
@@ -133,10 +131,9 @@ def score_results(persons: CocoPersons, results: str | Path | list) -> dict:
     count nor punish, and here nor do people the data set skipped. Figures without anybody to count
     are None. Raises DataError, naming the entry.
     """
-    images, keypoints, scores = read_results(persons, results, "keypoints")
+    columns = (column.tolist() for column in read_results(persons, results, "keypoints"))
     found = [{"image_id": image, "category_id": 1, "keypoints": points, "score": score}
-             for image, points, score in zip(images.tolist(), keypoints.tolist(), scores.tolist(),
-                                             strict=True)]
+             for image, points, score in zip(*columns, strict=True)]
     if not found:
         return dict.fromkeys(STATS, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints at every step
@@ -165,16 +162,16 @@ def read_results(persons: CocoPersons, source: str | Path | list, key: str,
         raise DataError(f"cannot read COCO results from {name}: {error}") from error
     if not isinstance(found, list):
         raise DataError(f"{name} holds a {type(found).__name__}, not a list of COCO results")
-    category, _ = _people_of_file(persons)
-    rows = []
+    rows, size = [], 3 * len(persons.skeleton)
     for i, entry in enumerate(found):
         image = entries.integer(entry, "image_id")
         where = f"{name}, entry {i} (image_id {image})"
-        values = None if image is None else _values(entry, key, 3 * len(persons.skeleton))
+        values = None if image is None else _values(entry, key, size)
         if values is None or not entries.finite([entry.get("score")], 1):
             raise DataError(f"{where}: an integer image_id, finite numbers as {key}, and a score "
                             "are needed; repair or remove it")
-        odd = ("of another category" if entry.get("category_id", category) != category else
+        odd = ("of another category"
+               if entry.get("category_id", persons.category) != persons.category else
                "on a picture that the data set lacks" if image not in persons.pictures else "")
         if odd and counts is None:
             raise DataError(f"{where} is {odd}; score results on their own annotations")
@@ -183,7 +180,7 @@ def read_results(persons: CocoPersons, source: str | Path | list, key: str,
         else:
             rows.append((image, values, entry["score"]))
     images, values, scores = zip(*rows, strict=True) if rows else ([], [], [])
-    width = 4 if key == "bbox" else 3 * len(persons.skeleton)
+    width = 4 if key == "bbox" else size
     return (np.array(images, np.int64), np.array(values, float).reshape(-1, width),
             np.array(scores, float))
 
@@ -200,14 +197,6 @@ def _values(entry: dict, key: str, size: int) -> list[float] | None:
     return extent if key == "bbox" else keypoints
 
 
-def _people_of_file(persons: CocoPersons) -> tuple[int, list[dict]]:
-    """The people's category id, and all annotations of it, straight from the file."""
-    content = entries.read_annotations(persons.annotations)
-    category = entries.person_category(content["categories"], persons.skeleton, persons.annotations)
-    return category, [entry for entry in content["annotations"] if isinstance(entry, dict)
-                      and entry.get("category_id") == category]
-
-
 def _ground_truth(persons: CocoPersons) -> COCO:
     """The data set for COCOeval; whom it does not list (crowds, ...) is a region to be ignored."""
     joints, listed = 3 * len(persons.skeleton), set(persons.annotation_ids.tolist())
@@ -220,8 +209,9 @@ def _ground_truth(persons: CocoPersons) -> COCO:
                 "area": entry["area"] if entries.finite([entry.get("area")], 1) else 1.0,
                 "keypoints": [0] * joints, "num_keypoints": 0,
                 "iscrowd": int(bool(entry.get("iscrowd")))}
-               for entry in _people_of_file(persons)[1]
-               if entries.integer(entry, "id") not in listed
+               for entry in entries.read_annotations(persons.annotations)["annotations"]
+               if isinstance(entry, dict) and entry.get("category_id") == persons.category
+               and entries.integer(entry, "id") not in listed
                and entries.finite(entry.get("bbox"), 4)
                and entries.integer(entry, "image_id") in persons.pictures]
     for i, person in enumerate(people):

@@ -1,6 +1,7 @@
 """What a body is made of: the keypoints' names, their mirror images, limbs and OKS constants."""
 
 from dataclasses import dataclass
+from itertools import chain
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,9 @@ class Skeleton:
         count = len(self.names)
         if len(self.sigmas) != count:
             raise ValueError(f"{count} keypoint names but {len(self.sigmas)} sigmas: give one each")
-        used = [i for pair in (*self.swaps, *self.limbs) for i in pair] + list(self.upper)
-        if any(not 0 <= i < count for i in used):
+        if not {*chain(*self.swaps, *self.limbs, self.upper)} <= {*range(count)}:
             raise ValueError(f"swaps, limbs and upper may only name keypoints 0 to {count - 1}")
-        swapped = [i for pair in self.swaps for i in pair]
-        if len(set(swapped)) != len(swapped):
+        if len({*chain(*self.swaps)}) != 2 * len(self.swaps):
             raise ValueError("a keypoint may stand in one swap pair only")
 
     def __len__(self):
@@ -38,10 +37,8 @@ class Skeleton:
     @property
     def mirror(self) -> tuple[int, ...]:
         """Permutation: keypoint i of a mirrored picture is keypoint mirror[i] of the original."""
-        order = list(range(len(self)))
-        for left, right in self.swaps:
-            order[left], order[right] = right, left
-        return tuple(order)
+        partner = {a: b for left, right in self.swaps for a, b in ((left, right), (right, left))}
+        return tuple(partner.get(i, i) for i in range(len(self)))
 
 
 # Constants of the COCO keypoint challenge (https://cocodataset.org/#keypoints-eval).

@@ -1,5 +1,6 @@
 """Where a run's people come from: files the user names, or crowd scenes made on the spot."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .config import TrainConfig
@@ -33,9 +34,7 @@ def crowd_scenes(images: int, size: int, seed: int) -> CocoPersons:
 def _open(source) -> CocoPersons | None:
     if source is None or isinstance(source, CocoPersons):
         return source
-    try:
-        annotations, images = source
-    except (TypeError, ValueError):
-        raise DataError(f"data must be (annotation file, picture folder) or CocoPersons, "
-                        f"not {source!r}") from None
-    return CocoPersons(annotations, images)
+    if not isinstance(source, Sequence) or len(source) != 2:
+        raise DataError("data must be (annotation file, picture folder) or CocoPersons, "
+                        f"not {source!r}")
+    return CocoPersons(*source)

@@ -8,7 +8,7 @@ with two, so variants run in processes of their own.
 import multiprocessing
 import os
 import statistics
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .config import TrainConfig
 from .errors import ConfigError
 from .evaluation import evaluate
 from .nets.weights import load_model
-from .report import Report
+from .report import Report, markdown
 from .run_folder import open_folder
 from .sources import open_data
 from .training import train
@@ -61,12 +61,13 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
                       "held_out": held_out.sha256})
     tasks = {(name, seed): replace(config.override(changes), seed=seed)
              for seed in seeds for name, changes in variants.items()}
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), torch.set_num_threads,
+                             (1,)) as pool:
         # The long ones first, so that no core waits for a last long one.
         order = sorted(tasks, key=lambda task: -tasks[task].spec.hops * tasks[task].steps)
-        futures = {pool.submit(run_variant, tasks[task], out / _folder(*task), data, val, device,
-                               position): task for position, task in enumerate(order)}
-        done = {futures[future]: future.result() for future in as_completed(futures)}
+        futures = {task: pool.submit(run_variant, tasks[task], out / _folder(*task), data, val,
+                                     device, position) for position, task in enumerate(order)}
+        done = {task: future.result() for task, future in futures.items()}
     table = summary(done, list(variants), seeds)
     (out / "table.md").write_text(table + "\n", encoding="utf-8")
     return table
@@ -74,10 +75,6 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
 
 def _folder(name: str, seed: int) -> str:
     return f"{name.strip('+').replace(' ', '-').replace(',', '')}-{seed}"
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def run_variant(config: TrainConfig, out: Path, data, val, device: str | None,
@@ -97,12 +94,10 @@ def run_variant(config: TrainConfig, out: Path, data, val, device: str | None,
 
 def summary(done: dict, variants: list[str], seeds) -> str:
     """The Markdown table of {(variant, seed): {question: Report}}."""
-    lines = ["| variant | " + " | ".join(title for title, *_ in COLUMNS) + " |",
-             "|---|" + "---:|" * len(COLUMNS)]
-    for name in variants:
-        columns = zip(*(figures_of(done[name, seed]) for seed in seeds), strict=True)
-        lines.append(f"| {name} | " + " | ".join(map(_mean, columns)) + " |")
-    return "\n".join(lines)
+    columns = {name: zip(*(figures_of(done[name, seed]) for seed in seeds), strict=True)
+               for name in variants}
+    return "\n".join(markdown(["variant", *(title for title, *_ in COLUMNS)],
+                              [[name, *map(_mean, columns[name])] for name in variants]))
 
 
 def figures_of(reports: dict[str, Report]) -> list[float | None]:

@@ -81,15 +81,16 @@ class Trainer:
         self.model.to(self.device, memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(_parameter_groups(self.model, config), fused=True)
         self.step, self.seconds, self.batches = 0, 0.0, None
+        self.frozen_from = round(config.freeze_after * config.steps)
         self.autocast = autocast(config.precision, self.device)
         self.eager = crew.wrap(self.model, self.device, unused=config.hop_dropout > 0)
         self.forward = torch.compile(self.eager) if config.compile else self.eager
         self.ready()
 
     def ready(self) -> None:
-        """Puts the model into training mode."""
+        """Puts the model into training mode, batch norms only before `freeze_after`."""
         self.model.train()
-        if self.config.batch_norm == "frozen":
+        if self.step >= self.frozen_from:
             for module in self.model.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
@@ -102,6 +103,8 @@ class Trainer:
                      for step in range(self.step, config.steps))
             readers = max(2, min(8, (os.cpu_count() or 2) // self.crew.size - 1))
             self.batches = prefetch(self.source, map(self.crew.share, steps), self.device, readers)
+        if self.step == self.frozen_from:
+            self.ready()
         crops, rows = next(self.batches)
         plan = _generator(config.seed, "plan", self.step)  # on the CPU, so that no GPU is asked
         hops, kinds = draw_hops(config, plan), config.cues.draw(config.batch, plan)
@@ -144,6 +147,7 @@ class Trainer:
         self.step, self.seconds, self.batches = state["step"], state["seconds"], None
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.ready()
 
 
 def draw_hops(config: TrainConfig, generator: torch.Generator) -> int:

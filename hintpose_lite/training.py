@@ -25,7 +25,6 @@ from .evaluation import evaluate
 from .files import write_whole
 from .nets.weights import save_model
 from .preflight import preflight, require_space
-from .run_folder import RESTART
 from .sources import open_data
 from .trainer import Trainer, learning_rate
 
@@ -44,29 +43,29 @@ def train(config: TrainConfig, out: str | Path, data=None, val=None, *, cache=No
     Raises RunError where `out` is something else, somebody trains there, memory runs out, or the
     loss is not finite; ConfigError and DataError for unusable settings and data.
     """
-    place = own_device(device)
+    out, place = Path(out), own_device(device)
     with crew_of(place) as crew:
+        progress = progress and crew.leads
         if not crew.leads:
             crew.wait()  # until the leader has drawn the scenes and made the folder
         persons, held_out = open_data(config, data, val)
         config = config.resolve(len(persons), len(persons.skeleton), crew.size, place.type)
-        out = run_folder.open_folder(Path(out), {"config": config.to_dict(), "people": len(persons),
-                                      "data": persons.sha256})
+        run_folder.open_folder(out, {"config": config.to_dict(), "people": len(persons),
+                                     "data": persons.sha256})
         if crew.leads:
             crew.wait()
-        if run_folder.is_complete(out, config.steps):
+        if run_folder.is_validated(out, config.steps) and (out / "model.safetensors").exists():
             return out
         with run_folder.alone(out) if crew.leads else nullcontext():
             crew.wait()
             if crew.leads:
                 (out / "stop").unlink(missing_ok=True)  # it was meant for an earlier start
-            source = open_source(config, persons, cache, progress and crew.leads)
-            _run(config, source, persons, held_out, out, place, crew,
-                 progress and crew.leads, position)
+            source = open_source(config, persons, cache, progress)
+            _run(config, source, persons, held_out, out, place, crew, progress, position)
     return out
 
 
-def open_source(config: TrainConfig, persons: CocoPersons, cache=None, progress: bool = True):
+def open_source(config: TrainConfig, persons: CocoPersons, cache, progress: bool):
     """Where the crops of a training come from: a crop cache's folder, or memory."""
     if cache is None:
         return build_crops(persons, config.window, progress=progress, masks=config.spec.cue)
@@ -86,7 +85,7 @@ def _run(config: TrainConfig, source, persons: CocoPersons, held_out: CocoPerson
         trainer = Trainer(config, source, persons.skeleton, device, not started, crew)
         trainer.model.trained_on = persons.description
         if started:
-            _continue(trainer, out / "last.pt")
+            _resume(trainer, out / "last.pt")
         elif progress and config.steps >= LONG and crew.size == 1:
             estimate = preflight(trainer)
             require_space(estimate, out)
@@ -99,59 +98,60 @@ def _run(config: TrainConfig, source, persons: CocoPersons, held_out: CocoPerson
         return
     except torch.OutOfMemoryError:
         trainer = None  # the traceback, which also holds tensors, goes with this block
-    gc.collect()
     fitting = fitting_batch(config, source, persons.skeleton, device)
-    raise RunError(f"a batch of {config.batch} does not fit into the memory of {device}. "
-                   + (f"{fitting} fits: start again in a new folder with --set batch={fitting} "
-                      f"--set lr={config.lr * fitting / config.batch:.2g}" if fitting else
-                      "Not even one person fits: take a smaller network or input size"))
+    advice = (f"{fitting} fits: start again in a new folder with --set batch={fitting} "
+              f"--set lr={config.lr * fitting / config.batch:.2g}" if fitting else
+              "Not even one person fits: take a smaller network or input size")
+    raise RunError(f"a batch of {config.batch} does not fit into the memory of {device}. {advice}")
 
 
 def fitting_batch(config: TrainConfig, source, skeleton, device) -> int:
     """The largest of batch/2, batch/4, ... with which a training step fits into memory; or 0."""
-    batch = config.batch // 2
-    while batch:
+    batch = config.batch
+    while batch := batch // 2:
+        gc.collect()
+        torch.cuda.empty_cache()
+        smaller = replace(config, batch=batch, init="none", compile=False)
         try:
-            trainer = Trainer(replace(config, batch=batch, init="none", compile=False), source,
-                              skeleton, device)
+            trainer = Trainer(smaller, source, skeleton, device)
             for _ in range(2):  # the optimiser takes its memory after the first
                 trainer.run_step()
             return batch
         except torch.OutOfMemoryError:
             trainer = None
-        gc.collect()
-        torch.cuda.empty_cache()
-        batch //= 2
     return 0
 
 
-def _continue(trainer: Trainer, path: Path) -> None:
+def _resume(trainer: Trainer, path: Path) -> None:
     """Loads a run's checkpoint into the trainer."""
     try:
         trainer.load(torch.load(path, map_location=trainer.device, weights_only=True))
     except Exception as error:  # unpickling a damaged file raises nearly anything
-        raise RunError(f"{path} cannot be continued from ({type(error).__name__}): it is damaged "
-                       "or no checkpoint of this run. Put a copy of it back, or train into "
-                       "another folder, perhaps with --init and the model.safetensors beside it"
-                       ) from error
+        raise RunError(f"{path} cannot be continued from ({type(error).__name__}): it is damaged, "
+                       "or of another run. Put a copy of it back, or train into another folder, "
+                       "perhaps with --init and the model.safetensors beside it") from error
 
 
 def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
           position: int) -> Iterator[dict]:
     """Runs the remaining steps; yields what is to be written down."""
-    config, crew, losses = trainer.config, trainer.crew, []
+    config, crew, losses, stopped = trainer.config, trainer.crew, [], False
     start = time.time() - trainer.seconds
-    if _validates(config, trainer.step) and not run_folder.is_validated(out, trainer.step):
-        yield validate(trainer, held_out)  # killed between a checkpoint and that
     with tqdm(total=config.steps, initial=trainer.step, desc=str(out), unit="step",
               disable=not progress, mininterval=1, position=position) as bar:
-        while trainer.step < config.steps:
+        while True:
+            last = trainer.step == config.steps
+            due = last or (trainer.step > 0 and trainer.step % config.validate_every == 0)
+            if due and not run_folder.is_validated(out, trainer.step):
+                yield validate(trainer, held_out)
+            if last or stopped:
+                break
             losses.append(trainer.run_step())
             bar.update()
-            due, stopped = trainer.step == config.steps, False
             if crew.size == 1 or trainer.step % ASKED_EVERY == 0:
                 stopped = crew.told((out / "stop").exists(), trainer.device)
-            if due or stopped or trainer.step % config.checkpoint_every == 0:
+            if (stopped or trainer.step == config.steps
+                    or trainer.step % config.checkpoint_every == 0):
                 loss = float(crew.mean(_finite_mean(losses, trainer.step, out)))
                 trainer.seconds = time.time() - start
                 if crew.leads:
@@ -160,16 +160,8 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
                        "lr": learning_rate(config, trainer.step - 1)}
                 losses = []
                 bar.set_postfix(loss=f"{loss:.2e}")
-            if _validates(config, trainer.step):
-                yield validate(trainer, held_out)
-            if stopped:
-                if crew.leads:
-                    (out / "stop").unlink()
-                return
-
-
-def _validates(config: TrainConfig, step: int) -> bool:
-    return step == config.steps or (step > 0 and step % config.validate_every == 0)
+    if stopped and crew.leads:
+        (out / "stop").unlink()
 
 
 def validate(trainer: Trainer, persons: CocoPersons, people: int = 300) -> dict:
@@ -177,12 +169,9 @@ def validate(trainer: Trainer, persons: CocoPersons, people: int = 300) -> dict:
     the leading process only."""
     result = {"step": trainer.step, "ap": None, "identity": None}
     if trainer.crew.leads:
-        trainer.model.eval()
-        try:
-            report = evaluate(trainer.model, persons, protocol="shared", cue="joint", flip=False,
-                              rows=range(min(people, len(persons))))
-        finally:
-            trainer.ready()
+        report = evaluate(trainer.model.eval(), persons, protocol="shared", cue="joint", flip=False,
+                          rows=range(min(people, len(persons))))
+        trainer.ready()
         result |= {"ap": report.ap, "identity": report.identity["accuracy"]}
     trainer.crew.wait()
     return result
@@ -193,18 +182,14 @@ def _finite_mean(losses: list[Tensor], step: int, out: Path) -> Tensor:
     values = torch.stack(losses)
     if not values.isfinite().all():
         first = step - len(losses) + 1 + int((~values.isfinite()).nonzero()[0])
-        kept = (f"{out}/last.pt still holds an earlier step" if (out / "last.pt").exists()
-                else "there is no checkpoint yet")
-        raise RunError(f"the loss is not finite at step {first}; {kept}. Try a lower lr, a longer "
-                       "warmup, or precision=float32, in a new run folder")
+        raise RunError(f"the loss is not finite at step {first}; {out}/last.pt, if it is there, "
+                       "still holds an earlier step. Try a lower lr, a longer warmup, or "
+                       "precision=float32, in a new run folder")
     return values.mean()
 
 
 def _save(trainer: Trainer, out: Path) -> None:
     """Checkpoint and weights, each under a temporary name first."""
-    try:
+    with run_folder.writing(f"the checkpoint of step {trainer.step} to {out}"):
         write_whole(out / "last.pt", lambda name: torch.save(trainer.state(), name))
         save_model(trainer.model, out / "model.safetensors", overwrite=True)
-    except (OSError, RuntimeError) as error:
-        raise RunError(f"cannot write the checkpoint of step {trainer.step} to {out}: {error}. "
-                       f"{RESTART}") from error

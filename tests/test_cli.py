@@ -14,6 +14,8 @@ from hintpose_lite import cli
 from hintpose_lite.cli import main
 from hintpose_lite.errors import DataError
 
+PHOTOS = [SimpleNamespace(drawing=None)] * 6
+
 
 @pytest.fixture
 def calls(monkeypatch):
@@ -41,10 +43,8 @@ def calls(monkeypatch):
         "runs": {"watch": note("watch")},
         "evaluation": {"evaluate": note("evaluate", report)},
         "estimator": {"PoseEstimator": note("PoseEstimator", "estimator")},
-        "photos": {"find_photos": note("find_photos", "photos"), "add_boxes": note("add_boxes"),
+        "photos": {"find_photos": note("find_photos", PHOTOS), "add_boxes": note("add_boxes"),
                    "add_sources": note("add_sources", "detector"),
-                   "drawing_names": lambda photos, out: note("drawing_names", [out / "a.png"])(
-                       photos, out),
                    "predict_photos": note("predict_photos", [{"image_id": 1}, {"image_id": 2}]),
                    "warn_if_drawn": note("warn_if_drawn")},
         "proposals": {"train_cuenet": note("train_cuenet"), "CueNetwork": lambda: "cue network"},
@@ -126,19 +126,19 @@ def test_predict(calls, tmp_path, capsys):
     assert main(["predict", "a.jpg", "b.jpg", "--model", "m", "--box=-1,2,3,4", "--click", "5,6.5",
                  "--hops", "2", "--out", str(out), "--json", str(poses)]) == 0
     assert calls == [
-        ("find_photos", (["a.jpg", "b.jpg"], [[-1, 2, 3, 4]]), {}),
-        ("drawing_names", ("photos", out), {}), ("add_sources", ("photos", None, False, None), {}),
+        ("find_photos", (["a.jpg", "b.jpg"], [[-1, 2, 3, 4]], out), {}),
+        ("add_sources", (PHOTOS, None, False, None), {}),
         ("load_model", ("m",), {}), ("warn_if_drawn", ("model", "m"), {}),
         ("PoseEstimator", ("model", "detector"), {"hops": 2}),
-        ("predict_photos", ("estimator", "photos", [("point", 5, 6.5)], [out / "a.png"], []), {})]
+        ("predict_photos", ("estimator", PHOTOS, [("point", 5, 6.5)], []), {})]
     assert json.loads(poses.read_text()) == [{"image_id": 1}, {"image_id": 2}]
 
 
 def test_predict_hands_on_where_boxes_and_cues_come_from(calls):
     assert main("predict a --model m --boxes ann.json --cues r.json --image-id 7".split()) == 0
-    assert calls[:3] == [("find_photos", (["a"], None), {}),
-                         ("add_boxes", ("photos", "ann.json"), {}),
-                         ("add_sources", ("photos", "r.json", False, [7]), {})]
+    assert calls[:3] == [("find_photos", (["a"], None, None), {}),
+                         ("add_boxes", (PHOTOS, "ann.json"), {}),
+                         ("add_sources", (PHOTOS, "r.json", False, [7]), {})]
 
 
 @pytest.mark.parametrize("arguments", [
@@ -152,7 +152,7 @@ def test_predict_refuses_what_contradicts_itself(calls, arguments, capsys):
 
 
 def test_predict_says_what_failed_and_keeps_what_did_not(calls, tmp_path, capsys, monkeypatch):
-    def predict_photos(estimator, photos, cues, drawings, failed):
+    def predict_photos(estimator, photos, cues, failed):
         yield {"image_id": 1}
         failed.append("b.jpg: not a picture")
     module = sys.modules["hintpose_lite.photos"]

@@ -1,6 +1,7 @@
 """Settings: presets, changes by name, and refusals that say what to do."""
 
 import json
+from dataclasses import fields
 
 import pytest
 
@@ -31,6 +32,8 @@ def test_the_original_is_not_changed():
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"learning_rate": 1}, "no setting 'learning_rate'.*lr"),
+    ({"augment.lr": 1e-3}, "no setting 'augment.lr'"),
+    ({"spec": "none"}, "no setting 'spec'"),
     ({"steps": "many"}, "steps=many"),
     ({"steps": 1.5}, "steps=1.5"),
     ({"steps": 0}, "at least 1"),
@@ -43,12 +46,19 @@ def test_the_original_is_not_changed():
     ({"lr": float("nan")}, "finite"),
     ({"window": 64}, "at least as large"),
     ({"augment.scale": 1.5}, "scale"),
-    ({"flip": 2}, "probabilities"),
+    ({"flip": 2}, "between 0 and 1"),
     ({"cues.joint": -1}, "cues"),
 ])
 def test_unusable_settings_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         TrainConfig().override(changes)
+
+
+def test_every_setting_has_a_name_of_its_own():
+    config = TrainConfig()
+    names = [field.name for part in (config, config.spec, config.augment, config.cues)
+             for field in fields(part)]
+    assert len(names) == len(set(names))
 
 
 def test_unknown_presets_are_named():

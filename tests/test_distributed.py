@@ -16,7 +16,7 @@ from hintpose_lite.trainer import Trainer
 
 SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64), "window": 64,
             "steps": 4, "batch": 4, "warmup": 1, "lr": 1e-3, "checkpoint_every": 2,
-            "validate_every": 4, "batch_norm": "frozen", "precision": "float32"}
+            "validate_every": 4, "freeze_after": 0.0, "precision": "float32"}
 # Nothing in a batch is left to chance, so shares of it are the same people in the same crops.
 CERTAIN = {"augment.rotate": 0.0, "augment.scale": 0.0, "augment.flip": 0.0, "augment.shift": 0.0,
            "augment.half_body": 0.0, "augment.light": 0.0, "augment.shared": 0.0,
@@ -62,3 +62,17 @@ def test_a_gpu_that_is_not_there_is_refused():
     assert own_device(None).type == "cpu"
     with pytest.raises(ConfigError, match="no CUDA GPU"):
         own_device("cuda")
+
+
+@pytest.mark.parametrize("asked, rank, chosen", [
+    (None, None, "cuda:0"), ("cuda", None, "cuda:0"), ("cuda", "1", "cuda:1"),
+    ("cuda:2", "1", "cuda:2"), ("cpu", "1", "cpu")])
+def test_each_process_has_its_own_gpu(monkeypatch, asked, rank, chosen):
+    used = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert own_device(asked) == torch.device(chosen)
+    assert used == [torch.device(chosen)] * (chosen != "cpu")

@@ -62,11 +62,16 @@ def predictor(monkeypatch):
     every box asked for, and returns the list of what it was asked. A detection's person is the one
     whose box it has."""
     def install(*answers, score=.8):
-        asked = []
+        asked, known, match = [], [], evaluation.match_detections
+
+        def match_detections(persons, *found):
+            known.append(persons)
+            return match(persons, *found)
 
         def predict(model, source, rows, boxes, cues, *, hops=None, flip=True, batch=64):
-            persons = getattr(source, "_persons", source)
-            asked.append(SimpleNamespace(rows=rows, boxes=boxes, cues=cues, flip=flip, hops=hops))
+            persons = source if isinstance(source, CocoPersons) else known[-1]
+            asked.append(SimpleNamespace(rows=rows, boxes=boxes, cues=cues, flip=flip, hops=hops,
+                                         pictures=source.image_ids[rows]))
             people = [np.abs(persons.boxes - box.numpy()).sum(1).argmin() for box in boxes]
             people = rows if source is persons else people
             poses = np.array([[answer(persons, i) for i in people] for answer in answers])
@@ -75,6 +80,7 @@ def predictor(monkeypatch):
             return Poses(points, torch.full(points.shape[:-1], score))
 
         monkeypatch.setattr(evaluation, "predict", predict)
+        monkeypatch.setattr(evaluation, "match_detections", match_detections)
         monkeypatch.setattr(evaluation, "as_hintpose", lambda model: model)
         return asked
     return install
@@ -372,7 +378,7 @@ def test_detected_boxes_are_matched_missed_and_suppressed(tmp_path, predictor):
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(detections))
     report = evaluate(CUED, persons, protocol="detected", detections=path, seed=5)
-    assert asked[0].rows.tolist() == [0] * 4  # the picture, not the person
+    assert asked[0].pictures.tolist() == [1] * 4
     assert [cue.kind for cue in asked[0].cues] == ["none", "points", "points", "none"]
     assert asked[0].cues[2].xy.tolist() == person_cue(persons, 1, "joint", seed=5).xy.tolist()
     assert report.people == 4 and report.ap == pytest.approx(51 / 101)  # two of four found

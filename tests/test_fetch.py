@@ -79,7 +79,7 @@ def server(running, monkeypatch):
 
 
 def get(server, path, sha256=None):
-    return fetch(server.url, path, sha256, progress=False, timeout=5)
+    return fetch(server.url, path, sha256, progress=False)
 
 
 def leftovers(folder):

@@ -99,11 +99,11 @@ def test_the_lab_follows_its_controls_and_tells_its_errors(model, scene):
     lab = BlockLab(model, scene)
     assert not lab.errors and repr(lab) == "BlockLab()" and "kept: everything" in lab.status.value
     whole, shown = lab.added, lab.change.value
-    lab.keep.value = "only near the cue"
+    lab.controls.keep.value = "only near the cue"
     assert not torch.equal(lab.added, whole) and lab.change.value != shown
     assert "only near the cue" in lab.status.value and "only near the cue" in lab.change.value
     shown = lab.change.value
-    lab.gain.value = 4
+    lab.controls.gain.value = 4
     assert lab.change.value != shown
     lab.set(keep="nothing")
     assert not lab.added.any()

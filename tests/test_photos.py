@@ -44,6 +44,13 @@ def test_folders_patterns_and_files_are_pictures_each_once(folder):
         names("empty")
 
 
+def test_drawings_of_the_same_name_are_refused(folder):
+    names = [str(folder / "a.png"), str(folder / "deeper" / "a.jpg")]
+    with pytest.raises(ConfigError, match="same name"):
+        find_photos(names, out=folder / "drawn")
+    assert find_photos(names[:1], out=folder)[0].drawing == folder / "a_poses.png"
+
+
 def test_a_name_with_brackets_is_a_file_if_there_is_one(folder):
     (folder / "a.png").rename(folder / "a[1].png")
     assert find_photos([str(folder / "a[1].png")])[0].path.name == "a[1].png"
@@ -53,7 +60,7 @@ def test_results_are_numbered_scored_and_drawn(crowd, estimator, tmp_path, capsy
     """Own boxes from the annotations: COCO's figures equal those of `evaluate`'s result file."""
     photos = find_photos([str(crowd.images)])
     add_boxes(photos, crowd.annotations)
-    found = list(predict_photos(estimator, photos, None, [], failed := []))
+    found = list(predict_photos(estimator, photos, None, failed := []))
     assert not failed and len(found) == len(crowd)
     assert "bbox" not in found[0] and set(found[0]) >= {"image_id", "category_id", "score"}
     assert {entry["image_id"] for entry in found} == set(crowd.image_ids.tolist())
@@ -69,7 +76,7 @@ def test_results_are_numbered_scored_and_drawn(crowd, estimator, tmp_path, capsy
 
 def test_pictures_without_a_number_are_counted(folder, estimator):
     photos = find_photos([str(folder)])
-    assert [r["image_id"] for r in predict_photos(estimator, photos, None, [], [])] == [1, 2]
+    assert [r["image_id"] for r in predict_photos(estimator, photos, None, [])] == [1, 2]
 
 
 BAD = {"text.jpg": b"no picture at all", "empty.png": b"", "torn.png": None}
@@ -153,7 +160,7 @@ def test_people_of_a_result_file_are_asked_for(crowd, tmp_path, estimator):
         def __call__(self, picture, boxes, cues):
             asked.append((boxes, self.source(picture, boxes)))
             return []
-    assert list(predict_photos(Asked(), photos, None, [], [])) == []
+    assert list(predict_photos(Asked(), photos, None, [])) == []
     (boxes, cues), = asked
     known = person.keypoints[person.keypoints[:, 2] > 0, :2]
     assert boxes[0] == pytest.approx([*known.min(0), *np.ptp(known, axis=0)])

@@ -25,7 +25,7 @@ def test_a_study_end_to_end(crowd, tmp_path, monkeypatch):
                               "+both": {"cue": True, "hops": 2}}, data=data, val=data,
                     jobs=2, device="cpu")
     table = study(TINY, tmp_path / "study", **settings)
-    assert "| baseline |" in table and "| +both |" in table
+    assert "| baseline |" in table and "| +both    |" in table
     assert (tmp_path / "study" / "table.md").read_text().strip() == table
     report = Report.from_json(tmp_path / "study" / "both-0" / "report-shared.json")
     assert report.hops == 2 and report.cue == "joint"

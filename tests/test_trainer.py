@@ -49,13 +49,23 @@ def test_a_run_that_the_disk_cannot_hold_is_not_begun(monkeypatch, tmp_path):
         require_space(Estimate(1, 10, 10, None, 2**22), tmp_path)
 
 
-def test_frozen_norms_keep_their_statistics(crops):
-    made = trainer(crops, batch_norm="frozen")
-    before = {name: value.clone() for name, value in made.model.state_dict().items()}
-    made.run_step()
-    after = made.model.state_dict()
-    assert all(torch.equal(before[n], after[n]) for n in after if "running" in n)
-    assert not torch.equal(before["final_layer.weight"], after["final_layer.weight"])
+@pytest.mark.parametrize("part, moving", [(0.0, [0, 0, 0, 0]), (0.5, [1, 1, 0, 0]),
+                                          (1.0, [1, 1, 1, 1])])
+def test_statistics_move_until_they_are_frozen(crops, part, moving):
+    made, moved = trainer(crops, steps=4, freeze_after=part), []
+    for step in range(4):
+        if step == 3:  # a run that is continued knows where it stands
+            other = trainer(crops, steps=4, freeze_after=part)
+            other.load(made.state())
+            made = other
+        before = {name: value.clone() for name, value in made.model.state_dict().items()}
+        made.run_step()
+        made.model.eval()  # as a validation does
+        made.ready()
+        after = made.model.state_dict()
+        moved.append(not all(torch.equal(before[n], after[n]) for n in after if "running" in n))
+        assert not torch.equal(before["final_layer.weight"], after["final_layer.weight"])
+    assert moved == [bool(m) for m in moving]
 
 
 def test_the_backbone_learns_at_its_own_rate(crops):

@@ -31,15 +31,15 @@ from tqdm.auto import tqdm
 from ..errors import ConfigError, DataError
 from ..files import write_whole
 from .coco import CocoPersons
-from .crops import MASK_STRIDE, Crops, cut_picture, label_tensors, number_windows, views_of
+from .crops import MASK_STRIDE, Crops, Layout
 
 VERSION = 1
 SHARD = 1000  # pictures; a build that was killed has to do no more than these again
 NAME = "shard-{:05}.bin"
-KEYS = {"size", "quality", "sha256", "layout", "made_of", "complete", "shards"}  # of info.json
+KEYS = ["version", "size", "quality", "sha256", "layout", "made_of", "complete", "shards"]
 
 
-class _Plan:
+class _Plan(Layout):
     """What a cache of these people holds, and in which order. Calling it with the rows of a picture
     makes the picture's part of the cache: JPEGs by window, deflated masks by row."""
 
@@ -47,20 +47,17 @@ class _Plan:
         if not (1 <= quality <= 100 and 2 <= size <= 4096):
             raise ConfigError(f"a crop cache has a size of 2 to 4096, not {size}, and a quality of "
                               f"1 to 100, not {quality}")
-        self.persons, self.labels = persons, label_tensors(persons)
-        self.views = views_of(persons, self.labels["boxes"], self.labels["shared"], size)
-        matrices = np.stack([view.matrix() for view in self.views])
-        window_of, self.pictures = number_windows(persons, self.views)
+        super().__init__(persons, size)
         self.order = np.concatenate(self.pictures)  # of the people, and so of their masks
-        self.window_of, self.matrices = torch.from_numpy(window_of), torch.from_numpy(matrices)
         layout = 0
-        for array in (persons.annotation_ids, window_of, matrices, self.order):
+        for array in (persons.annotation_ids, self.window_of.numpy(),
+                      self.labels["matrices"].numpy(), self.order):
             layout = zlib.crc32(array, layout)
         self.settings = {"version": VERSION, "size": size, "quality": quality,
                          "sha256": persons.sha256, "layout": layout}
 
     def __call__(self, rows: list[int]) -> tuple[list[bytes], list[bytes]]:
-        windows, masks = cut_picture(self.persons, rows, self.views)
+        windows, masks = self.cut(rows)
         return ([_jpeg(window, self.settings["quality"]) for window in windows],
                 [b"" if mask is None else zlib.compress(np.packbits(mask)) for mask in masks])
 
@@ -75,7 +72,7 @@ def estimate_cache(persons: CocoPersons, size: int = 384, quality: int = 92, *,
         window, mask = (np.mean([len(blob) + 16 for blobs in part for blob in blobs])
                         for part in zip(*pool.map(plan, chosen), strict=True))
     seconds = (time.perf_counter() - start) * len(plan.pictures) / len(chosen)
-    return int(window * (plan.window_of.max() + 1) + mask * len(persons)), seconds
+    return int(window * plan.window_count + mask * len(persons)), seconds
 
 
 def build_cache(persons: CocoPersons, folder: str | Path, size: int = 384, *, quality: int = 92,
@@ -162,7 +159,7 @@ class CropCache:
         if not info["complete"]:
             raise DataError(f"the crop cache {folder} is not finished ({len(info['shards'])} "
                             f"shards are written); complete it with: {self._command}")
-        self.labels, self.matrices, self.window_of = plan.labels, plan.matrices, plan.window_of
+        self.labels, self.window_of = plan.labels, plan.window_of
         # (shard, start, length, CRC-32) of each window (M, 4), and of each person's mask (N, 4)
         self._files, windows, masks = zip(*map(self._open, count(), info["shards"]), strict=True)
         self._windows, self._masks = np.concatenate(windows), np.empty((len(persons), 4), np.int64)
@@ -186,8 +183,7 @@ class CropCache:
                 mask[:] = np.unpackbits(bits, count=mask.size).reshape(mask.shape)
         labels = {name: value if name == "sigmas" else value[rows]
                   for name, value in self.labels.items()}
-        crops = Crops(torch.from_numpy(windows), window_of, self.matrices[rows],
-                      torch.from_numpy(masks), **labels)
+        crops = Crops(torch.from_numpy(windows), window_of, masks=torch.from_numpy(masks), **labels)
         return crops, torch.arange(len(rows))
 
     def check(self, progress: bool = True) -> None:
@@ -239,13 +235,12 @@ def _require(info: dict, plan: _Plan, folder: Path) -> None:
 def _read_info(folder: Path, persons: CocoPersons) -> dict:
     try:
         info = json.loads((folder / "info.json").read_bytes())
-        if info["version"] == VERSION and KEYS.issubset(info):
-            return info
-        problem = f"its version is {info['version']}, this is version {VERSION}"
+        if info["version"] != VERSION:
+            raise ValueError(f"its version is {info['version']}, this is version {VERSION}")
+        return {key: info[key] for key in KEYS}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = repr(error)
-    raise DataError(f"{folder} holds no crop cache that can be used (info.json: {problem}); make "
-                    f"one with: {_command(persons, folder)} --rebuild")
+        raise DataError(f"{folder} holds no crop cache that can be used (info.json: {error!r}); "
+                        f"make one with: {_command(persons, folder)} --rebuild") from error
 
 
 def _jpeg(window: np.ndarray, quality: int) -> bytes:

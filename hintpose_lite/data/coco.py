@@ -93,7 +93,11 @@ class CocoPersons:
         about = content.get("info")
         self.description = str(about.get("description", "")) if isinstance(about, dict) else ""
         self.category = entries.person_category(content["categories"], skeleton, self.annotations)
-        files = _list_folder(self.images) if check_pictures else None
+        try:
+            files = set(os.listdir(self.images)) if check_pictures else None
+        except OSError as error:
+            raise DataError(f"cannot list the picture folder: {error}; give the right one"
+                            ) from error
         for row, entry in enumerate(content["images"]):
             self._note("image", row, entry, self._add_picture(entry, files))
         people: dict[int, tuple[dict, float]] = {}  # annotation id -> entry, area or NaN
@@ -143,12 +147,10 @@ class CocoPersons:
         if problem := entries.box_problem(entry.get("bbox"), *picture[1:]):
             return problem
         people[identity] = (entry, np.nan)
-        if not entry.get("keypoints"):
-            self.counts["unlabelled"] += 1
-            return None
-        if problem := entries.keypoint_problem(entry["keypoints"], len(self.skeleton)):
+        keypoints = entry.get("keypoints")
+        if keypoints and (problem := entries.keypoint_problem(keypoints, len(self.skeleton))):
             return problem
-        if not any(entry["keypoints"][2::3]):
+        if not keypoints or not any(keypoints[2::3]):
             self.counts["unlabelled"] += 1
             return None
         people[identity] = (entry, self._area(entry, *picture[1:]))
@@ -174,9 +176,9 @@ class CocoPersons:
         chosen = [people[row][0] for row in rows]
         boxes = np.array([entry["bbox"] for entry, _ in people], float).reshape(-1, 4)
         images = np.array([entry["image_id"] for entry, _ in people], np.int64)
+        joints = np.array([entry["keypoints"] for entry in chosen], float)
         keypoints = np.zeros((len(people), len(self.skeleton), 3))
-        flat = np.array([entry["keypoints"] for entry in chosen], float)
-        keypoints[rows] = flat.reshape(keypoints[rows].shape)
+        keypoints[rows] = joints.reshape(-1, *keypoints.shape[1:])
         overlap, partner, contested = _relations(images, boxes, keypoints, areas > 0)
         row_of = np.full(len(people) + 1, -1)  # the last entry serves partner -1
         row_of[rows] = np.arange(len(rows))
@@ -225,13 +227,6 @@ class CocoPersons:
               in reasons.most_common())])
 
 
-def _list_folder(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except OSError as error:
-        raise DataError(f"cannot list the picture folder: {error}; give the right one") from error
-
-
 def _relations(images: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray,
                labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Overlap, partner (row or -1) and contested of people ordered by annotation id.
@@ -245,20 +240,18 @@ def _relations(images: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray,
     _, starts, sizes = np.unique(images[order], return_index=True, return_counts=True)
     for size in np.unique(sizes[sizes > 1]):
         rows = order[starts[sizes == size][:, None] + np.arange(size)]
-        low, extent = boxes[rows, :2], boxes[rows, 2:]
+        low, extent = boxes[rows][:, :, None, :2], boxes[rows][:, :, None, 2:]
         high, area, self_pair = low + extent, extent.prod(-1), np.eye(size, dtype=bool)
-        shared = np.minimum(high[:, :, None], high[:, None]) - np.maximum(low[:, :, None],
-                                                                          low[:, None])
+        shared = np.minimum(high, high.swapaxes(1, 2)) - np.maximum(low, low.swapaxes(1, 2))
         common = shared.clip(min=0).prod(-1)
-        whole = area[:, :, None] + area[:, None] - common
+        whole = area + area.swapaxes(1, 2) - common
         at_least = common + np.finfo(float).tiny  # keeps IoU <= 1 against rounding, and 0 / 0 out
         iou = np.where(self_pair, 0, common / np.maximum(whole, at_least))
         overlap[rows] = best = iou.max(-1)
         match = (iou == best[..., None]) & (iou > 0) & labelled[rows][:, None]
         first = np.take_along_axis(rows, match.argmax(-1), axis=1)
         partner[rows] = np.where(match.any(-1), first, -1)
-        xy, seen = keypoints[rows, :, :2][:, None], keypoints[rows, :, 2][:, None] > 0
-        inside = (xy >= low[:, :, None, None]) & (xy <= high[:, :, None, None])
-        joints = (inside.all(-1) & seen).sum(-1)
-        contested[rows] = ((joints >= 3) & ~self_pair).any(-1)
+        xy, v = keypoints[rows][:, None, ..., :2], keypoints[rows][:, None, ..., 2]
+        inside = ((xy >= low[..., None, :]) & (xy <= high[..., None, :])).all(-1) & (v > 0)
+        contested[rows] = ((inside.sum(-1) >= 3) & ~self_pair).any(-1)
     return overlap, partner, contested

@@ -109,81 +109,77 @@ class Crops:
         return self, rows
 
 
+class Layout:
+    """Who is shown in which window: all of `Crops` that needs no picture.
+
+    labels: the fields of `Crops` but windows, window_of and masks. views: the window of each person
+    (both boxes lie in it, with room for augmentation). window_of (N,): windows are numbered picture
+    by picture, and people who look at the same thing share one. pictures: the rows of each.
+    """
+
+    def __init__(self, persons: CocoPersons, size: int):
+        self.persons = persons
+        boxes, keypoints = torch.as_tensor(persons.boxes), torch.as_tensor(persons.keypoints)
+        partner = torch.as_tensor(persons.partner)
+        has_one, partner = partner >= 0, partner.clamp(min=0)
+        shared = torch.where(has_one[:, None], union(boxes, boxes[partner]), boxes)
+        regions = pad(union(pad(boxes), pad(shared)), aspect=1.0, padding=CONTEXT).numpy()
+        self.views = [View.around(region, person.image_size, size)
+                      for region, person in zip(regions, persons, strict=True)]
+        rows_of: dict[int, list[int]] = {}
+        for row, picture in enumerate(persons.image_ids.tolist()):
+            rows_of.setdefault(picture, []).append(row)
+        numbers: dict[tuple[int, View], int] = {}
+        window_of = np.zeros(len(persons), np.int64)
+        for picture, rows in rows_of.items():
+            for row in rows:
+                window_of[row] = numbers.setdefault((picture, self.views[row]), len(numbers))
+        self.pictures, self.window_count = list(rows_of.values()), len(numbers)
+        self.window_of = torch.from_numpy(window_of)
+        matrices = np.stack([view.matrix() for view in self.views])
+        self.labels = {"matrices": torch.from_numpy(matrices), "keypoints": keypoints,
+                       "partners": keypoints[partner] * has_one[:, None, None],
+                       "boxes": boxes, "shared": shared,
+                       "areas": torch.as_tensor(persons.areas).float(),
+                       "overlap": torch.as_tensor(persons.overlap).float() * has_one,
+                       "sigmas": torch.tensor(persons.skeleton.sigmas)}
+
+    def cut(self, rows: list[int], masks: bool = True
+            ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+        """Of the people `rows` of one picture: its windows (size, size, 3) uint8 by ascending
+        number, and everybody's mask (size / 2, size / 2) bool, None where unknown or unwanted."""
+        def visible(row: int) -> np.ndarray | None:
+            mask = self.persons[row].mask() if masks else None
+            return None if mask is None else (
+                self.views[row].cut(mask.astype(np.uint8) * 255, MASK_STRIDE) > 127)
+
+        picture = self.persons.read(rows[0])
+        return ([view.cut(picture) for view in dict.fromkeys(self.views[row] for row in rows)],
+                [visible(row) for row in rows])
+
+
 def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
                 progress: bool = True, masks: bool = True) -> Crops:
     """Decodes every picture once and cuts the windows (size, size) of its people.
 
     workers: threads that decode (default: the number of cores). masks: whether cues will be drawn,
-    which need them; without, all are False. Windows take size^2 * 3 bytes a
-    person, or a picture where pictures are no larger than `size`.
+    which need them; without, all are False. Windows take size^2 * 3 bytes a person, or a picture
+    where pictures are no larger than `size`.
     """
-    labels = label_tensors(persons)
-    views = views_of(persons, labels["boxes"], labels["shared"], size)
-    window_of, pictures = number_windows(persons, views)
-    windows = np.zeros((int(window_of.max()) + 1, 3, size, size), np.uint8)
+    layout = Layout(persons, size)
+    windows = np.zeros((layout.window_count, 3, size, size), np.uint8)
     small = np.zeros((len(persons), size // MASK_STRIDE, size // MASK_STRIDE), bool)
 
     def cut(rows: list[int]) -> None:
-        cut_windows, cut_masks = cut_picture(persons, rows, views, masks)
-        for number, window in enumerate(cut_windows, window_of[rows[0]]):
+        cut_windows, cut_masks = layout.cut(rows, masks)
+        for number, window in enumerate(cut_windows, layout.window_of[rows[0]]):
             windows[number] = window.transpose(2, 0, 1)
         for row, mask in zip(rows, cut_masks, strict=True):
             small[row] = False if mask is None else mask
 
+    pictures = layout.pictures
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         list(tqdm(pool.map(cut, pictures), "cutting crops", len(pictures), disable=not progress,
                   unit="picture", mininterval=1))
-    return Crops(windows=torch.from_numpy(windows), window_of=torch.from_numpy(window_of),
-                 matrices=torch.from_numpy(np.stack([view.matrix() for view in views])),
-                 masks=torch.from_numpy(small), **labels)
-
-
-def label_tensors(persons: CocoPersons) -> dict[str, Tensor]:
-    """What the annotations say of all people: the fields of `Crops` that need no picture."""
-    boxes, keypoints = torch.as_tensor(persons.boxes), torch.as_tensor(persons.keypoints)
-    partner = torch.as_tensor(persons.partner)
-    has_one, partner = partner >= 0, partner.clamp(min=0)
-    return {"keypoints": keypoints, "boxes": boxes,
-            "partners": keypoints[partner] * has_one[:, None, None],
-            "shared": torch.where(has_one[:, None], union(boxes, boxes[partner]), boxes),
-            "areas": torch.as_tensor(persons.areas).float(),
-            "overlap": torch.as_tensor(persons.overlap).float() * has_one,
-            "sigmas": torch.tensor(persons.skeleton.sigmas)}
-
-
-def views_of(persons: CocoPersons, boxes: Tensor, shared: Tensor, size: int) -> list[View]:
-    """The window of each person: their box and the one shared with the partner (N, 4) both lie in
-    it, with room for augmentation."""
-    regions = pad(union(pad(boxes), pad(shared)), aspect=1.0, padding=CONTEXT).numpy()
-    return [View.around(region, persons[row].image_size, size)
-            for row, region in enumerate(regions)]
-
-
-def number_windows(persons: CocoPersons, views: list[View]) -> tuple[np.ndarray, list[list[int]]]:
-    """The window of each person (N,) int64, and the rows of each picture.
-
-    Windows are numbered picture by picture. People who look at the same thing share one.
-    """
-    pictures: dict[int, list[int]] = {}
-    for row, picture in enumerate(persons.image_ids.tolist()):
-        pictures.setdefault(picture, []).append(row)
-    numbers: dict[tuple[int, View], int] = {}
-    window_of = np.zeros(len(persons), np.int64)
-    for picture, rows in pictures.items():
-        for row in rows:
-            window_of[row] = numbers.setdefault((picture, views[row]), len(numbers))
-    return window_of, list(pictures.values())
-
-
-def cut_picture(persons: CocoPersons, rows: list[int], views: list[View], masks: bool = True
-                ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-    """Of the people `rows` of one picture: its windows (size, size, 3) uint8 by ascending number,
-    and the mask (size / 2, size / 2) bool of each person, None where unknown or not wanted."""
-    def visible(row: int) -> np.ndarray | None:
-        mask = persons[row].mask() if masks else None
-        return None if mask is None else (
-            views[row].cut(mask.astype(np.uint8) * 255, MASK_STRIDE) > 127)
-
-    picture = persons.read(rows[0])
-    return ([view.cut(picture) for view in dict.fromkeys(views[row] for row in rows)],
-            [visible(row) for row in rows])
+    return Crops(windows=torch.from_numpy(windows), window_of=layout.window_of,
+                 masks=torch.from_numpy(small), **layout.labels)

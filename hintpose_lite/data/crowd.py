@@ -6,13 +6,13 @@ person's mask is what is left of them after everybody nearer was painted, the bo
 extent, a joint is visible if the pixel there shows the part of the body it belongs to.
 """
 
-import itertools
 import json
 import math
 import os
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,17 @@ from .scenery import background, develop, foreground
 GENERATOR = "crowd-2"  # changes with every change of the pictures
 DESCRIPTION = "procedural crowd scenes"
 VISIBLE = .2  # of a person's full silhouette; below it, a person is drawn but has no keypoints
-CHUNK = 32
+CHUNK = 32  # scenes that a process draws at a time
 STEPS = np.linspace(.02, .7, 35)  # aside, in heights
+FILE, MARKER = "annotations.json", "unfinished.json"  # the latter while pictures are being made
 
-
-# -- one scene --------------------------------------------------------------------------------
+OWN_PARTS = np.zeros((17, 8), bool)  # the parts of the body that may show where a joint is
+OWN_PARTS[:5, fig.SKULL] = OWN_PARTS[[5, 6, 11, 12], fig.TORSO] = True
+for limb, joints in fig.LIMBS.items():
+    OWN_PARTS[list(joints[:3]), limb] = True
+JOINED = np.zeros((17, 17), bool)
+for one, other in COCO17.limbs:
+    JOINED[one, other] = JOINED[other, one] = True
 
 
 def draw_scene(seed: int, index: int, size: int = 192, hard: bool = True
@@ -65,16 +71,13 @@ def draw_scene(seed: int, index: int, size: int = 192, hard: bool = True
 
 def silhouette(layers: list[Layer]) -> int:
     """Area in pixels of all of a person, hidden or outside the picture too."""
-    outlines = [outline for layer in layers if layer.part
+    outlines = [np.reshape(outline, (-1, 2)) / 2 for layer in layers if layer.part
                 for outline, _, solid in layer.shapes if solid]
-    points = np.fromiter(itertools.chain.from_iterable(outlines), float).reshape(-1, 2) / 2
+    points = np.concatenate(outlines)
     low = np.floor(points.min(0)) - 1
     alone = Image.new("L", tuple((points.max(0) - low + 2).astype(int).tolist()))
-    mark, start = ImageDraw.Draw(alone), 0
-    points = (points - low).ravel().tolist()
     for outline in outlines:
-        mark.polygon(points[start:start + len(outline)], 1)
-        start += len(outline)
+        ImageDraw.Draw(alone).polygon((outline - low).ravel().tolist(), 1)
     return int(np.count_nonzero(np.asarray(alone)))
 
 
@@ -96,15 +99,6 @@ def annotate(figure: Figure, parts: np.ndarray, number: int, layers: list[Layer]
             "segmentation": {"size": mask["size"], "counts": mask["counts"].decode()},
             "keypoints": joints.ravel().tolist(),
             "num_keypoints": int(np.count_nonzero(joints[:, 2])), **extra}
-
-
-OWN_PARTS = np.zeros((17, 8), bool)  # the parts of the body that may show where a joint is
-for own, of in (((fig.SKULL,), range(5)), ((fig.TORSO,), (5, 6, 11, 12)),
-                ((fig.L_ARM,), (5, 7, 9)), ((fig.R_ARM,), (6, 8, 10)),
-                ((fig.L_LEG,), (11, 13, 15)), ((fig.R_LEG,), (12, 14, 16))):
-    OWN_PARTS[list(of), own] = True
-JOINED = np.array([[{(a, b), (b, a)} & set(COCO17.limbs) != set() for a in range(17)]
-                   for b in range(17)])
 
 
 def keypoints(figure: Figure, parts: np.ndarray, number: int) -> np.ndarray:
@@ -244,14 +238,14 @@ def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int =
     settings = {"generator": GENERATOR, "seed": seed, "images": images, "size": size,
                 "hard": bool(hard)}
     _check(settings, workers)
-    folder, target = Path(folder), Path(folder) / "annotations.json"
+    folder = Path(folder)
     try:
-        if not _complete(folder, target, settings):
-            _generate(folder, target, settings, workers or os.cpu_count() or 1)
+        if not _complete(folder, settings):
+            _generate(folder, settings, workers or os.cpu_count() or 1)
     except OSError as error:
         raise DataError(f"cannot write crowd scenes to {folder}: {error}; free some space or give "
                         "another folder, and call again: finished scenes are kept") from error
-    return CocoPersons(target, folder / "images")
+    return CocoPersons(folder / FILE, folder / "images")
 
 
 def _check(settings: dict, workers: int | None) -> None:
@@ -264,50 +258,39 @@ def _check(settings: dict, workers: int | None) -> None:
             raise ConfigError(f"{name} = {given[name]!r}: give a whole number, {low} to {high}")
 
 
-def _complete(folder: Path, target: Path, settings: dict) -> bool:
+def _complete(folder: Path, settings: dict) -> bool:
     """Whether the folder holds exactly these scenes; False if they are still to be made there."""
-    marker, advice = _marker(target), "give another folder, or delete this one"
     if not folder.exists() or not any(folder.iterdir()):
         return False
-    there = marker if marker.exists() else target
+    unfinished, advice = (folder / MARKER).exists(), "give another folder, or delete this one"
+    there = folder / (MARKER if unfinished else FILE)
     try:
-        content = json.loads(there.read_text())
-        found = content["info"]["settings"]
-    except (FileNotFoundError, NotADirectoryError):
+        found = json.loads(there.read_text())["info"]["settings"]
+    except FileNotFoundError:
         raise DataError(f"{folder} is not empty and holds no crowd scenes; {advice}") from None
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{there} was not written by make_crowd; {advice}") from None
     if found != settings:
         raise DataError(f"{folder} holds other scenes, {found}, not {settings}; {advice}")
-    if there == marker:
+    if unfinished:
         return False
-    names = {entry["file_name"] for entry in content["images"]}
-    missing = names - set(os.listdir(folder / "images"))
-    if missing:
+    names = {_name(i) for i in range(settings["images"])}
+    if missing := names - set(os.listdir(folder / "images")):
         raise DataError(f"{len(missing)} pictures are missing from {folder / 'images'}, the first "
                         f"is {min(missing)}; {advice}")
     return True
 
 
-def _marker(target: Path) -> Path:
-    """Stands beside the pictures while they are being made, and says which they are."""
-    return target.with_name("unfinished.json")
-
-
-def _generate(folder: Path, target: Path, settings: dict, workers: int) -> None:
+def _generate(folder: Path, settings: dict, workers: int) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     info = {"description": DESCRIPTION, "version": GENERATOR, "settings": settings}
-    _marker(target).write_text(json.dumps({"info": info}))
-    count = settings["images"]
-    chunks = [range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
-    scenes = []
-    with tqdm(total=count, unit="scene", disable=count < 500) as progress, \
-            _mapper(min(workers, len(chunks))) as mapper:
-        for made in mapper(_write_scenes, itertools.repeat(folder), itertools.repeat(settings),
-                           chunks):
-            scenes += made
-            progress.update(len(made))
-    side = settings["size"]
+    (folder / MARKER).write_text(json.dumps({"info": info}))
+    count, side = settings["images"], settings["size"]
+    workers = min(workers, math.ceil(count / CHUNK))
+    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        mapper = partial(pool.map, chunksize=CHUNK) if pool else map
+        made = mapper(partial(_write_scene, folder, settings), range(count))
+        scenes = list(tqdm(made, total=count, unit="scene", disable=count < 500))
     pictures = [{"id": i + 1, "file_name": _name(i), "width": side, "height": side, "license": 1}
                 for i in range(count)]
     people = [{"image_id": i + 1, **person} for i, scene in enumerate(scenes) for person in scene]
@@ -317,34 +300,18 @@ def _generate(folder: Path, target: Path, settings: dict, workers: int) -> None:
         "categories": [{"id": 1, "name": "person", "supercategory": "person",
                         "keypoints": COCO17.names,
                         "skeleton": [[a + 1, b + 1] for a, b in COCO17.limbs]}]}
-    write_whole(target, lambda name: name.write_text(json.dumps(content)))
-    _marker(target).unlink(missing_ok=True)
-
-
-@contextmanager
-def _mapper(workers: int):
-    """A `map` over so many processes; one is this process."""
-    if workers == 1:
-        yield map
-        return
-    pool = ProcessPoolExecutor(workers)
-    try:
-        yield pool.map
-    finally:  # an interrupted user does not wait for what is queued
-        pool.shutdown(cancel_futures=True)
+    write_whole(folder / FILE, lambda name: name.write_text(json.dumps(content)))
+    (folder / MARKER).unlink(missing_ok=True)
 
 
 def _name(index: int) -> str:
     return f"{index + 1:012d}.jpg"
 
 
-def _write_scenes(folder: Path, settings: dict, chunk: range) -> list[list[dict]]:
-    """Writes the pictures of these scenes; their people's annotations, without ids."""
-    scenes = []
-    for index in chunk:
-        picture, people = draw_scene(settings["seed"], index, settings["size"], settings["hard"])
-        part = folder / "images" / f"{_name(index)}.{os.getpid()}.part"
-        picture.save(part, "JPEG", quality=92)
-        os.replace(part, folder / "images" / _name(index))
-        scenes.append(people)
-    return scenes
+def _write_scene(folder: Path, settings: dict, index: int) -> list[dict]:
+    """Writes the picture of a scene; its people's annotations, without ids."""
+    picture, people = draw_scene(settings["seed"], index, settings["size"], settings["hard"])
+    part = folder / "images" / f"{_name(index)}.{os.getpid()}.part"
+    picture.save(part, "JPEG", quality=92)
+    os.replace(part, folder / "images" / _name(index))
+    return people

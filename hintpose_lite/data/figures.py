@@ -102,8 +102,7 @@ class Layer:
 
 def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
     """Rolls about z, then tilts forward about x, then turns about y: (3, 3)."""
-    cy, cp, cr = math.cos(yaw), math.cos(pitch), math.cos(roll)
-    sy, sp, sr = math.sin(yaw), math.sin(pitch), math.sin(roll)
+    (cy, sy), (cp, sp), (cr, sr) = ((math.cos(a), math.sin(a)) for a in (yaw, pitch, roll))
     return np.array([[cy * cr + sy * sp * sr, sy * sp * cr - cy * sr, sy * cp],
                      [cp * sr, cp * cr, -sp],
                      [cy * sp * sr - sy * cr, sy * sr + cy * sp * cr, cy * cp]])
@@ -121,9 +120,6 @@ def bend(root, target, pole):
     side /= np.sqrt((side ** 2).sum(1, keepdims=True)) + 1e-9
     return (root + along * axis + np.sqrt(np.maximum(UPPER ** 2 - along ** 2, 0)) * side,
             root + length * axis)
-
-
-# -- chance -----------------------------------------------------------------------------------
 
 
 def pick(rng: np.random.Generator, options):
@@ -144,8 +140,8 @@ def colour(rng: np.random.Generator, shade: float = 1.0) -> tuple[float, float, 
 
 def sample_look(rng: np.random.Generator) -> Look:
     """A set of clothes with a skin and a hair colour."""
-    skin = int(rng.integers(len(SKINS)))
-    hair = HAIRS[int(rng.integers(len(HAIRS) if skin < 3 else 2))]
+    skin = rng.integers(len(SKINS))
+    hair = pick(rng, HAIRS if skin < 3 else HAIRS[:2])
     skirt = rng.uniform(.5, .85) if rng.random() < .22 else 0.0
     top = colour(rng)
     dress = skirt and rng.random() < .5
@@ -191,15 +187,11 @@ def sample_pose(rng: np.random.Generator, kind: str | None = None) -> Pose:
     arms = [ARMS[habit], ARMS[habit if rng.random() < .4 else pick(rng, HABITS[kind])]]
     if rng.random() < .5:
         arms.reverse()
-    (left, left_pole), (right, right_pole) = arms
+    hands, elbows = map(np.array, zip(*arms, strict=True))
     return Pose(kind, np.array([u(-.03, .03), hips, -.04 * (kind == "crouch") - lean * .08]),
                 np.array([width * (1, -1), .045 + lift, along]).T,
-                np.array([left, right]) + u(-.1, .1, (2, 3)),
-                np.array([left_pole, right_pole]) + u(-.3, .3, (2, 3)),
+                hands + u(-.1, .1, (2, 3)), elbows + u(-.3, .3, (2, 3)),
                 (u(-.25, .25), lean, u(-.08, .08)), (u(-.6, .6), u(-.2, .3), u(-.15, .15)))
-
-
-# -- bodies -----------------------------------------------------------------------------------
 
 
 class Figure:
@@ -226,8 +218,6 @@ class Figure:
         self.roll = math.atan2(across, up) if across ** 2 + up ** 2 > .1 else 0.0
         self.upright = rotation(0, 0, self.roll) @ self.head
         self.offsets = self.screen(self.joints)  # (25,) of the joints, while the origin is 0
-        x, y = self.offsets.real.tolist(), self.offsets.imag.tolist()
-        self.extent = min(x), min(y), max(x), max(y)
 
     def _joints(self, torso, head):
         body, pose = self.body, self.pose
@@ -258,20 +248,17 @@ class Figure:
     @property
     def box(self) -> list[float]:
         """Corners x0, y0, x1, y1 of the whole silhouette, near enough to lay out a scene."""
-        (x, y), (x0, y0, x1, y1) = self.origin.tolist(), self.extent
-        margin = .03 * self.body.height
-        return [x + x0 - margin, y + y0 - margin - margin, x + x1 + margin, y + y1 + margin]
+        x, y, margin = self.pixels.real, self.pixels.imag, .03 * self.body.height
+        return [x.min() - margin, y.min() - margin - margin, x.max() + margin, y.max() + margin]
 
     def on_head(self, directions: np.ndarray, clamped: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Points on the head, given as (N, 3) on a unit sphere in its own frame: pixels (N,) and
         nearness (N,), positive on the side we see. What of the first `clamped` points lies behind
         the head's horizon is drawn on the horizon."""
-        x, y, z = self.upright @ directions.T
+        x, y, z = points = self.upright @ directions.T
         if clamped:
             flat = np.sqrt(x[:clamped] ** 2 + y[:clamped] ** 2 + 1e-6)
-            size = np.where(z[:clamped] < 0, LENGTHS[:clamped] / flat, 1)
-            x[:clamped] *= size
-            y[:clamped] *= size
+            points[:2, :clamped] *= np.where(z[:clamped] < 0, LENGTHS[:clamped] / flat, 1)
         return self.pixels[HEAD] + self._oval(x, y), z
 
     def _oval(self, x, y):
@@ -290,8 +277,6 @@ class Figure:
         seen[5:7] = depth[5:7] - depth[CHEST] > -.055
         seen[11:13] = depth[11:13] - depth[PELVIS] > -.035
         return points.view(float).reshape(17, 2), seen
-
-    # -- shapes -------------------------------------------------------------------------------
 
     def layers(self, light: float) -> list[Layer]:
         """What to paint; sort the layers of all figures by depth. light: -1 left, 1 right."""
@@ -312,8 +297,16 @@ class Figure:
         return made
 
     def _capsules(self, layers, rows):
-        """Paints rows (layer number, from, to, radius there and there in pixels, colour)."""
-        outlines = iter(capsules(np.array([row[1:5] for row in rows]), self.light, self.edge))
+        """Paints tapered limbs, rows (layer number, from, to, radius there and there in pixels,
+        colour): all with a rim, then without, then the part of each that is in the light."""
+        start, end, first, last = np.array([row[1:5] for row in rows]).T[..., None]
+        along = np.where(start == end, 1, end - start)
+        cap = along / abs(along) * HALF_TURN
+        grow, share, shift = np.array([(self.edge, 0, 0), (1, 1, .66),
+                                       (0, 0, self.light)])[..., None, None]
+        outlines = iter(flat(np.concatenate([end + last * shift + cap * (last * share + grow),
+                                             start + first * shift - cap * (first * share + grow)],
+                                            2)))
         for shade in (RIM, SHADE, LIGHT):
             tones = {fill: tone(fill, shade) for fill in {row[5] for row in rows}}
             for number, *_, fill in rows:
@@ -413,13 +406,14 @@ class Figure:
             hat = [(4, tone(look.trim, .85), -2)]
             brim = [(BRIM, tone(look.trim, .6), -2)] * (body.hat == "cap")
             plan = plan + hat + brim if facing > 0 else brim + plan + hat
-        drawn, near = flat(outlines.reshape(-1, 14)), z.reshape(-1, 14).mean(1).tolist()
+        drawn, near = flat(outlines.reshape(-1, 14)), z.reshape(-1, 14).mean(1)
         return shapes + [(drawn[i], fill, i in SOLID) for i, fill, least in plan if near[i] > least]
 
     def _props(self):
+        """The chair of who sits, and what a person carries."""
         kind, fill, made = self.body.prop, self.look.trim, []
         hand = (self.joints[9] + self.joints[L_HAND]) / 2
-        if self.pose.kind == "sit":  # on a chair: legs, seat, back rest
+        if self.pose.kind == "sit":
             drop = (self.pose.pelvis[1] - .075) / 2
             legs = [(x, -.075 - drop, z) for z in (.17, -.08) for x in (.11, -.11)]
             *legs, seat, back = self._blocks(
@@ -428,37 +422,26 @@ class Figure:
                 [tone(fill, .6)] * 4 + [fill] * 2)
             seat.depth = self.joints[PELVIS, 2] - .12
             seat.shapes[:0] = [shape for leg in legs for shape in leg.shapes]
-            made = [seat, back]
-        if kind == "backpack":
-            made.append(self._block(self.joints[CHEST] + self.torso @ (0, -.1, -.1),
-                                    (.085, .105, .045), self.torso, fill))
-        elif kind == "bag":
-            made.append(self._block(hand - self.view @ (0, .11, 0), (.03, .075, .09), self.view,
-                                    fill))
-        elif kind == "book":
-            made.append(self._block(hand + self.torso @ (0, .01, .02), (.045, .06, .008),
-                                    self.torso, fill))
+            made += [seat, back]
+        blocks = {"backpack": (self.joints[CHEST], self.torso, (0, -.1, -.1), (.085, .105, .045)),
+                  "bag": (hand, self.view, (0, -.11, 0), (.03, .075, .09)),
+                  "book": (hand, self.torso, (0, .01, .02), (.045, .06, .008)),
+                  "umbrella": (hand, self.view, (0, .2, 0), (.005, .25, .005))}  # its stick
+        if kind in blocks:
+            at, turn, offset, half = blocks[kind]
+            made += self._blocks((at + turn @ offset)[None], [half], turn,
+                                 [tone(fill, .4) if kind == "umbrella" else fill])
+        if kind == "umbrella":
+            at, r = self.screen(hand + self.view @ (0, .42, 0)), .27 * self.body.height
+            angle = np.linspace(0, math.pi, 9)
+            for i, shade in enumerate((.6, .95, .75, 1.05)):
+                dome = np.cos(angle) * (1 - .28 * i) - .5j * np.sin(angle)
+                made[-1].shapes.append((flat(at + dome * r)[0], tone(fill, shade), i == 0))
         elif kind == "ball":
-            at = complex(self.screen(hand + self.view @ (0, -.03, .04)))
-            r = .05 * self.body.height
+            at, r = complex(self.screen(hand + self.view @ (0, -.03, .04))), .05 * self.body.height
             made.append(Layer(hand[2] + .05, OBJECT, []))
             self._capsules(made[-1:], [(0, at, at, r, r, fill)])
-        elif kind == "umbrella":
-            made.append(self._umbrella(hand, fill))
         return made
-
-    def _umbrella(self, hand, fill):
-        layer = self._block(hand + self.view @ (0, .2, 0), (.005, .25, .005), self.view,
-                            tone(fill, .4))
-        at, r = self.screen(hand + self.view @ (0, .42, 0)), .27 * self.body.height
-        angle = np.linspace(0, math.pi, 9)
-        for i, shade in enumerate((.6, .95, .75, 1.05)):
-            dome = np.cos(angle) * (1 - .28 * i) - .5j * np.sin(angle)
-            layer.shapes.append((flat(at + dome * r)[0], tone(fill, shade), i == 0))
-        return layer
-
-    def _block(self, centre, half, turn, fill):
-        return self._blocks(centre[None], [half], turn, [fill])[0]
 
     def _blocks(self, centres, halves, turn, fills):
         """Boxes of half sizes (N, 3), turned by (3, 3) into the view: a layer of each object."""
@@ -478,21 +461,7 @@ def flat(points: np.ndarray) -> list[list[float]]:
 
 def tone(fill, shade: float) -> tuple[int, int, int]:
     """A colour made darker or lighter."""
-    r, g, b = fill
-    if shade <= 1:
-        return int(r * shade), int(g * shade), int(b * shade)
-    return min(int(r * shade), 255), min(int(g * shade), 255), min(int(b * shade), 255)
-
-
-def capsules(rows: np.ndarray, light: complex, edge: float) -> list[list[float]]:
-    """Tapered limbs, rows (N, 4) of both ends and the radii there in pixels, as 3 N outlines: with
-    a rim of `edge` pixels, then without, then the part of each that is in the light."""
-    start, end, first, last = rows.T[..., None]
-    along = np.where(start == end, 1, end - start)
-    cap = along / abs(along) * HALF_TURN
-    grow, share, shift = np.array([(edge, 0, 0), (1, 1, .66), (0, 0, light)])[..., None, None]
-    return flat(np.concatenate([end + last * shift + cap * (last * share + grow),
-                                start + first * shift - cap * (first * share + grow)], 2))
+    return tuple([min(int(channel * shade), 255) for channel in fill])
 
 
 def _cap(axis, degrees, size=1.0):

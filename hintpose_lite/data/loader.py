@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -35,24 +36,17 @@ def prefetch(source: Crops | CropCache, batches: Iterable[Tensor], device="cpu",
         except Exception as error:
             kind = DataError if isinstance(error, HintPoseError) else RuntimeError
             raise kind(f"{error} (when reading the people of rows {rows.tolist()})") from error
-        return (_pin(crops) if device.type == "cuda" else crops), places
+        if device.type == "cuda":  # into memory that a GPU can copy from by itself
+            crops = Crops(**{f.name: getattr(crops, f.name).pin_memory() for f in fields(crops)})
+        return crops, places
 
-    pool, waiting = ThreadPoolExecutor(depth), deque()
+    pool = ThreadPoolExecutor(depth)
     try:
-        for rows in batches:
-            waiting.append(pool.submit(read, rows))
-            if len(waiting) > depth:
-                yield _move(*waiting.popleft().result(), device)
+        coming = (pool.submit(read, rows) for rows in batches)
+        waiting = deque(islice(coming, depth))
         while waiting:
-            yield _move(*waiting.popleft().result(), device)
+            waiting.extend(islice(coming, 1))
+            crops, places = waiting.popleft().result()
+            yield crops.to(device, non_blocking=True), places.to(device)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _pin(crops: Crops) -> Crops:
-    """In memory that a GPU can copy from by itself."""
-    return Crops(**{f.name: getattr(crops, f.name).pin_memory() for f in fields(crops)})
-
-
-def _move(crops: Crops, rows: Tensor, device: torch.device) -> tuple[Crops, Tensor]:
-    return crops.to(device, non_blocking=True), rows.to(device)

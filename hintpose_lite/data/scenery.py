@@ -50,9 +50,8 @@ def background(rng: np.random.Generator, size: int, figures) -> Image.Image:
     place(rng, painter, horizon, ground, fills[2:])
     shadow = ImageDraw.Draw(canvas, "RGBA")
     for figure in figures:
-        left, right = figure.pixels[15:17].tolist()
-        x, y = (left + right).real, (left + right).imag
-        r = .3 * figure.body.height
+        ankles, r = figure.pixels[15:17].sum(), .3 * figure.body.height
+        x, y = ankles.real, ankles.imag  # the middle of both, on a canvas twice as big
         shadow.ellipse((x - r, y - r * .16, x + r, y + r * .24), (0, 0, 0, 60))
     return canvas
 
@@ -76,9 +75,8 @@ def room(rng, p, horizon, ground, fills):
         y = rng.uniform(.05, .25)
         if thing == "window":
             p.box(x - .015, y - .015, x + .3, y + .3, (238, 236, 230))
-            for i in (0, 1):
-                p.box(x + .145 * i, y, x + .145 * i + .13, y + .28, (170, 204, 228),
-                      rng.uniform(.7, 1.1))
+            for pane in (x, x + .145):
+                p.box(pane, y, pane + .13, y + .28, (170, 204, 228), rng.uniform(.7, 1.1))
         elif thing == "frame":
             p.box(x - .012, y - .012, x + w + .012, y + w + .032, fill, .5)
             p.box(x, y, x + w, y + w + .02, pick(rng, fills))
@@ -97,9 +95,10 @@ def room(rng, p, horizon, ground, fills):
             p.box(x + .05, .3, x + .058, horizon + .03, (60, 56, 52))
             p.shape([(x + .02, .2), (x + .09, .2), (x + .12, .32), (x - .01, .32)], (246, 226, 170))
         elif thing == "plant":
-            leaves(rng, p, x, horizon - .06, .12)
-            p.shape([(x - .05, horizon - .06), (x + .05, horizon - .06), (x + .035, horizon + .05),
-                     (x - .035, horizon + .05)], (168, 92, 62))
+            top, foot = horizon - .06, horizon + .05
+            leaves(rng, p, x, top, .12)
+            p.shape([(x - .05, top), (x + .05, top), (x + .035, foot), (x - .035, foot)],
+                    (168, 92, 62))
         else:
             p.box(x, horizon - .2, x + .42, horizon, fill, .8)
             p.box(x - .03, horizon - .1, x + .45, horizon + .06, fill)

@@ -55,25 +55,24 @@ class BatchLab(Lab):
 
     def __init__(self, crops: Crops, spec, rows: list[int]):
         self.crops, self.spec, self.still, self.batch = crops, spec, Still(), None
-        slide = dict(min=0, continuous_update=False)
         super().__init__([self.still], {
-            "person": widgets.Dropdown(options=rows, description="person"),
-            "cue": widgets.Dropdown(options=KINDS, value="centroid", description="cue"),
-            "joint": widgets.Dropdown(options=NAMES, value="left wrist", description="joint"),
-            "flip": widgets.Checkbox(False, description="flip"),
-            "strength": widgets.FloatSlider(0, max=1, step=0.05, description="strength", **slide),
-            "draw": widgets.IntSlider(0, max=20, description="draw", **slide)})
+            "person": widgets.Dropdown(options=rows),
+            "cue": widgets.Dropdown(options=KINDS, value="centroid"),
+            "joint": widgets.Dropdown(options=NAMES, value="left wrist"),
+            "flip": widgets.Checkbox(False),
+            "strength": widgets.FloatSlider(0, max=1, step=0.05),
+            "draw": widgets.IntSlider(0, max=20)})
 
-    def render(self) -> str:
+    def render(self, person: int, cue: str, joint: str, flip: bool, strength: float, draw: int
+               ) -> str:
         """Draws the person twice, and says where the joint's target went."""
-        c, joint = self.controls, NAMES.index(self.controls.joint.value)
-        asked = self.crops, c.person.value, self.spec, c.cue.value, c.draw.value
-        self.batch = example(*asked, c.flip.value, c.strength.value)
+        asked, number = (self.crops, person, self.spec, cue, draw), NAMES.index(joint)
+        self.batch = example(*asked, flip, strength)
         shown = [picture for batch in (example(*asked), self.batch)
-                 for [picture] in pictures(batch, self.spec, joint)]
+                 for [picture] in pictures(batch, self.spec, number)]
         titles = [f"{name}{what}" for name in ("straight", "for training")
-                  for what in ("", f", cue: {c.cue.value}", f", target: {c.joint.value}")]
-        said = where(self.batch, joint, c.flip.value)
+                  for what in ("", f", cue: {cue}", f", target: {joint}")]
+        said = where(self.batch, number, flip)
         self.still.put(panels(shown, titles, 3, said), f"A person before and after: {said}.")
         return said
 

@@ -19,7 +19,8 @@ UNITS = dict(year=31_557_600, month=2_629_800, day=86_400, hour=3600, minute=60,
 
 def cost(people: int, epochs: float, batch: int, rate: float, person_bytes: float = 0.0):
     """Steps, seconds at `rate` steps a second, and the crop cache's bytes."""
-    return (steps := max(1, round(people * epochs / batch))), steps / rate, people * person_bytes
+    steps = max(1, round(people * epochs / batch))
+    return steps, steps / rate, people * person_bytes
 
 
 @lru_cache
@@ -51,7 +52,8 @@ def cost_figure(config: TrainConfig, people: int, *measured) -> Figure:
                "twice the batch": {"batch": 2 * config.batch}, "20 epochs": {"epochs": 20.0}}
     runs = [price(config.override(new), people, *measured)[1] for new in changes.values()]
     texts = [f"{duration(value)} (× {value / runs[0]:.3g})" for value in runs]
-    axis = (figure := Figure(figsize=(7.2, 2.8), layout="compressed")).add_subplot()
+    figure = Figure(figsize=(7.2, 2.8), layout="compressed")
+    axis = figure.add_subplot()
     for row, (value, text) in enumerate(zip(runs, texts, strict=True)):
         axis.plot([runs[0], value], [row, row], "D-" if row else "o-", markevery=[1], lw=3,
                   markersize=8, color=np.divide(ORANGE if row else BLUE, 255))
@@ -71,20 +73,18 @@ class CostLab(Lab):
     def __init__(self, *measured):
         self.measured, self.still, self.config = measured, Still(), None
         super().__init__([self.still], {name: widgets.SelectionSlider(
-            options=options, value=start, description=name, style={"description_width": "7em"})
+            options=options, value=start, style={"description_width": "7em"})
             for name, start, options in (
                 ("network", "w32-256x192", ["sample", "w32-256x192", "w48-384x288"]),
                 ("people", 150_000, [500, 5000, 50_000, 150_000]), ("hops", 3, range(1, 6)),
                 ("epochs", 210, [5, 20, 50, 100, 210]), ("batch", 128, [8, 16, 32, 64, 128, 256]),
                 ("cue", True, [False, True]), ("times as fast", 1, [1, 10, 100, 1000, 10_000]))})
 
-    def render(self) -> str:
+    def render(self, network: str, people: int, **told) -> str:
         """Draws the run and its changes, and says what it takes."""
-        told = {name: box.value for name, box in vars(self.controls).items()}
-        network, people, speed = map(told.pop, ("network", "people", "times as fast"))
         known, rate, size = self.measured
-        measured, self.config = (known, rate * speed, size), TrainConfig.preset(network, **told)
+        measured = known, rate * told.pop("times as fast"), size
+        self.config = TrainConfig.preset(network, **told)
         steps, seconds, size = price(self.config, people, *measured)
-        figure = cost_figure(self.config, people, *measured)
-        self.still.put(figure, figure.get_label())
+        self.still.put(cost_figure(self.config, people, *measured))
         return f"{steps:,} steps, {duration(seconds)}; crop cache {size / 1e9:.2f} GB"

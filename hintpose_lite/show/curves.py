@@ -94,16 +94,16 @@ def follow(folder: str | Path, every: float = 2.0, limit: float | None = None, *
         while True:
             running, now = is_running(folder), status(folder)  # so that the last entry is not lost
             if drawn != (running, now):
+                drawn, said = (running, now), _headline(now, running)
                 figures = [curves(folder)]
-                figures[0].suptitle(_headline(now, running), fontsize=11)
+                figures[0].suptitle(said, fontsize=11)
                 figures += [sample(folder, persons, row)] if persons is not None else []
-                alt = f"{_headline(now, running)}. {' '.join(f.get_label() for f in figures)}"
+                alt = f"{said}. {' '.join(figure.get_label() for figure in figures)}"
                 picture = Shown(_page(figures), alt=alt)
-                if handle is None:
-                    handle = display(picture, display_id=True)
-                else:
+                if handle:
                     handle.update(picture)
-                drawn = running, now
+                else:
+                    handle = display(picture, display_id=True)
             if not running or time.monotonic() >= end:
                 return now
             time.sleep(every)

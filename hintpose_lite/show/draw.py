@@ -28,7 +28,7 @@ from ..predictor import cut_windows, heatmaps, prepare
 from ..skeleton import COCO17, Skeleton
 
 BLUE, ORANGE, GREY, GREEN = (0, 114, 178), (230, 159, 0), (90, 90, 90), (0, 158, 115)
-SIDES = {"left": BLUE, "right": ORANGE, "centre": GREY}
+SIDES = {1: BLUE, -1: ORANGE, 0: GREY}  # left, right, and what joins both or has no side
 RED, PURPLE, WHITE = (213, 94, 0), (204, 121, 167), (255, 255, 255)
 HEIGHT = 384  # pixels of a panel of a figure
 LOW = 0.2  # a joint up to this score does not count for a pose's score, and is drawn hollow
@@ -117,23 +117,24 @@ def _paint(canvas: Image.Image, points: np.ndarray, zoom: int, width: float, pai
 
 def _draw_pose(draw: ImageDraw.ImageDraw, points: np.ndarray, width: float, scores: np.ndarray,
                skeleton: Skeleton) -> None:
-    sides, scores = _sides(skeleton), np.clip(np.asarray(scores, float), 0, 1)
+    sides, scores = np.zeros(len(skeleton), int), np.clip(np.asarray(scores, float), 0, 1)
+    sides[np.array(skeleton.swaps, int).reshape(-1, 2)] = 1, -1
     known = np.isfinite(points).all(1)
+
+    def ink(side: int, score: float, edge: float) -> tuple[int, int, int, int]:
+        return (*(WHITE if edge else SIDES[side]), round(255 * (0.35 + 0.65 * score)))
+
     for edge in (0.5 * width, 0):  # a white edge below everything sets it off from any background
         for a, b in skeleton.limbs:
-            pair = {sides[a], sides[b]} - {"centre"}
-            side = pair.pop() if len(pair) == 1 else "centre"
             if known[a] and known[b]:
-                _line(draw, points[a], points[b], width, edge,
-                      _ink(side, min(scores[a], scores[b]), edge), dashed=side == "right")
+                side = np.sign(sides[a] + sides[b])
+                _line(draw, points[a], points[b], round(width + 2 * edge), 6 * width,
+                      ink(side, min(scores[a], scores[b]), edge), dashed=side < 0)
         for i in np.flatnonzero(known):
-            circle = [*(points[i] - 1.2 * width - edge), *(points[i] + 1.2 * width + edge)]
-            ink = _ink(sides[i], scores[i], edge)
-            if scores[i] > LOW:
-                draw.ellipse(circle, fill=ink)
-            else:
-                draw.ellipse(circle, fill=(0, 0, 0, 0), outline=ink,
-                             width=round(0.5 * width + 2 * edge))
+            reach, colour = 1.2 * width + edge, ink(sides[i], scores[i], edge)
+            draw.ellipse([*(points[i] - reach), *(points[i] + reach)], outline=colour,
+                         fill=colour if scores[i] > LOW else (0, 0, 0, 0),
+                         width=round(0.5 * width + 2 * edge))
 
 
 def _draw_marks(draw, points: np.ndarray, width: float, labels: np.ndarray) -> None:
@@ -167,26 +168,14 @@ def _draw_mask(picture: Image.Image, mask: np.ndarray, width: float, tint: float
     return Image.fromarray(drawn)
 
 
-def _sides(skeleton: Skeleton) -> list[str]:
-    sides = ["centre"] * len(skeleton)
-    for left, right in skeleton.swaps:
-        sides[left], sides[right] = "left", "right"
-    return sides
-
-
-def _ink(side: str, score: float, edge: float) -> tuple[int, int, int, int]:
-    return (*(WHITE if edge else SIDES[side]), round(255 * (0.35 + 0.65 * score)))
-
-
-def _line(draw, start: np.ndarray, end: np.ndarray, width: float, edge: float, ink: tuple,
+def _line(draw, start: np.ndarray, end: np.ndarray, width: int, period: float, ink: tuple,
           dashed: bool) -> None:
-    length = float(np.hypot(*(end - start)))
-    count = max(1, round(length / (6 * width))) if dashed else 1
+    count = max(1, round(float(np.hypot(*(end - start))) / period)) if dashed else 1
     dash = 0.6 / count if dashed else 1
     for i in range(count):
         first = (i + 0.5) / count - dash / 2
-        a, b = start + (end - start) * first, start + (end - start) * (first + dash)
-        draw.line([*a, *b], fill=ink, width=round(width + 2 * edge))
+        draw.line([*(start + (end - start) * first), *(start + (end - start) * (first + dash))],
+                  fill=ink, width=width)
 
 
 def hop_strip(model, picture, box, cue: Cue | None = None, keypoints=None, *,
@@ -206,10 +195,9 @@ def hop_strip(model, picture, box, cue: Cue | None = None, keypoints=None, *,
     titles = [f"hop {hop}" for hop in range(1, len(seen.poses) + 1)]
     if keypoints is not None:
         area = 0.53 * box[0, 2:].prod() if area is None else torch.tensor(float(area))
-        truth = torch.as_tensor(np.asarray(keypoints, np.float32))
-        near = oks(seen.points, truth, area, skeleton.sigmas)
+        near = oks(seen.points, torch.tensor(np.float32(keypoints)), area, skeleton.sigmas)
         titles = [f"{title}, OKS {value:.2f}" for title, value in zip(titles, near.tolist())]
-    figure, axes = _panels(1, len(titles))
+    figure, axes = blank_figure(1, len(titles))
     for axis, heat, pose, title in zip(axes[0], seen.heat, seen.poses, titles, strict=True):
         pose.cue = None  # drawn beneath it, whatever its kind
         axis.imshow(draw_poses(draw_cue(heat, seen.cue, tint=0), [pose], skeleton))
@@ -238,7 +226,7 @@ def cue_figure(model, persons: CocoPersons, row: int, twin=None):
     asked = [(model, person_cue(persons, who, "joint")) for who in pair]
     asked += [(twin, Cue.none())] if twin is not None else []
     looks = [look(net, persons.read(row), box, cue, persons.skeleton) for net, cue in asked]
-    figure, axes = _panels(len(looks), 1 + max(len(seen.heat) for seen in looks))
+    figure, axes = blank_figure(len(looks), 1 + max(len(seen.heat) for seen in looks))
     names, answers = ("cue on person A", "cue on person B", "no cue"), []
     for line, seen, name in zip(axes, looks, names, strict=False):
         near = oks(seen.points[-1:], people, areas.float().mean(), persons.skeleton.sigmas)
@@ -255,10 +243,10 @@ def cue_figure(model, persons: CocoPersons, row: int, twin=None):
     return figure
 
 
-def _panels(rows: int, columns: int):
-    """An empty Figure, and its axes (rows, columns) without ticks and frames."""
+def blank_figure(rows: int, columns: int, size: tuple[float, float] | None = None):
+    """An empty Figure, and its axes (rows, columns) without ticks and frames. size: in inches."""
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(max(2.2 * columns, 2.6), 2.9 * rows), layout="compressed")
+    figure = Figure(figsize=size or (max(2.2 * columns, 2.6), 2.9 * rows), layout="compressed")
     return figure, figure.subplots(rows, columns, squeeze=False,
                                    subplot_kw=dict(xticks=[], yticks=[], frame_on=False))
 

@@ -136,15 +136,14 @@ class HopLab(Lab):
         drawn, self.run, self.still = functools.cache(pair_scene), None, Still()
         self.ask = functools.cache(lambda scene, who: run_hops(model, drawn(scene), who))
         super().__init__([self.still], {
-            "hop": widgets.IntSlider(1, 1, MOST, description="hop", continuous_update=False),
-            "cue": widgets.ToggleButtons(options=["on A", "on B", "none"], description="cue"),
-            "scene": widgets.Dropdown(options=range(scenes), description="scene"),
+            "hop": widgets.IntSlider(1, 1, MOST),
+            "cue": widgets.ToggleButtons(options=["on A", "on B", "none"]),
+            "scene": widgets.Dropdown(options=range(scenes)),
             "joint": widgets.Dropdown(options=["all", *COCO17.names], description="heatmap")})
 
-    def render(self) -> str:
+    def render(self, hop: int, cue: str, scene: int, joint: str) -> str:
         """Shows the hop; the network runs once for each scene and cue."""
-        chosen, joint = self.controls, self.controls.joint.index
-        self.run = self.ask(chosen.scene.value, {"on A": 0, "on B": 1}.get(chosen.cue.value))
-        figure = hop_figure(self.run, chosen.hop.value, joint - 1 if joint else None)
+        self.run = self.ask(scene, {"on A": 0, "on B": 1}.get(cue))
+        figure = hop_figure(self.run, hop, None if joint == "all" else COCO17.names.index(joint))
         self.still.put(figure, f"Crop, heatmap, distances, OKS. {figure.get_label()}")
         return figure.get_label()

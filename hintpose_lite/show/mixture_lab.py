@@ -1,47 +1,33 @@
 """The lab of two right answers: the best heatmaps without a cue, and the pose read off them."""
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from ..geometry import apply, scale_of, warp
+from ..geometry import apply, scale_of
 from ..heatmaps import decode, encode
 from ..oks import oks
 from ..skeleton import COCO17
 from .draw import GREEN, GREY, RED
-from .labs import Scene, to_crop
+from .labs import Scene, crop_of, to_crop
 from .widgets import Lab, Still
 
 SIZE, SIGMA, CODEC = (96, 128), 1.2, "dark"  # crop and targets of the shipped networks
 INKS, MIXED = np.array([GREEN, RED]) / 255, np.array(GREY) / 255
 
 
-@dataclass(frozen=True, eq=False)
-class Mixture:
-    """A crop (H, W, 3) uint8; joints (2, K, 2) of persons A and B in its pixels, those labelled in
-    both, `which` (K,); heatmaps (K, h, w); and what is read off them: points (K, 2), heights (K,),
-    whose joint is nearer, `owner` (K,) 0 for A, 1 for B, and OKS with each, `near` (2,)."""
-
-    crop: np.ndarray
-    which: np.ndarray
-    joints: Tensor
-    maps: Tensor
-    points: Tensor
-    heights: Tensor
-    owner: np.ndarray
-    near: Tensor
-
-
-def mix(scene: Scene, share: float, noise: float = 0.0, seed: int = 0) -> Mixture:
+def mix(scene: Scene, share: float, noise: float = 0.0, seed: int = 0) -> SimpleNamespace:
     """The heatmaps of least mean squared error if A is the answer with probability `share`, else B.
-    noise: standard deviation of a network's errors, drawn from the seed for each heatmap pixel."""
-    matrix = to_crop(scene, SIZE)
-    picture = torch.tensor(scene.picture).permute(2, 0, 1)[None].float()
-    crop = warp(picture, matrix, SIZE)[0].permute(1, 2, 0).round().byte().numpy()
+    noise: standard deviation of a network's errors, drawn from the seed for each heatmap pixel.
+
+    Returns the crop (H, W, 3) uint8; joints (2, K, 2) of A and B in its pixels, those labelled in
+    both, `which` (K,); the heatmaps, `maps` (K, h, w); and what is read off them: points (K, 2),
+    heights (K,), whose joint is nearer, `owner` (K,) 0 for A, 1 for B, and OKS with each, `near`.
+    """
+    matrix, crop = to_crop(scene, SIZE), crop_of(scene, SIZE).round().byte().numpy()
     which = (scene.people[:2, :, 2] > 0).all(0).nonzero()[:, 0]
     joints = apply(matrix, scene.people[:2, which, :2])
     a, b = encode(joints, SIZE, SIGMA, CODEC)
@@ -51,7 +37,8 @@ def mix(scene: Scene, share: float, noise: float = 0.0, seed: int = 0) -> Mixtur
     near = oks(points, torch.cat([joints, torch.ones_like(joints[..., :1])], -1),
                scene.areas[:2] * scale_of(matrix) ** 2, np.array(COCO17.sigmas)[which])
     owner = (joints - points).norm(dim=-1).argmin(0).numpy()
-    return Mixture(crop, which.numpy(), joints, maps, points, heights, owner, near)
+    return SimpleNamespace(crop=crop, which=which.numpy(), joints=joints, maps=maps, points=points,
+                           heights=heights, owner=owner, near=near)
 
 
 def draw_owners(axis, crop: np.ndarray, points, owner, which=range(17)) -> None:
@@ -96,15 +83,11 @@ class MixtureLab(Lab):
 
     def __init__(self, scenes: list[Scene]):
         self.scenes, self.shown = scenes, Still()
-        slide = dict(continuous_update=False)
         super().__init__([self.shown], {
-            "share": widgets.FloatSlider(0.5, max=1, step=0.05, description="share of A", **slide),
-            "noise": widgets.FloatSlider(0, max=0.2, step=0.02, description="noise", **slide),
-            "pair": widgets.IntSlider(1, 1, len(scenes), description="pair", **slide)}, columns=3)
+            "share": widgets.FloatSlider(0.5, max=1, step=0.05, description="share of A"),
+            "noise": widgets.FloatSlider(0, max=0.2, step=0.02),
+            "pair": widgets.IntSlider(1, 1, len(scenes))}, columns=3)
 
-    def render(self) -> str:
+    def render(self, share: float, noise: float, pair: int) -> str:
         """Mixes, reads, draws."""
-        share, noise, pair = (control.value for control in vars(self.controls).values())
-        figure = mixture_figure(self.scenes[pair - 1], share, noise)
-        self.shown.put(figure, figure.get_label())
-        return figure.get_label()
+        return self.shown.put(mixture_figure(self.scenes[pair - 1], share, noise))

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import ipywidgets as widgets
 import numpy as np
 import torch
+from matplotlib import cm, colormaps
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -43,8 +45,8 @@ def network_shapes(model: HRNet, size: tuple[int, int]) -> dict[str, list[tuple[
 
 def network_figure(model: HRNet, size: tuple[int, int] = (192, 256)):
     """A network's parts, branches and fusions for crops of `size` (w, h): a matplotlib Figure."""
-    from matplotlib.figure import Figure
-    axis = (figure := Figure(figsize=(8.6, 4.7), layout="compressed")).subplots()
+    figure = Figure(figsize=(8.6, 4.7), layout="compressed")
+    axis = figure.subplots()
     spec, shapes = as_hintpose(model).spec, network_shapes(model, size).items()
     texts = {name: [f"{c}\n{w}×{h}" for c, h, w in found] for name, found in shapes}
 
@@ -109,8 +111,6 @@ def block_parts(model: HRNet, scene: Scene, cue: Cue | None) -> tuple[Tensor, Te
 def change_figure(spec, crop: Tensor, changes: Mapping[str, Tensor], limit: float = 4.0):
     """A matplotlib Figure, a row for each named change (3, H, W) of a normalised crop (3, H, W):
     the crop, their sum, and what each channel gets, darkest from `limit` deviations on."""
-    from matplotlib import cm, colormaps
-    from matplotlib.figure import Figure
     shades = cm.ScalarMappable(cmap=colormaps["PuOr_r"].resampled(17))  # few make small files
     shades.set_clim(-limit, limit)
     mean, std = torch.tensor([spec.mean, spec.std])
@@ -131,20 +131,17 @@ class BlockLab(CueLab):
 
     def __init__(self, model: HRNet, scene: Scene | None = None):
         self.change, self.added = Still(), None
-        self.keep = widgets.Dropdown(options=PARTS, description="keep")
-        self.gain = widgets.FloatSlider(1, min=1, max=8, description="amplify")
-        super().__init__(model, scene)
-        self.children = [*self.children, self.change, widgets.HBox([self.keep, self.gain])]
-        for name in ("keep", "gain"):
-            setattr(self.controls, name, getattr(self, name))
-            getattr(self, name).observe(self._changed, names="value")
+        super().__init__(model, scene, more={
+            "keep": widgets.Dropdown(options=PARTS),
+            "gain": widgets.FloatSlider(1, min=1, max=8, description="amplify")})
+        self.children = [*self.children, self.change]
 
-    def render(self) -> str:
+    def render(self, keep: str, gain: float, **asked) -> str:
         """Asks the network, and shows its answer and what the block added for it."""
-        with keeping(self.model, part := self.keep.value):
-            said, place = super().render(), self.frame.place
+        with keeping(self.model, keep):
+            said, place = super().render(**asked), self.frame.place
             cue = Cue.point(*point_in_picture(self.scene, self.size, place)) if place else None
             crop, _, self.added = block_parts(self.model, self.scene, cue)
-        figure = change_figure(self.model.spec, crop, {part: self.added}, 4 / self.gain.value)
-        self.change.put(figure, f"A crop, and what the block adds to it; kept: {part}.")
-        return f"kept: {part}; {said}"
+        self.change.put(change_figure(self.model.spec, crop, {keep: self.added}, 4 / gain),
+                        f"A crop, and what the block adds to it; kept: {keep}.")
+        return f"kept: {keep}; {said}"

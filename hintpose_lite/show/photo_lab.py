@@ -1,18 +1,16 @@
 """The lab of one's own picture: click on people, and see whose pose comes out."""
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import ipywidgets as widgets
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from pycocotools import mask as rle
 
 from ..cues import Cue
 from ..data.crowd import draw_scene
 from ..estimator import smallest_around
-from ..geometry import corners, union
+from ..geometry import corners
 from ..oks import rescore
 from .draw import GREY, LOW, draw_cue, draw_poses, look
 from .labs import SEED, Scene
@@ -22,25 +20,9 @@ SIDE = 480  # pixels of the longer side of the lab's picture
 NEAR = 0.021  # of the picture: a click so near to the newest one moves it, and so do arrow keys
 
 
-@dataclass(frozen=True, eq=False)
-class DrawnPhoto(Scene):
-    """A picture with two pairs of people, A with B and C with D; `box` is A's and B's. pairs
-    (2, 4) and own_boxes (4, 4): x, y, w, h of each; masks (4, H, W) bool: what shows of them."""
-
-    pairs: torch.Tensor
-    own_boxes: torch.Tensor
-    masks: np.ndarray
-
-
-def drawn_photo() -> DrawnPhoto:
-    """The picture that stands in for a photograph: 480 x 480 pixels."""
-    picture, people = draw_scene(SEED, 17, size=SIDE)
-    boxes, joints, areas = (torch.tensor([person[name] for person in people]).float()
-                            for name in ("bbox", "keypoints", "area"))
-    pairs = union(boxes[[0, 2]], boxes[[1, 3]])
-    masks = np.stack([rle.decode(person["segmentation"]) > 0 for person in people])
-    return DrawnPhoto(np.asarray(picture), pairs[0].numpy(), joints.view(4, -1, 3), areas, pairs,
-                      boxes, masks)
+def drawn_photo() -> Scene:
+    """The picture that stands in for a photograph: 480 x 480 pixels, A with B and C with D."""
+    return Scene.drawn(*draw_scene(SEED, 17, size=SIDE))
 
 
 def box_around(cue: Cue, boxes, size: tuple[int, int]) -> torch.Tensor:
@@ -77,13 +59,6 @@ def photo_frame(model, picture: np.ndarray, boxes=(), clicks=()) -> SimpleNamesp
                            picture=shown, heat=seen.heat[-1])
 
 
-class ClickPad(Pad):
-    """A `Pad` for clicks and arrow keys. It does not hear dragging, which would be many clicks."""
-
-    _esm = Pad._esm.replace("if (event.buttons) point(event);", "").replace(
-        "Drag the cue, or move it", "Click on a person, or move the newest click")
-
-
 class PhotoLab(Lab):
     """Click on a person, and the pose appears; more clicks say more about the same person. Arrow
     keys on the picture, and the sliders, move the newest click; "add" puts one into the middle.
@@ -93,13 +68,13 @@ class PhotoLab(Lab):
 
     def __init__(self, model, picture: np.ndarray, boxes=()):
         self.model, self.picture, self.boxes, self.places = model, picture, boxes, []
-        self.pad, self.heat, self.size = ClickPad(self.put), Still(), picture.shape[:2]
-        slide = dict(value=0.5, min=0, max=1, step=0.005, continuous_update=False)
+        self.pad, self.heat, self.clicks = Pad(self.put, drags=False), Still(), []
+        middle = dict(value=0.5, max=1, step=0.005)
         super().__init__([self.pad, self.heat], {
             "sign": widgets.ToggleButtons(options=["plus", "minus"], description="next click"),
-            "box": widgets.Dropdown(options=["smallest", "whole picture"], description="box"),
-            "across": widgets.FloatSlider(description="click, across", **slide),
-            "down": widgets.FloatSlider(description="click, down", **slide)})
+            "box": widgets.Dropdown(options=["smallest", "whole picture"]),
+            "across": widgets.FloatSlider(description="click, across", **middle),
+            "down": widgets.FloatSlider(description="click, down", **middle)})
         self.buttons = {name: widgets.Button(description=name) for name in ("add", "undo", "clear")}
         self.buttons["add"].on_click(lambda _: self.put(0.5, 0.5))
         self.buttons["undo"].on_click(lambda _: self.undo())
@@ -109,7 +84,8 @@ class PhotoLab(Lab):
     def click(self, x: float, y: float, sign: int = 1) -> None:
         """A click at a place in picture pixels; sign -1: that is somebody else."""
         self.controls.sign.value = "plus" if sign > 0 else "minus"
-        self.put((x + 0.5) / self.size[1], (y + 0.5) / self.size[0])
+        height, width = self.picture.shape[:2]
+        self.put((x + 0.5) / width, (y + 0.5) / height)
 
     def put(self, x: float, y: float) -> None:
         """A click at a place from 0 to 1, or, near the newest one, that one's new place."""
@@ -124,13 +100,14 @@ class PhotoLab(Lab):
         x, y, _ = self.places[-1] if self.places else (0.5, 0.5, 0)
         self.set(across=x, down=y)
 
-    def render(self) -> str:
+    def render(self, sign: str, box: str, across: float, down: float) -> str:
         """Asks the network with all clicks, and shows the answer."""
-        place, (height, width) = (self.controls.across.value, self.controls.down.value), self.size
-        self.places[-1:] = [(*place, sign) for *_, sign in self.places[-1:]]
-        self.clicks = [(x * width - 0.5, y * height - 0.5, sign) for x, y, sign in self.places]
-        boxes = self.boxes if self.controls.box.value == "smallest" else ()
+        height, width = self.picture.shape[:2]
+        self.places[-1:] = [(across, down, label) for *_, label in self.places[-1:]]
+        self.clicks = [(x * width - 0.5, y * height - 0.5, label) for x, y, label in self.places]
+        boxes = self.boxes if box == "smallest" else ()
         self.frame = photo_frame(self.model, self.picture, boxes, self.clicks)
-        self.pad.put(self.frame.picture, f"The picture, clicks and pose. {self.frame.said}.", place)
+        self.pad.put(self.frame.picture, f"The picture, clicks and pose. {self.frame.said}.",
+                     (across, down))
         self.heat.put(self.frame.heat, "Heatmaps of the crop, all joints in one map.")
         return self.frame.said

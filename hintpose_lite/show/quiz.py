@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import ipywidgets as widgets
 
+from .widgets import Plain
 
-class Predict(widgets.VBox):
+
+class Predict(Plain, widgets.VBox):
     """A question with answers to choose from; the first choice is locked until the reveal.
 
     `reveal()` says whether it was right and why, and works without an answer too, so that a
@@ -27,9 +29,9 @@ class Predict(widgets.VBox):
         """Locks an answer; later choices change nothing."""
         if self.chosen is None:
             self.chosen = number
-            for other, button in enumerate(self.buttons):
+            self.buttons[number].button_style = "info"
+            for button in self.buttons:
                 button.disabled = True
-                button.button_style = "info" if other == number else ""
             self.said.value = f"Locked: {self.answers[number]}. Read on."
 
     def reveal(self) -> str:
@@ -37,9 +39,6 @@ class Predict(widgets.VBox):
         verdict = {None: "You have not chosen.", self.right: "You were right."}.get(
             self.chosen, "You chose something else.")
         return f"{verdict} The answer: {self.answers[self.right]}. {self.why}"
-
-    def __repr__(self) -> str:
-        return "Predict()"
 
 
 def exercise(check: Callable[[], bool], hint: str) -> bool:

@@ -1,15 +1,12 @@
 """The lab of numbers and their luck, and the gallery of wrong answers."""
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from ..cues import Cue
 from ..data.coco import STRATA, CocoPersons
 from ..evaluation import people_asked
 from ..geometry import pad, union
@@ -17,29 +14,19 @@ from ..oks import oks, rescore
 from ..person_cues import person_cue
 from ..predictor import predict
 from ..scoring import Verdicts, judge
-from .draw import BLUE, GREY, ORANGE, RED, draw_poses
+from .draw import BLUE, GREY, ORANGE, RED, blank_figure, draw_poses
 from .widgets import Lab, Still
 
 MEASURES = {"ap": "person AP", "accuracy": "right person"}
 ZOOM = 3
 
 
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What a network answered in shared boxes (n, 4) about people `rows` (n,), asked with cues (n)
-    or None. After each of T hops: points (T, n, K, 2) in picture pixels, the verdicts, and `near`
-    (T, n, 2): OKS with the person meant and with the partner, as identity counts them."""
-
-    rows: np.ndarray
-    boxes: Tensor
-    cues: list[Cue] | None
-    points: Tensor
-    verdicts: list[Verdicts]
-    near: Tensor
-
-
-def ask(model, persons: CocoPersons) -> Answers:
+def ask(model, persons: CocoPersons) -> SimpleNamespace:
     """What `evaluate` asks with protocol "shared", cue "joint" and no flip test, person by person.
+
+    Returns whom it asks for, `rows` (n,), in which boxes (n, 4), with which cues (n) or None, and
+    after each of T hops: points (T, n, K, 2) in picture pixels, verdicts (T), and `near` (T, n, 2):
+    OKS with the person meant and with the partner, as identity counts them.
     """
     rows = people_asked(persons, "shared", "joint")
     pair = np.stack([rows, persons.partner[rows]])
@@ -52,7 +39,8 @@ def ask(model, persons: CocoPersons) -> Answers:
     area = torch.as_tensor(persons.areas[pair]).mean(0)
     near = [oks(found.keypoints, who, area, persons.skeleton.sigmas)
             for who in torch.as_tensor(people)]
-    return Answers(rows, boxes, cues, found.keypoints, verdicts, torch.stack(near, -1))
+    return SimpleNamespace(rows=rows, boxes=boxes, cues=cues, points=found.keypoints,
+                           verdicts=verdicts, near=torch.stack(near, -1))
 
 
 def contest(rivals: list[Verdicts], people: np.ndarray, size: int, seed: int = 0,
@@ -112,37 +100,33 @@ class ResultsLab(Lab):
     """Who is better, and could it be luck? cued, twin: two networks' answers about the same people,
     who overlap (n,) with their partners."""
 
-    def __init__(self, cued: Answers, twin: Answers, overlap: np.ndarray):
+    def __init__(self, cued: SimpleNamespace, twin: SimpleNamespace, overlap: np.ndarray):
         *_, second, third = cued.verdicts
         self.rivals = {"hop 3, hop 2": [third, second], "cue, twin": [third, twin.verdicts[-1]]}
         groups = {label: np.flatnonzero((low <= overlap) & (overlap < high))
                   for label, (low, high) in {"any": (0, 2), **STRATA}.items()}
         self.people = {label: some for label, some in groups.items() if len(some)}
-        self.shown, slide = Still(), dict(continuous_update=False)
+        self.shown = Still()
         super().__init__([self.shown], {
-            "rivals": widgets.Dropdown(options=[*self.rivals], description="rivals"),
+            "rivals": widgets.Dropdown(options=[*self.rivals]),
             "stratum": widgets.Dropdown(options=[*self.people], description="overlap"),
             "size": widgets.SelectionSlider(options=[10, 20, 50, 100, 200, 500, 1000], value=20,
-                                            description="people", **slide),
-            "seed": widgets.IntSlider(0, max=30, description="draw", **slide),
+                                            description="people"),
+            "seed": widgets.IntSlider(0, max=30, description="draw"),
             "paired": widgets.Checkbox(False, description="the same people for both")})
 
-    def render(self) -> str:
+    def render(self, rivals: str, stratum: str, **drawn) -> str:
         """Draws people, judges both, shows."""
-        rivals, stratum, *rest = (control.value for control in vars(self.controls).values())
-        result = contest(self.rivals[rivals], self.people[stratum], *rest)
-        figure = contest_figure(result, tuple(rivals.split(", ")))
-        self.shown.put(figure, figure.get_label())
-        return figure.get_label()
+        result = contest(self.rivals[rivals], self.people[stratum], **drawn)
+        return self.shown.put(contest_figure(result, tuple(rivals.split(", "))))
 
 
-def gallery_figure(persons: CocoPersons, answers: Answers, reasons: dict, count: int = 4) -> Figure:
+def gallery_figure(persons: CocoPersons, answers, reasons: dict, count: int = 4) -> Figure:
     """The worst wrong answers: above the cue (a cross) and the pose found, below the true one, its
     hidden joints as rings, and which reasons (name, and of whom it holds (n,)) apply."""
     gap = answers.near[-1, :, 1] - answers.near[-1, :, 0]
     gap[torch.as_tensor(answers.verdicts[-1].outcome != "other")] = -1
-    figure = Figure(figsize=(1.22 * count, 4), layout="compressed")
-    axes = figure.subplots(2, count, subplot_kw=dict(xticks=[], yticks=[], frame_on=False))
+    figure, axes = blank_figure(2, count, (1.22 * count, 4))
     for k, column in zip(gap.argsort(descending=True)[:count].tolist(), axes.T, strict=True):
         row, (x, y, w, h) = answers.rows[k], ZOOM * pad(answers.boxes[k:k + 1])[0].numpy()
         truth, v = np.split(persons.keypoints[row], [2], axis=1)

@@ -35,27 +35,39 @@ def show(picture, alt: str | None = None) -> None:
     display(Shown(encoded(picture, "PNG"), alt=alt or picture.get_label()))
 
 
-class Still(widgets.HTML):
+class Plain:
+    """Widgets that are told by their class alone, so that stored outputs stay the same."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Still(Plain, widgets.HTML):
     """A picture among the widgets of a lab."""
 
-    def put(self, picture, alt: str) -> None:
-        """Shows a picture (H, W, 3) uint8, or a matplotlib Figure."""
-        kind = "JPEG" if isinstance(picture, np.ndarray) else "PNG"
+    def put(self, picture, alt: str | None = None) -> str:
+        """Shows a picture (H, W, 3) uint8, or a matplotlib Figure, whose alt text is its
+        get_label() if none is given. Returns the alt text."""
+        kind, alt = "JPEG" if isinstance(picture, np.ndarray) else "PNG", alt or picture.get_label()
         data = base64.b64encode(encoded(picture, kind)).decode()
         self.value = (f'<img alt="{html.escape(alt)}" src="data:image/{kind.lower()};'
                       f'base64,{data}">')
-
-    def __repr__(self) -> str:
-        return "Still()"  # stored outputs must not change from run to run
+        return alt
 
 
-class Pad(anywidget.AnyWidget):
-    """A picture to drag on. Only the newest place is sent, and no more than two are on their way,
-    so a slow answer never queues up. `moved` is called with (x, y), each from 0 to 1."""
+class Pad(Plain, anywidget.AnyWidget):
+    """A picture to drag on, or, if it does not hear dragging, to click on. Only the newest place is
+    sent, and no more than two are on their way, so a slow answer never queues up. `moved` is called
+    with (x, y), each from 0 to 1."""
 
     _esm = """
     export default { render({ model, el }) {
-      const pad = document.createElement("div"), image = document.createElement("img");
+      const drags = model.get("drags");
+      el.innerHTML = `<div tabindex="0" role="application" aria-label="${drags ?
+        "Drag the cue, or move it" : "Click on a person, or move the newest click"
+        } with the arrow keys" style="display: inline-block; touch-action: none; cursor: crosshair">
+        <img draggable="false" style="display: block; user-select: none"></div>`;
+      const pad = el.firstChild, image = pad.querySelector("img");
       let waiting = 0, newest = null;
       const show = () => {
         URL.revokeObjectURL(image.src);
@@ -74,18 +86,11 @@ class Pad(anywidget.AnyWidget):
         move((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
       };
       const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-      pad.tabIndex = 0;
-      pad.setAttribute("role", "application");
-      pad.setAttribute("aria-label", "Drag the cue, or move it with the arrow keys");
-      pad.style.cssText = "display: inline-block; touch-action: none; cursor: crosshair";
-      image.draggable = false;
-      image.style.cssText = "display: block; user-select: none";
-      pad.appendChild(image);
       pad.addEventListener("pointerdown", (event) => {
         pad.setPointerCapture(event.pointerId);
         point(event);
       });
-      pad.addEventListener("pointermove", (event) => { if (event.buttons) point(event); });
+      pad.addEventListener("pointermove", (event) => { if (drags && event.buttons) point(event); });
       pad.addEventListener("keydown", (event) => {
         const step = keys[event.key], [x, y] = model.get("place");
         if (step) { event.preventDefault(); move(x + 0.02 * step[0], y + 0.02 * step[1]); }
@@ -93,7 +98,6 @@ class Pad(anywidget.AnyWidget):
       const answered = () => { waiting -= 1; send(); };
       model.on("msg:custom", answered);
       model.on("change:frame", show);
-      el.appendChild(pad);
       show();
       return () => { model.off("msg:custom", answered); model.off("change:frame", show); };
     } };
@@ -101,9 +105,10 @@ class Pad(anywidget.AnyWidget):
     frame = traitlets.Bytes().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
     place = traitlets.List([0.5, 0.5]).tag(sync=True)
+    drags = traitlets.Bool(True).tag(sync=True)
 
-    def __init__(self, moved: Callable[[float, float], None]):
-        super().__init__()
+    def __init__(self, moved: Callable[[float, float], None], drags: bool = True):
+        super().__init__(drags=drags)
         self._moved = moved
         self.on_msg(self._receive)
 
@@ -117,11 +122,8 @@ class Pad(anywidget.AnyWidget):
         finally:
             self.send({"answered": True})
 
-    def __repr__(self) -> str:
-        return "Pad()"
 
-
-class Line(anywidget.AnyWidget):
+class Line(Plain, anywidget.AnyWidget):
     """A lab's line of text, read out by screen readers when it changes. It also names the handles
     of the lab's sliders by their labels, which ipywidgets does not."""
 
@@ -140,29 +142,30 @@ class Line(anywidget.AnyWidget):
     """
     value = traitlets.Unicode().tag(sync=True)
 
-    def __repr__(self) -> str:
-        return "Line()"
 
-
-class Lab(widgets.VBox):
+class Lab(Plain, widgets.VBox):
     """Pictures, controls below them, and a line of text that says what came out.
 
-    A subclass's `render` reads `self.controls` (a namespace of widgets, by name), fills the
-    pictures and returns the line. Any change of a control renders once. What goes wrong is told in
+    controls: widgets by name, by which they are also called unless they have a description. A
+    subclass's `render` is given their values by name, fills the pictures and returns the line. Any
+    change of a control renders once, that of a slider when it is let go. What goes wrong is told in
     the line, since widgets swallow errors, and kept in `errors`.
     """
 
     def __init__(self, pictures: list, controls: dict, *, columns: int = 2):
         self.controls, self.errors, self._busy = SimpleNamespace(**controls), [], False
         self.status = Line()
-        for control in controls.values():
+        for name, control in controls.items():
+            control.description = control.description or name
+            if control.has_trait("continuous_update"):
+                control.continuous_update = False
             control.observe(self._changed, names="value")
         rows = [widgets.HBox([*controls.values()][i:i + columns])
                 for i in range(0, len(controls), columns)]
         super().__init__([widgets.HBox(pictures), *rows, self.status])
         self.refresh()
 
-    def render(self) -> str:
+    def render(self, **values) -> str:
         """Shows what the controls say, and returns it as a line of text."""
         raise NotImplementedError
 
@@ -178,16 +181,13 @@ class Lab(widgets.VBox):
 
     def refresh(self) -> None:
         """Renders; an error is told in the status line."""
+        values = {name: control.value for name, control in vars(self.controls).items()}
         try:
-            said = self.render()
+            self.status.value = self.render(**values)
         except Exception as error:
             self.errors.append(error)
-            said = f"error: {type(error).__name__}: {error}"
-        self.status.value = said
+            self.status.value = f"error: {type(error).__name__}: {error}"
 
     def _changed(self, _) -> None:
         if not self._busy:
             self.refresh()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
