@@ -54,6 +54,7 @@ def test_the_lab_follows_its_controls_and_tells_its_errors(model, scene, monkeyp
 
 def test_a_question_locks_its_first_answer_and_is_answered_without_one():
     question = Predict("Which?", ["one", "two"], right=1, why="Because.")
+    assert repr(question) == "Predict: Which?\n( ) one\n( ) two"
     assert question.reveal() == "You have not chosen. The answer: two. Because."
     question.buttons[1].click()
     question.buttons[0].click()

@@ -99,8 +99,12 @@ class Site:
         """A notebook as HTML, with the addresses of the site."""
         for output in sum((cell.get("outputs", []) for cell in book.cells), []):
             if LIVE in output.get("data", {}):
-                name = output.data["text/plain"].split("(")[0]
-                output.data = {"text/html": f"<p><em>{name}: live when the notebook runs</em></p>"}
+                name, question, choices = output.data["text/plain"].partition("Predict: ")
+                said = question + choices or f"{name.split('(')[0]}: live when the notebook runs"
+                output.data = {"text/html": f"<p><em>{'<br>'.join(said.splitlines())}</em></p>"}
+        for cell in book.cells:  # as JupyterLab shows them
+            if cell.metadata.get("jupyter", {}).get("source_hidden"):
+                cell.metadata.transient = {"remove_source": True}
         exporter = HTMLExporter(
             template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True,
             filters={"markdown2html": lambda text: self.html(text, source.parent)})

@@ -1,13 +1,12 @@
 """Questions to answer before a cell is run, and exercises that check themselves."""
 
+import textwrap
 from collections.abc import Callable
 
 import ipywidgets as widgets
 
-from .widgets import Plain
 
-
-class Predict(Plain, widgets.VBox):
+class Predict(widgets.VBox):
     """A question with answers to choose from; the first choice is locked until the reveal.
 
     `reveal()` says whether it was right and why, and works without an answer too, so that a
@@ -15,7 +14,8 @@ class Predict(Plain, widgets.VBox):
     """
 
     def __init__(self, question: str, answers: list[str], right: int, why: str):
-        self.answers, self.right, self.why, self.chosen = answers, right, why, None
+        self.question, self.answers, self.chosen = question, answers, None
+        self.right, self.why = right, why
         self.buttons = [widgets.Button(description=answer, layout=widgets.Layout(width="auto"))
                         for answer in answers]
         self.said = widgets.HTML("Choose before you read on.")
@@ -24,6 +24,10 @@ class Predict(Plain, widgets.VBox):
         super().__init__([widgets.HTML(f"<b>Predict:</b> {question}"),
                           widgets.HBox(self.buttons, layout=widgets.Layout(flex_flow="row wrap")),
                           self.said])
+
+    def __repr__(self) -> str:
+        """The question as text, for readers without a kernel."""
+        return "\n".join([f"Predict: {self.question}", *(f"( ) {text}" for text in self.answers)])
 
     def choose(self, number: int) -> None:
         """Locks an answer; later choices change nothing."""
@@ -35,10 +39,11 @@ class Predict(Plain, widgets.VBox):
             self.said.value = f"Locked: {self.answers[number]}. Read on."
 
     def reveal(self) -> str:
-        """The answer, as text."""
+        """The answer, as lines of text."""
         verdict = {None: "You have not chosen.", self.right: "You were right."}.get(
             self.chosen, "You chose something else.")
-        return f"{verdict} The answer: {self.answers[self.right]}. {self.why}"
+        answer = f"{verdict} The answer: {self.answers[self.right]}. {self.why}"
+        return textwrap.fill(answer, 88)  # JupyterLab would break a long line within words
 
 
 def exercise(check: Callable[[], bool], hint: str) -> bool:

@@ -68,7 +68,7 @@ class Pad(Plain, anywidget.AnyWidget):
         } with the arrow keys" style="display: inline-block; touch-action: none; cursor: crosshair">
         <img draggable="false" style="display: block; user-select: none"></div>`;
       const pad = el.firstChild, image = pad.querySelector("img");
-      let waiting = 0, newest = null;
+      let waiting = 0, newest = null, asked = null;  // newest: not yet sent
       const show = () => {
         URL.revokeObjectURL(image.src);
         image.src = URL.createObjectURL(new Blob([model.get("frame")], { type: "image/jpeg" }));
@@ -78,7 +78,7 @@ class Pad(Plain, anywidget.AnyWidget):
         if (newest && waiting < 2) { waiting += 1; model.send(newest); newest = null; }
       };
       const move = (x, y) => {
-        newest = { x: Math.min(Math.max(x, 0), 1), y: Math.min(Math.max(y, 0), 1) };
+        asked = newest = { x: Math.min(Math.max(x, 0), 1), y: Math.min(Math.max(y, 0), 1) };
         send();
       };
       const point = (event) => {
@@ -92,7 +92,8 @@ class Pad(Plain, anywidget.AnyWidget):
       });
       pad.addEventListener("pointermove", (event) => { if (drags && event.buttons) point(event); });
       pad.addEventListener("keydown", (event) => {
-        const step = keys[event.key], [x, y] = model.get("place");
+        const step = keys[event.key];
+        const [x, y] = waiting ? [asked.x, asked.y] : model.get("place");
         if (step) { event.preventDefault(); move(x + 0.02 * step[0], y + 0.02 * step[1]); }
       });
       const answered = () => { waiting -= 1; send(); };

@@ -109,3 +109,6 @@ def test_the_cue_follows_mouse_keys_and_sliders(browser, lab, tmp_path):
             with new_picture():
                 pressed.press(key)
             slider.locator(".widget-readout", has_text=f"{across + step:.2f}").wait_for()
+        pad.evaluate("""pad => { for (let i = 0; i < 4; i++)
+            pad.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"})); }""")
+        slider.locator(".widget-readout", has_text=f"{across + 0.01 + 4 * 0.02:.2f}").wait_for()

@@ -95,6 +95,9 @@ def code_problems(cell: dict) -> Iterator[str]:
             elif not output["metadata"].get(kind, {}).get("alt", "").strip():
                 yield f"alt: none in the output of {cell['id']}"
     yield from (f"machine: {hit[0]}" for text in texts for hit in UNSTABLE.finditer(text))
+    hidden = cell["metadata"].get("jupyter", {}).get("source_hidden")
+    if re.search(r"\bPredict\(", source(cell)) and not hidden:
+        yield f"answer: {cell['id']} shows it before it is asked for"
     marks = " ".join([*cell["metadata"].get("tags", []), *re.findall("# *NBVAL_", source(cell))])
     if "nbval" in marks.lower() and not cell["metadata"].get("reason", "").strip():
         yield f"reason: none why {cell['id']} is not compared"
@@ -152,6 +155,7 @@ GOOD = {"metadata": {"kernelspec": {"name": "python3"}}, "cells": [
                  "source": "exercise(g)"}),
     ("reason", 1, {"metadata": {"tags": ["nbval-skip"]}}),
     ("reason", 1, {"metadata": {}, "source": "# NBVAL_SKIP"}),
+    ("answer", 1, {"source": "Predict('?', ['a', 'b'], right=0, why='')"}),
     ("machine", 0, {"source": "see /" + "home/me"}), ("machine", 1, {"source": "open('/tmp/a')"}),
     ("machine", 1, {"outputs": [{"output_type": "stream", "text": ["<f at 0x7f00aa11>"]}]}),
     ("link", 0, {"source": "[a](gone.ipynb)"}), ("link", 0, {"source": "`tests/gone.py`"})])
