@@ -81,7 +81,7 @@ class PoseEstimator:
         if proposing:
             boxes, cues = self._propose(boxes, picture)
         if cues is not None and len(cues) != len(boxes):
-            raise DataError(f"{len(boxes)} boxes, but {len(cues)} cues: give one cue a box")
+            raise DataError(f"{len(boxes)} boxes, but {len(cues)} cues: give each box one cue")
         if cues is not None and not proposing:
             _check_inside(cues, boxes, spec.input_size)
         flip, hops = self.flip if flip is None else flip, self.hops if hops is None else hops

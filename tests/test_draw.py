@@ -155,6 +155,16 @@ def test_own_and_other_points_differ_in_hue_and_shape():
     assert painted(6) < 0.5 * painted(5), "a pose leaves more of the person to be seen"
 
 
+def test_names_stand_above_their_places_and_inside():
+    plain = np.full((120, 90, 3), 100, np.uint8)
+    for place, low, high in (((40, 60), (33, 40), (48, 60)), ((-50, 900), (0, 100), (20, 120))):
+        named = draw.draw_names(plain, "A", [place])
+        rows, columns = np.nonzero((named != plain).any(2))
+        assert low[0] <= columns.min() and columns.max() <= high[0], place
+        assert low[1] <= rows.min() and rows.max() <= high[1], place
+    assert (plain == 100).all()
+
+
 def test_boxes_are_framed_and_masks_outlined():
     drawn = draw_cue(GREEN_FIELD, Cue.box((20, 30, 40, 50)), zoom=2)
     for y, x in ((61, 81), (161, 81), (100, 41), (100, 121)):  # in the middle of each side

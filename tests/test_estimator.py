@@ -1,5 +1,6 @@
 """The estimator: the data set's answers for single pictures, whatever they come as."""
 
+import io
 import json
 
 import numpy as np
@@ -76,7 +77,8 @@ def test_the_answers_are_predicts_to_the_last_digit(crowd, model, flip, hops):
 def test_every_kind_of_picture_gives_the_same(tmp_path, estimator):
     Image.fromarray(PICTURE).save(tmp_path / "a.png")
     kinds = [PICTURE, str(tmp_path / "a.png"), tmp_path / "a.png", Image.fromarray(PICTURE),
-             torch.from_numpy(PICTURE).permute(2, 0, 1), PICTURE[:, ::-1].copy()[:, ::-1]]
+             torch.from_numpy(PICTURE).permute(2, 0, 1), PICTURE[:, ::-1].copy()[:, ::-1],
+             io.BytesIO((tmp_path / "a.png").read_bytes())]
     first, *others = [estimator(kind, [BOX])[0] for kind in kinds]
     assert isinstance(first, Pose) and first.keypoints.dtype == np.float32
     assert all(np.array_equal(first.keypoints, other.keypoints) for other in others)
@@ -91,6 +93,11 @@ def test_every_kind_of_picture_gives_the_same(tmp_path, estimator):
 def test_other_pictures_are_refused(estimator, picture):
     with pytest.raises(DataError, match="uint8 RGB|PIL image"):
         estimator(picture)
+
+
+def test_a_file_that_is_no_picture_is_refused(estimator):
+    with pytest.raises(DataError, match="the file: not a readable picture"):
+        estimator(io.BytesIO(b"no picture"))
 
 
 @pytest.mark.parametrize("boxes, message", [
@@ -129,7 +136,7 @@ def test_a_previous_pose_may_reach_over_the_edge(estimator):
 
 def test_as_many_cues_as_boxes(estimator):
     for boxes, cues in (([BOX], []), ([BOX], [None, None]), ([], [None]), ([BOX] * 2, [None])):
-        with pytest.raises(DataError, match="one cue a box"):
+        with pytest.raises(DataError, match="each box one cue"):
             estimator(PICTURE, boxes, cues)
     with pytest.raises(DataError, match="a list"):
         estimator(PICTURE, [BOX], Cue.point(5, 5))

@@ -14,14 +14,7 @@ from hintpose_lite.oks import oks
 from hintpose_lite.show import photo_lab
 from hintpose_lite.show.draw import GREY
 from hintpose_lite.show.labs import CueLab
-from hintpose_lite.show.photo_lab import (
-    NEAR,
-    SIDE,
-    PhotoLab,
-    box_around,
-    drawn_photo,
-    photo_frame,
-)
+from hintpose_lite.show.photo_lab import SIDE, PhotoLab, box_around, drawn_photo, photo_frame
 from hintpose_lite.skeleton import COCO17
 
 
@@ -131,15 +124,27 @@ def test_clicks_are_put_moved_and_taken_back(lab, photo):
     assert lab.frame.box.tolist() == [[0, 0, 480, 480]]
 
 
-def test_keys_move_the_newest_click_and_far_clicks_are_new(lab):
+def test_keys_move_the_newest_click_and_clicks_are_new(lab):
     lab.buttons["add"].click()
     assert lab.clicks == [(239.5, 239.5, 1)] and lab.pad.place == [0.5, 0.5]
-    lab.pad._receive(None, {"x": 0.52, "y": 0.5}, [])  # as an arrow key sends it
+    lab.pad._receive(None, {"x": 0.52, "y": 0.5, "key": True}, [])
     assert len(lab.clicks) == 1 and lab.clicks[0][0] == pytest.approx(0.52 * 480 - 0.5)
     assert lab.pad.place == [0.52, 0.5]
     lab.controls.sign.value = "minus"
-    lab.pad._receive(None, {"x": 0.52 + 2 * NEAR, "y": 0.5}, [])
+    lab.pad._receive(None, {"x": 0.53, "y": 0.5, "key": False}, [])
     assert [sign for *_, sign in lab.clicks] == [1, -1] and not lab.errors
+    lab.buttons["clear"].click()
+    assert "no click" not in lab.status.value
+    lab.pad._receive(None, {"x": 0.6, "y": 0.5, "key": True}, [])
+    assert not lab.clicks and not lab.errors and "no click to be moved" in lab.status.value
+
+
+def test_a_click_that_the_network_does_not_see_is_told(lab, photo):
+    lab.click(*photo.middle(0))
+    lab.click(*photo.middle(1), sign=-1)
+    assert "outside the box" not in lab.status.value
+    lab.click(470, 470, sign=-1)
+    assert "outside the box" in lab.status.value
 
 
 def test_the_whole_picture_can_be_the_box(lab, photo):

@@ -10,36 +10,38 @@ from torch import Tensor
 from ..errors import DataError
 
 
-def read_picture(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A picture file as uint8 RGB (height, width, 3), turned upright as its EXIF tag says.
+def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A picture file (a path, or an open file) as uint8 RGB (height, width, 3), turned upright as
+    its EXIF tag says.
 
     size: (width, height) of its annotations. If only the picture as stored has that size, they
     were made on that one, and it is not turned; if neither has, DataError.
     Transparency is laid on white, 16-bit grey scaled to 8 bits, an animation's first frame taken.
     Missing, damaged, or huge (by Pillow's limit against decompression bombs): DataError.
     """
+    name = path if isinstance(path, (str, Path)) else "the file"
     try:
         with Image.open(path) as stored:
             picture = _upright(stored)
             if size and stored.size == tuple(size) != picture.size:
                 picture = stored
             if size and picture.size != tuple(size):
-                raise DataError(f"{path} has size {picture.size}, but its annotations are made for "
+                raise DataError(f"{name} has size {picture.size}, but its annotations are made for "
                                 f"{tuple(size)}; use the picture they belong to")
             return _to_rgb(picture)
     except (DataError, MemoryError):
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such picture; check the picture folder") from error
+        raise DataError(f"{name}: no such picture; check the name and the folder") from error
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
-        raise DataError(f"{path}: not a readable picture ({type(error).__name__}: {error}); "
-                        "replace it, or take it out of the annotations") from error
+        raise DataError(f"{name}: not a readable picture ({type(error).__name__}: {error}); "
+                        "replace it, or leave it out") from error
 
 
 def as_picture(picture) -> np.ndarray:
-    """uint8 RGB (H, W, 3) of a path, a PIL image (both turned upright as their EXIF tag says), or
-    uint8 RGB as an array (H, W, 3) or tensor (3, H, W). DataError for anything else."""
-    if isinstance(picture, (str, Path)):
+    """uint8 RGB (H, W, 3) of a path, an open file, a PIL image (turned upright as the EXIF tag
+    says), or uint8 RGB as an array (H, W, 3) or tensor (3, H, W). DataError for anything else."""
+    if isinstance(picture, (str, Path)) or hasattr(picture, "read"):
         return read_picture(picture)
     if isinstance(picture, Image.Image):
         try:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 
 from ..cues import Cue
@@ -69,6 +69,18 @@ def draw_cue(picture: np.ndarray, cue: Cue, *, zoom: int = 1, tint: float = 0.45
     elif cue.kind == "mask":
         canvas = _draw_mask(canvas.convert("RGB"), cue.array, max(1.0, size / 5), tint)
     return np.array(canvas.convert("RGB"))
+
+
+def draw_names(picture: np.ndarray, names: Sequence[str], places: np.ndarray) -> np.ndarray:
+    """A copy of a picture (H, W, 3) uint8 RGB with short names, white with a dark edge, just above
+    places (n, 2) in its pixels; what would stand outside is moved in."""
+    image = Image.fromarray(picture)
+    size, draw = max(9, round(max(image.size) / 20)), ImageDraw.Draw(image)
+    for name, (x, y) in zip(names, places, strict=True):
+        spot = np.clip((x, y - 1.2 * size), size, np.subtract(image.size, size))
+        draw.text(tuple(spot), name, "white", ImageFont.load_default(size), "mm", stroke_width=2,
+                  stroke_fill="black")
+    return np.array(image)
 
 
 def overlay(picture: np.ndarray, values: np.ndarray, colour: tuple[int, int, int] = GREEN,

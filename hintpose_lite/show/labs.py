@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..geometry import apply, crop_matrix, invert, iou, pad, union, warp
 from ..oks import oks
 from ..skeleton import COCO17
-from .draw import draw_cue, draw_poses, look, panel_size
+from .draw import draw_cue, draw_names, draw_poses, look, panel_size
 from .widgets import Lab, Pad, Still
 
 SEED = 3_000_000  # scenes that no network was trained or validated on
@@ -67,6 +67,11 @@ class Scene:
         best = (shown - shown.mean(0)).norm(dim=1).argmin()
         return tuple(shown[best].tolist())
 
+    def top(self, person: int) -> tuple[float, float]:
+        """The highest visible joint of a person."""
+        shown = self.people[person][self.people[person, :, 2] == 2, :2]
+        return tuple(shown[shown[:, 1].argmin()].tolist())
+
 
 def pair_scene(number: int = 0, overlap: tuple[float, float] = (0.2, 0.4)) -> Scene:
     """The scene of the number-th drawn pair whose boxes overlap so much (IoU), ten or more joints
@@ -90,8 +95,9 @@ def pair_scene(number: int = 0, overlap: tuple[float, float] = (0.2, 0.4)) -> Sc
 def cue_frame(model, scene: Scene, cue: Cue | None, hops: int = 3) -> SimpleNamespace:
     """The pose that a network finds in a scene's box after some hops, asked with that cue.
 
-    picture: the crop with cue and pose, and heat: the heatmaps, both (H, W, 3) uint8; said: a line
-    of text; near (P,): the OKS with each person; place: the first point's in the crop, or None.
+    picture: the crop with cue, pose and the people's letters, and heat: the heatmaps, both
+    (H, W, 3) uint8; said: a line of text; near (P,): the OKS with each person; place: the first
+    point's in the crop, or None.
     """
     seen = look(model, scene.picture, scene.boxes, cue, COCO17, hops)
     pose, place = seen.poses[-1], None
@@ -100,10 +106,14 @@ def cue_frame(model, scene: Scene, cue: Cue | None, hops: int = 3) -> SimpleName
     best = int(np.argmax(near))
     if seen.cue.kind == "points":
         place = tuple(((seen.cue.xy[0] + 0.5) / seen.crop.shape[1::-1]).tolist())
-    values = ", ".join(f"{'ABCDEF'[i]} {value:.2f}" for i, value in enumerate(near))
-    whose = f"the pose is person {'ABCDEF'[best]}'s" if near[best] >= 0.1 else "nobody's pose"
+    names = "ABCDEF"[:len(near)]
+    values = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, near, strict=True))
+    whose = f"the pose is person {names[best]}'s" if near[best] >= 0.1 else "nobody's pose"
     said = f"after {hops} hop{'s' * (hops > 1)}: {whose} (OKS: {values})"
-    return SimpleNamespace(picture=draw_poses(draw_cue(seen.crop, seen.cue), [pose]),
+    size = seen.crop.shape[1::-1]
+    heads = [place_in_crop(scene, size, scene.top(person)) for person in range(len(near))]
+    picture = draw_cue(draw_poses(seen.crop, [pose]), seen.cue)
+    return SimpleNamespace(picture=draw_names(picture, names, np.multiply(heads, size)),
                            heat=seen.heat[-1], said=said, near=tuple(near), place=place)
 
 

@@ -10,14 +10,13 @@ from PIL import Image, ImageDraw
 from ..cues import Cue
 from ..data.crowd import draw_scene
 from ..estimator import smallest_around
-from ..geometry import corners
+from ..geometry import corners, pad
 from ..oks import rescore
 from .draw import GREY, LOW, draw_cue, draw_poses, look
 from .labs import SEED, Scene
 from .widgets import Lab, Pad, Still
 
 SIDE = 480  # pixels of the longer side of the lab's picture
-NEAR = 0.021  # of the picture: a click so near to the newest one moves it, and so do arrow keys
 
 
 def drawn_photo() -> Scene:
@@ -52,6 +51,9 @@ def photo_frame(model, picture: np.ndarray, boxes=(), clicks=()) -> SimpleNamesp
     listed = ", ".join(f"{'+' if sign > 0 else '−'} ({x:.0f}, {y:.0f})" for x, y, sign in clicks)
     said = (f"clicks: {listed or 'none'}; box: {', '.join(f'{n:.0f}' for n in box[0].tolist())}; "
             f"score {score:.2f}, {int((scores > LOW).sum())} of {len(scores)} joints above {LOW}")
+    crop = corners(pad(box, model.spec.input_size[0] / model.spec.input_size[1]))[0].tolist()
+    if not all(crop[0] <= x <= crop[2] and crop[1] <= y <= crop[3] for x, y, _ in clicks):
+        said += "; a click lies outside the box, where the network does not look"
     if clicks and not model.spec.cue:
         said += "; this network takes no cue: a click chooses a box, but nobody in it"
     shown = draw_poses(draw_cue(np.array(canvas), small), [pose])
@@ -68,7 +70,8 @@ class PhotoLab(Lab):
 
     def __init__(self, model, picture: np.ndarray, boxes=()):
         self.model, self.picture, self.boxes, self.places = model, picture, boxes, []
-        self.pad, self.heat, self.clicks = Pad(self.put, drags=False), Still(), []
+        self.heat, self.clicks = Still(), []
+        self.pad = Pad(self.put, drags=False, nudged=lambda x, y: self.set(across=x, down=y))
         middle = dict(value=0.5, max=1, step=0.005)
         super().__init__([self.pad, self.heat], {
             "sign": widgets.ToggleButtons(options=["plus", "minus"], description="next click"),
@@ -88,10 +91,8 @@ class PhotoLab(Lab):
         self.put((x + 0.5) / width, (y + 0.5) / height)
 
     def put(self, x: float, y: float) -> None:
-        """A click at a place from 0 to 1, or, near the newest one, that one's new place."""
-        c = self.controls
-        if not self.places or max(abs(c.across.value - x), abs(c.down.value - y)) > NEAR:
-            self.places.append((x, y, 1 if c.sign.value == "plus" else -1))
+        """A click at a place from 0 to 1."""
+        self.places.append((x, y, 1 if self.controls.sign.value == "plus" else -1))
         self.set(across=x, down=y)
 
     def undo(self, count: int = 1) -> None:
@@ -110,4 +111,5 @@ class PhotoLab(Lab):
         self.pad.put(self.frame.picture, f"The picture, clicks and pose. {self.frame.said}.",
                      (across, down))
         self.heat.put(self.frame.heat, "Heatmaps of the crop, all joints in one map.")
-        return self.frame.said
+        moved = not self.places and (across, down) != (0.5, 0.5)
+        return self.frame.said + "; there is no click to be moved: click, or press add" * moved

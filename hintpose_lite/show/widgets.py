@@ -58,7 +58,7 @@ class Still(Plain, widgets.HTML):
 class Pad(Plain, anywidget.AnyWidget):
     """A picture to drag on, or, if it does not hear dragging, to click on. Only the newest place is
     sent, and no more than two are on their way, so a slow answer never queues up. `moved` is called
-    with (x, y), each from 0 to 1."""
+    with (x, y), each from 0 to 1, or for arrow keys `nudged`, if there is such a function."""
 
     _esm = """
     export default { render({ model, el }) {
@@ -77,13 +77,14 @@ class Pad(Plain, anywidget.AnyWidget):
       const send = () => {
         if (newest && waiting < 2) { waiting += 1; model.send(newest); newest = null; }
       };
-      const move = (x, y) => {
-        asked = newest = { x: Math.min(Math.max(x, 0), 1), y: Math.min(Math.max(y, 0), 1) };
+      const move = (x, y, key) => {
+        asked = newest = { x: Math.min(Math.max(x, 0), 1), y: Math.min(Math.max(y, 0), 1), key };
         send();
       };
       const point = (event) => {
         const box = image.getBoundingClientRect();
-        move((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+        move((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height,
+             false);
       };
       const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
       pad.addEventListener("pointerdown", (event) => {
@@ -94,7 +95,7 @@ class Pad(Plain, anywidget.AnyWidget):
       pad.addEventListener("keydown", (event) => {
         const step = keys[event.key];
         const [x, y] = waiting ? [asked.x, asked.y] : model.get("place");
-        if (step) { event.preventDefault(); move(x + 0.02 * step[0], y + 0.02 * step[1]); }
+        if (step) { event.preventDefault(); move(x + 0.02 * step[0], y + 0.02 * step[1], true); }
       });
       const answered = () => { waiting -= 1; send(); };
       model.on("msg:custom", answered);
@@ -108,9 +109,10 @@ class Pad(Plain, anywidget.AnyWidget):
     place = traitlets.List([0.5, 0.5]).tag(sync=True)
     drags = traitlets.Bool(True).tag(sync=True)
 
-    def __init__(self, moved: Callable[[float, float], None], drags: bool = True):
+    def __init__(self, moved: Callable[[float, float], None], drags: bool = True,
+                 nudged: Callable[[float, float], None] | None = None):
         super().__init__(drags=drags)
-        self._moved = moved
+        self._moved, self._nudged = moved, nudged or moved
         self.on_msg(self._receive)
 
     def put(self, picture: np.ndarray, alt: str, place: tuple[float, float]) -> None:
@@ -119,7 +121,8 @@ class Pad(Plain, anywidget.AnyWidget):
 
     def _receive(self, _, content: dict, __) -> None:
         try:
-            self._moved(float(content["x"]), float(content["y"]))
+            heard = self._nudged if content.get("key") else self._moved
+            heard(float(content["x"]), float(content["y"]))
         finally:
             self.send({"answered": True})
 
