@@ -55,6 +55,8 @@ def test_the_lab_follows_its_controls_and_tells_its_errors(model, scene, monkeyp
 def test_a_question_locks_its_first_answer_and_is_answered_without_one():
     question = Predict("Which?", ["one", "two"], right=1, why="Because.")
     assert repr(question) == "Predict: Which?\n( ) one\n( ) two"
+    long = Predict("Which? " * 30, ["one", "two"], right=1, why="Because.")
+    assert long._repr_mimebundle_()["text/plain"] == repr(long)
     assert question.reveal() == "You have not chosen. The answer: two. Because."
     question.buttons[1].click()
     question.buttons[0].click()

@@ -82,6 +82,9 @@ class CueKindsLab(Lab):
 
     def render(self, kind: str, drag: str, **places: float) -> str:
         """Asks the network with that cue, and shows the answer beside the cue's map."""
+        for sign, used in ("plus", kind[:5] == "point"), ("minus", kind == "point and minus"):
+            for way in ("across", "down"):
+                getattr(self.controls, f"{sign}_{way}").disabled = not used
         places = {sign: (places[f"{sign}_across"], places[f"{sign}_down"])
                   for sign in ("plus", "minus")}
         cue = kind_cue(self.scene, kind, *(point_in_picture(self.scene, self.size, place)

@@ -113,7 +113,8 @@ def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
                           color="w", bbox=dict(boxstyle="round", fc=np.divide(ink, 255), ec="w"))
     meant = near.argmax() if run.asked is None else run.asked
     far.barh(rows, run.errors[hop - 1, meant], color=np.divide(BLUE, 255), label=f"hop {hop}")
-    far.plot(run.errors[0, meant], rows, "o", c="black", mfc="none", ms=5, label="hop 1")
+    far.plot(run.errors[0, meant], rows, "o", c="black", mfc="none", ms=5,
+             label="hop 1" if hop > 1 else None)
     far.set_yticks(rows, COCO17.names, fontsize=7)
     far.set(xlim=(0, 1.05 * np.nanmax(run.errors[:, meant])), ylim=(len(rows) - 0.4, -0.6),
             xlabel="picture pixels", title=f"distance to {'AB'[meant]}")

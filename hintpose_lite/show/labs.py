@@ -22,6 +22,7 @@ from .draw import draw_cue, draw_names, draw_poses, look, panel_size
 from .widgets import Lab, Pad, Still
 
 SEED = 3_000_000  # scenes that no network was trained or validated on
+NAMES = "ABCDEF"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +107,13 @@ def cue_frame(model, scene: Scene, cue: Cue | None, hops: int = 3) -> SimpleName
     best = int(np.argmax(near))
     if seen.cue.kind == "points":
         place = tuple(((seen.cue.xy[0] + 0.5) / seen.crop.shape[1::-1]).tolist())
-    names = "ABCDEF"[:len(near)]
+    names = NAMES[:len(near)]
     values = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, near, strict=True))
     whose = f"the pose is person {names[best]}'s" if near[best] >= 0.1 else "nobody's pose"
     said = f"after {hops} hop{'s' * (hops > 1)}: {whose} (OKS: {values})"
-    size = seen.crop.shape[1::-1]
-    heads = [place_in_crop(scene, size, scene.top(person)) for person in range(len(near))]
-    picture = draw_cue(draw_poses(seen.crop, [pose]), seen.cue)
-    return SimpleNamespace(picture=draw_names(picture, names, np.multiply(heads, size)),
-                           heat=seen.heat[-1], said=said, near=tuple(near), place=place)
+    picture = lettered(scene, draw_cue(draw_poses(seen.crop, [pose]), seen.cue))
+    return SimpleNamespace(picture=picture, heat=seen.heat[-1], said=said, near=tuple(near),
+                           place=place)
 
 
 def point_in_picture(scene: Scene, size: tuple[int, int], place: tuple[float, float]
@@ -136,6 +135,13 @@ def place_in_crop(scene: Scene, size: tuple[int, int], xy: tuple[float, float]
 def to_crop(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
     """The map (1, 2, 3) from the picture to the crop of the scene's box."""
     return crop_matrix(pad(scene.boxes, size[0] / size[1]), size)
+
+
+def lettered(scene: Scene, crop: np.ndarray) -> np.ndarray:
+    """A copy of the scene's crop (H, W, 3) uint8 with a letter above everybody."""
+    size, names = crop.shape[1::-1], NAMES[:len(scene.people)]
+    heads = [place_in_crop(scene, size, scene.top(person)) for person in range(len(names))]
+    return draw_names(crop, names, np.multiply(heads, size))
 
 
 def crop_of(scene: Scene, size: tuple[int, int]) -> torch.Tensor:

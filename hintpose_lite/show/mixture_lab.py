@@ -84,7 +84,7 @@ class MixtureLab(Lab):
     def __init__(self, scenes: list[Scene]):
         self.scenes, self.shown = scenes, Still()
         super().__init__([self.shown], {
-            "share": widgets.FloatSlider(0.5, max=1, step=0.05, description="share of A"),
+            "share": widgets.FloatSlider(0.5, max=1, step=0.01, description="share of A"),
             "noise": widgets.FloatSlider(0, max=0.2, step=0.02),
             "pair": widgets.IntSlider(1, 1, len(scenes))}, columns=3)
 

@@ -29,6 +29,9 @@ class Predict(widgets.VBox):
         """The question as text, for readers without a kernel."""
         return "\n".join([f"Predict: {self.question}", *(f"( ) {text}" for text in self.answers)])
 
+    def _repr_mimebundle_(self, **options) -> dict:
+        return super()._repr_mimebundle_(**options) | {"text/plain": repr(self)}  # not cut off
+
     def choose(self, number: int) -> None:
         """Locks an answer; later choices change nothing."""
         if self.chosen is None:
