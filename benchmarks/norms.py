@@ -38,7 +38,7 @@ def main():
     print(f"{options.images} scenes of {GENERATOR}, seed {SEED}; python "
           f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}\n")
     print("| network | statistics | people | " + " | ".join(
-        f"hop {hop}: {what}" for hop in (1, 2, 3) for what in ("AP", "right")))
+        f"hop {hop}: {what}" for hop in (1, 2, 3) for what in ("AP", "right")) + " |")
     print("|---|---|" + "---:|" * 7)
     with tempfile.TemporaryDirectory() as folder:
         people = make_crowd(folder, options.images, SEED)

@@ -35,6 +35,7 @@ SWITCHES = {
     "cue amplitude 4": {"cue_amplitude": 4.0},
     "loss on the last hop only": {"hop_weights": (0.0, 0.0, 1.0)},
     "hop dropout 0.5": {"hop_dropout": 0.5},
+    "statistics frozen after 0.6": {"freeze_after": 0.6},
     "one hop, equal steps": {"hops": 1},
 }
 
