@@ -154,8 +154,8 @@ def _read(key: str, value, old):
     if isinstance(value, str) and not isinstance(old, str):
         with suppress(ValueError, SyntaxError):  # what is no literal stays text, and is refused
             value = ast.literal_eval(value)
-    if isinstance(old, float) and type(value) is int:
-        value = float(value)
+    if {type(old), type(value)} == {int, float} and float(value).is_integer():
+        value = type(old)(value)  # 2000 / 2 is 1000.0
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
     if type(value) is not type(old):

@@ -22,6 +22,8 @@ def test_text_is_read_in_the_type_of_the_setting():
     assert (config.lr, config.steps, config.spec.width, config.spec.cue) == (2e-3, 7, 16, False)
     assert config.augment.scale == 0.0 and isinstance(config.augment.scale, float)
     assert config.spec.input_size == (64, 96) and config.schedule == "step"
+    half = config.override({"steps": 8 / 2, "batch": "16.0"})
+    assert (half.steps, half.batch) == (4, 16) and isinstance(half.steps, int)
 
 
 def test_the_original_is_not_changed():
@@ -36,6 +38,7 @@ def test_the_original_is_not_changed():
     ({"spec": "none"}, "no setting 'spec'"),
     ({"steps": "many"}, "steps=many"),
     ({"steps": 1.5}, "steps=1.5"),
+    ({"steps": float("inf")}, "steps=inf"),
     ({"steps": 0}, "at least 1"),
     ({"lr": -1.0}, "above 0"),
     ({"schedule": "linear"}, "cosine"),

@@ -73,7 +73,8 @@ class CostLab(Lab):
     def __init__(self, *measured):
         self.measured, self.still, self.config = measured, Still(), None
         super().__init__([self.still], {name: widgets.SelectionSlider(
-            options=options, value=start, style={"description_width": "7em"})
+            options=options, value=start, style={"description_width": "7em"},
+            layout=widgets.Layout(width="26em"))
             for name, start, options in (
                 ("network", "w32-256x192", ["sample", "w32-256x192", "w48-384x288"]),
                 ("people", 150_000, [500, 5000, 50_000, 150_000]), ("hops", 3, range(1, 6)),

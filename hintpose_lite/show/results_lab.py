@@ -89,8 +89,9 @@ def contest_figure(result: SimpleNamespace, names: tuple[str, str]) -> Figure:
         right.axvline(everybody[i], color=np.array(RED) / 255, ls="--")
         right.set(xlim=(-60, 80), ylim=(0, 1.3), yticks=[],
                   xlabel=f"{name}: {names[0]} minus {names[1]} (points)")
+        gap, least, most = np.round((delta[i], low[i], high[i])) + 0.0  # no "-0"
         said.append(f"{name} {result.seen[0, i]:.0f} against {result.seen[1, i]:.0f}, difference "
-                    f"{delta[i]:+.0f}, interval {low[i]:+.0f} to {high[i]:+.0f}")
+                    f"{gap:+.0f}, interval {least:+.0f} to {most:+.0f}")
     axes[0, 1].set_title("black: these people; grey: other draws; dashed: all people", fontsize=9)
     figure.set_label("; ".join(said))
     return figure
