@@ -102,12 +102,13 @@ def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
     crop.set(title=f"hop {hop}", xticks=[], yticks=[])
     heat.imshow(heatmap_overlay(run.crop, maps, run.spec.codec))
     heat.set(title=f"{name}, peak {maps.max():.2f}", xticks=[], yticks=[])
-    for letter, person, ink, style, values in zip(
-            "AB", run.scene.people, (GREEN, RED), ("o-", "s--"), run.near.T, strict=True):
+    for who, (letter, ink, style, values) in enumerate(zip(
+            "AB", (GREEN, RED), ("o-", "s--"), run.near.T, strict=True)):
         line.plot(hops, values, style, c=np.divide(ink, 255), label=f"with {letter}")
-        shown = person[person[:, 2] == 2] if joint is None else person[joint:joint + 1]
-        place = place_in_crop(run.scene, size, shown[shown[:, 1].argmin(), :2].tolist())
-        for axis in (crop, heat)[:2 * bool(shown[0, 2])]:
+        *spot, v = ((*run.scene.top(who), 2) if joint is None else
+                    run.scene.people[who, joint].tolist())
+        place = place_in_crop(run.scene, size, spot)
+        for axis in (crop, heat) if v else ():
             axis.annotate(letter, np.multiply(place, size) - 0.5, (0, 12), ha="center", fontsize=8,
                           textcoords="offset points", arrowprops=dict(arrowstyle="-", color="w"),
                           color="w", bbox=dict(boxstyle="round", fc=np.divide(ink, 255), ec="w"))
