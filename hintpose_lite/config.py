@@ -31,6 +31,7 @@ class TrainConfig:
     or "float32". epochs: if above 0, `steps` is counted from it. backbone_lr: what the lr is
     multiplied by for all but HintPose's additions and the final layer. hop_weights: of each hop's
     loss, the last one repeated for further hops; hop_dropout: how often a step runs fewer hops.
+    hops_after: the fraction of the steps before which each runs a single hop, as cheap as HRNet's.
     batch_norm: statistics are "local" to each process, or "synchronised" between them (CUDA only).
     freeze_after: the fraction of the steps after which batch norms use the running statistics, and
     keep them (0: as they were loaded; 1: never). In use all hops share these, but a training step
@@ -59,6 +60,7 @@ class TrainConfig:
     hop_dropout: float = 0.0
     batch_norm: str = "local"
     freeze_after: float = 1.0
+    hops_after: float = 0.0
     compile: bool = False
     checkpoint_hops: bool = False
     init: str = "none"
@@ -88,15 +90,15 @@ class TrainConfig:
             if not numbers or not sum(weights) > 0:
                 raise ConfigError(f"{name}={weights}: give finite numbers of at least 0, one above "
                                   "0")
-        if self.hop_dropout and not self.hop_weights[0]:
-            raise ConfigError(f"hop_weights={self.hop_weights}: with hop_dropout some steps run a "
-                              "single hop, so the first weight must be above 0")
+        if (self.hop_dropout or self.hops_after) and not self.hop_weights[0]:
+            raise ConfigError(f"hop_weights={self.hop_weights}: with hop_dropout or hops_after "
+                              "some steps run a single hop, so the first weight must be above 0")
         light = self.augment
         chances = (light.rotate, light.flip, light.half_body, light.shared, self.hop_dropout,
-                   self.freeze_after)
+                   self.freeze_after, self.hops_after)
         if not all(0 <= chance <= 1 for chance in chances):
-            raise ConfigError("rotate, flip, half_body, shared, hop_dropout and freeze_after lie "
-                              f"between 0 and 1, not {chances}")
+            raise ConfigError("rotate, flip, half_body, shared, hop_dropout, freeze_after and "
+                              f"hops_after lie between 0 and 1, not {chances}")
         if not 0 <= light.scale < 1 or not 0 <= light.light <= 1 or light.shift < 0:
             raise ConfigError(f"scale={light.scale}, light={light.light}, shift={light.shift}: "
                               "scale must be in [0, 1), light in [0, 1], shift at least 0")

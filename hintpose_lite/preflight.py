@@ -1,6 +1,7 @@
 """What a training run will take, measured on a few of its own steps before it starts."""
 
 import copy
+import math
 import shutil
 import sys
 import time
@@ -37,21 +38,30 @@ class Estimate:
 
 
 def preflight(trainer: Trainer) -> Estimate:
-    """Takes some steps, measures them, and puts the trainer back where it was."""
-    before = copy.deepcopy(trainer.state())
+    """Takes some steps, measures them, and puts the trainer back where it was.
+
+    Where the first part of a run has a single hop, steps of both parts are measured."""
+    before, config = copy.deepcopy(trainer.state()), trainer.config
+    further = min(math.ceil(config.hops_after * config.steps), config.steps - STEPS - 1)
+    seconds = sum(share * _seconds(trainer, first) for first, share in (
+        (0, config.hops_after), (further, 1 - config.hops_after)) if share)
+    weights = sum(x.nbytes for x in trainer.model.state_dict().values())
+    moments = sum(x.nbytes for of_one in trainer.optimiser.state_dict()["state"].values()
+                  for x in of_one.values())
+    trainer.load(before)
+    return Estimate(seconds, config.steps, len(trainer.source) / config.batch,
+                    _memory(trainer.device), 2 * (2 * weights + moments))  # old and new files
+
+
+def _seconds(trainer: Trainer, first: int) -> float:
+    """Seconds of a step, measured on some from step `first` on."""
+    trainer.step, trainer.batches = first, None
     trainer.run_step().item()  # the first one compiles, tunes, and reserves memory
     start = time.perf_counter()
     for _ in range(STEPS):
         loss = trainer.run_step()
     loss.item()  # waits for the device; from one loss to another are whole steps
-    seconds = (time.perf_counter() - start) / STEPS
-    weights = sum(x.nbytes for x in trainer.model.state_dict().values())
-    moments = sum(x.nbytes for of_one in trainer.optimiser.state_dict()["state"].values()
-                  for x in of_one.values())
-    trainer.load(before)
-    config = trainer.config
-    return Estimate(seconds, config.steps, len(trainer.source) / config.batch,
-                    _memory(trainer.device), 2 * (2 * weights + moments))  # old and new files
+    return (time.perf_counter() - start) / STEPS
 
 
 def require_space(estimate: Estimate, folder: Path) -> None:

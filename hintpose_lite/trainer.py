@@ -83,7 +83,8 @@ class Trainer:
         self.step, self.seconds, self.batches = 0, 0.0, None
         self.frozen_from = round(config.freeze_after * config.steps)
         self.autocast = autocast(config.precision, self.device)
-        self.eager = crew.wrap(self.model, self.device, unused=config.hop_dropout > 0)
+        self.eager = crew.wrap(self.model, self.device,
+                               unused=config.hop_dropout + config.hops_after > 0)
         self.forward = torch.compile(self.eager) if config.compile else self.eager
         self.ready()
 
@@ -107,7 +108,7 @@ class Trainer:
             self.ready()
         crops, rows = next(self.batches)
         plan = _generator(config.seed, "plan", self.step)  # on the CPU, so that no GPU is asked
-        hops, kinds = draw_hops(config, plan), config.cues.draw(config.batch, plan)
+        hops, kinds = draw_hops(config, self.step, plan), config.cues.draw(config.batch, plan)
         purpose = "batch" + f" of {self.crew.rank}" * (not self.crew.leads)
         draws = _generator(config.seed, purpose, self.step, self.device)
         batch = make_batch(crops, rows, self.crew.share(kinds), spec, config.augment,
@@ -150,11 +151,14 @@ class Trainer:
         self.ready()
 
 
-def draw_hops(config: TrainConfig, generator: torch.Generator) -> int:
-    """How many hops a step runs: all, or with `hop_dropout` any smaller number.
+def draw_hops(config: TrainConfig, step: int, generator: torch.Generator) -> int:
+    """How many hops a step runs: one before `hops_after`, then all, or with `hop_dropout` any
+    smaller number.
 
     Fewer hops make a step cheaper and teach the network to be good after each of them."""
     draw = torch.rand(2, generator=generator).tolist()
+    if step < config.hops_after * config.steps:
+        return 1
     if draw[0] >= config.hop_dropout or config.spec.hops == 1:
         return config.spec.hops
     return 1 + int(draw[1] * (config.spec.hops - 1))

@@ -106,12 +106,13 @@ def _run(config: TrainConfig, source, persons: CocoPersons, held_out: CocoPerson
 
 
 def fitting_batch(config: TrainConfig, source, skeleton, device) -> int:
-    """The largest of batch/2, batch/4, ... with which a training step fits into memory; or 0."""
+    """The largest of batch/2, batch/4, ... with which a step of all hops fits into memory; or 0."""
     batch = config.batch
     while batch := batch // 2:
         gc.collect()
         torch.cuda.empty_cache()
-        smaller = replace(config, batch=batch, init="none", compile=False)
+        smaller = replace(config, batch=batch, init="none", compile=False, hops_after=0.0,
+                          hop_dropout=0.0)
         try:
             trainer = Trainer(smaller, source, skeleton, device)
             for _ in range(2):  # the optimiser takes its memory after the first

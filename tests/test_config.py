@@ -46,6 +46,8 @@ def test_the_original_is_not_changed():
     ({"hop_weights": ()}, "hop_weights"),
     ({"hop_weights": ("a",)}, "hop_weights"),
     ({"hop_weights": (0.0, 0.0, 1.0), "hop_dropout": 0.5}, "first weight"),
+    ({"hop_weights": (0.0, 1.0, 1.0), "hops_after": 0.5}, "first weight"),
+    ({"hops_after": 1.5}, "hops_after lie between 0 and 1"),
     ({"lr": float("nan")}, "finite"),
     ({"window": 64}, "at least as large"),
     ({"augment.scale": 1.5}, "scale"),

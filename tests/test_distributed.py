@@ -16,7 +16,7 @@ from hintpose_lite.trainer import Trainer
 
 SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64), "window": 64,
             "steps": 4, "batch": 4, "warmup": 1, "lr": 1e-3, "checkpoint_every": 2,
-            "validate_every": 4, "freeze_after": 0.0, "precision": "float32"}
+            "validate_every": 4, "freeze_after": 0.0, "hops_after": 0.5, "precision": "float32"}
 # Nothing in a batch is left to chance, so shares of it are the same people in the same crops.
 CERTAIN = {"augment.rotate": 0.0, "augment.scale": 0.0, "augment.flip": 0.0, "augment.shift": 0.0,
            "augment.half_body": 0.0, "augment.light": 0.0, "augment.shared": 0.0,

@@ -13,7 +13,7 @@ from hintpose_lite.errors import ConfigError, RunError
 from hintpose_lite.nets.hintpose import HintPose
 from hintpose_lite.preflight import Estimate, preflight, require_space
 from hintpose_lite.skeleton import COCO17
-from hintpose_lite.trainer import Trainer
+from hintpose_lite.trainer import Trainer, draw_hops
 from hintpose_lite.training import fitting_batch, train
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(32, 64),
@@ -40,6 +40,21 @@ def test_an_estimate_leaves_no_trace(crops):
         assert measured.run_step() == other.run_step()
     for name, value in other.model.state_dict().items():
         assert torch.equal(value, measured.model.state_dict()[name]), name
+
+
+def test_an_estimate_counts_both_parts_of_a_run(crops, monkeypatch):
+    clock, made = [0.0], trainer(crops, steps=40, hops_after=0.75)
+    forward = made.model.forward
+
+    def counted(images, cues, hops):
+        clock[0] += hops
+        return forward(images, cues, hops)
+
+    monkeypatch.setattr(made.model, "forward", counted)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    assert preflight(made).seconds == pytest.approx(0.75 * 1 + 0.25 * 3)
+    made = trainer(crops, steps=40, hops_after=1.0)
+    assert preflight(made).seconds == 0 and made.step == 0
 
 
 def test_a_run_that_the_disk_cannot_hold_is_not_begun(monkeypatch, tmp_path):
@@ -116,7 +131,8 @@ def greedy(monkeypatch, largest):
     original = Trainer.run_step
 
     def run_step(self):
-        if self.config.batch > largest:
+        hops = draw_hops(self.config, self.step, torch.Generator())
+        if self.config.batch * hops > largest * 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(self)
 
@@ -125,7 +141,7 @@ def greedy(monkeypatch, largest):
 
 def test_too_large_a_batch_is_answered_with_one_that_fits(crowd, crops, monkeypatch, tmp_path):
     greedy(monkeypatch, 5)
-    config = replace(TINY, batch=16)
+    config = replace(TINY, batch=16, hops_after=0.5)
     assert fitting_batch(config, crops, COCO17, "cpu") == 4
     with pytest.raises(RunError, match="--set batch=4 --set lr=0.00025"):
         train(config, tmp_path / "run", crowd, crowd, device="cpu", progress=False)

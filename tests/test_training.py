@@ -222,5 +222,10 @@ def test_training_lowers_the_loss(crowd, tmp_path):
 def test_hop_dropout_draws_every_number_of_hops(cue):
     config = TINY.override({"cue": cue, "hop_dropout": 0.5})
     generator = torch.Generator().manual_seed(0)
-    drawn = [trainer.draw_hops(config, generator) for _ in range(400)]
+    drawn = [trainer.draw_hops(config, 0, generator) for _ in range(400)]
     assert {n: drawn.count(n) > 60 for n in (1, 2, 3)} == {1: True, 2: True, 3: True}
+
+
+def test_further_hops_come_after_their_part_of_the_steps():
+    config, generator = replace(TINY, steps=8, hops_after=0.5), torch.Generator()
+    assert [trainer.draw_hops(config, step, generator) for step in range(8)] == [1] * 4 + [3] * 4
