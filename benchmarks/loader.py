@@ -118,5 +118,5 @@ if __name__ == "__main__":
     else:
         with tempfile.TemporaryDirectory() as folder:
             scenes = make_crowd(Path(folder) / "crowd", 200, seed=7)
-            measure("crowd scenes", scenes, Spec(cue=False, hops=1, input_size=(64, 96),
+            measure("crowd scenes", scenes, Spec(cue=False, hops=1, input_size=(96, 128),
                                                  target_sigma=1.2), window=192)

@@ -52,13 +52,13 @@ class Batch:
     points: Tensor
 
 
+CACHED = 2**20  # values of the windows that a CPU makes at a time, so that its cache holds them
+
+
 def normalise(images: Tensor, mean, std) -> Tensor:
     """Float images (N, 3, H, W) in [0, 255] to zero mean and unit deviation, per channel."""
     mean, std = (images.new_tensor(value).view(3, 1, 1) * 255 for value in (mean, std))
     return (images - mean).div_(std)
-
-
-FEW = 2  # people whose pictures a CPU makes at a time, so that they stay in its cache
 
 
 def make_batch(crops: Crops, rows: Tensor, kinds: Tensor, spec, augment: Augment,
@@ -96,15 +96,22 @@ def draw_pictures(crops: Crops, rows: Tensor, matrices: Tensor, spec, light: flo
     to_crop = compose(matrices, invert(crops.matrices[rows]))
     factors = 1 + light * (2 * torch.rand(len(rows), 3, generator=generator,
                                           device=rows.device) - 1)
-    few = FEW if rows.device.type == "cpu" else len(rows)
-    return torch.cat([_pictures(crops, rows[i:i + few], to_crop[i:i + few], factors[i:i + few],
-                                spec) for i in range(0, len(rows), few)])
+    few = len(rows)
+    if rows.device.type == "cpu":
+        few = max(1, CACHED // crops.windows[0].numel())
+    images = to_crop.new_empty(len(rows), 3, *spec.input_size[::-1])
+    for i in range(0, len(rows), few):
+        part = slice(i, i + few)
+        windows = crops.windows.index_select(0, crops.window_of[rows[part]])
+        images[part] = _pictures(windows, to_crop[part], factors[part] if light else None, spec)
+    return images
 
 
-def _pictures(crops: Crops, rows: Tensor, to_crop: Tensor, factors: Tensor, spec) -> Tensor:
+def _pictures(windows: Tensor, to_crop: Tensor, factors: Tensor | None, spec) -> Tensor:
     """Normalised crops (N, 3, H, W); to_crop (N, 2, 3) from window to crop; factors (N, 3)."""
-    windows = crops.windows[crops.window_of[rows]].float()
-    images = _relight(warp(windows, to_crop, spec.input_size), factors)
+    images = warp(windows.float(), to_crop, spec.input_size)
+    if factors is not None:
+        images = _relight(images, factors)
     return normalise(images, spec.mean, spec.std)
 
 

@@ -42,7 +42,8 @@ class PersonRecord:
     """One labelled person, in picture pixels.
 
     image_size: (width, height). box: (4,) float32 x, y, w, h. keypoints: (K, 3) float32 x, y, v,
-    v in 0, 1, 2. area: square pixels. segmentation: as in the file (polygons or RLE), or None.
+    v in 0, 1, 2. area: square pixels. segmentation: polygons, each an array of x, y, x, y, ..., or
+    RLE as in the file, or None.
     """
 
     image_id: int
@@ -83,6 +84,7 @@ class CocoPersons:
         "area from mask" because the file gives none.
     """
 
+    @entries.uncollected()
     def __init__(self, annotations: str | Path, images: str | Path, skeleton: Skeleton = COCO17,
                  check_pictures: bool = True):
         self.annotations, self.images, self.skeleton = Path(annotations), Path(images), skeleton

@@ -62,7 +62,7 @@ def test_records_come_in_the_order_of_their_annotation_ids(load, tmp_path):
     assert first.keypoints.shape == (17, 3) and first.keypoints.dtype == np.float32
     assert first.keypoints[:3].tolist() == [[11.5, 12, 2], [13, 14, 1], [0, 0, 0]]
     assert second.box.tolist() == [1.5, 2, 3, 4] and second.box.dtype == np.float32
-    assert first.segmentation == shape and second.segmentation is None
+    assert [ring.tolist() for ring in first.segmentation] == shape and second.segmentation is None
     assert first.mask().shape == (SIZE, SIZE) and first.mask().any() and second.mask() is None
     assert persons[-1].annotation_id == 7 and persons[np.int64(1)].annotation_id == 7
     assert persons.read(0).shape == (SIZE, SIZE, 3)
