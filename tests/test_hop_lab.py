@@ -64,7 +64,8 @@ def test_a_hop_is_drawn_with_its_own_numbers(run):
     drawn = np.array([bar.get_width() for bar in far.patches])
     np.testing.assert_allclose(drawn, run.errors[2, 1], rtol=1e-6)
     for person in (0, 1):
-        np.testing.assert_allclose(line.lines[person].get_ydata(), run.near[:, person], rtol=1e-6)
+        np.testing.assert_allclose(line.lines[person].get_ydata(), run.near[:3, person], rtol=1e-6)
+    assert len(hop_figure(run, 2).axes[3].lines[0].get_xdata()) == 2  # what comes is not told
     assert line.lines[2].get_xdata()[0] == 3
     one, whole = (axis.images[0].get_array() for axis in (heat, hop_figure(run, 3).axes[1]))
     assert (one != whole).any()
@@ -83,7 +84,7 @@ def test_joints_that_went_more_than_two_pixels_have_moved(run):
 def test_without_a_cue_the_nearer_person_is_the_measure(model):
     run = run_hops(model, pair_scene(), None, hops=2)
     nearer = "AB"[int(run.near[1].argmax())]
-    assert hop_figure(run, 2).axes[2].get_title() == f"distance to {nearer}"
+    assert hop_figure(run, 2).axes[2].get_title() == f"distance to {nearer} (the nearer)"
     assert run.cue.kind == "none"
 
 

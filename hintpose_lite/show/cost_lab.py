@@ -6,6 +6,7 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from ..config import TrainConfig
 from ..nets.hintpose import HintPose
@@ -42,7 +43,7 @@ def price(config: TrainConfig, people: int, known: TrainConfig, rate: float, per
 def duration(seconds: float) -> str:
     """In the largest unit of which there is at least one."""
     name, size = next((unit for unit in UNITS.items() if seconds >= unit[1]), ("second", 1))
-    return f"{seconds / size:.1f} {name}s"
+    return f"{seconds / size:.3g} {name}s"
 
 
 def cost_figure(config: TrainConfig, people: int, *measured) -> Figure:
@@ -60,7 +61,9 @@ def cost_figure(config: TrainConfig, people: int, *measured) -> Figure:
         axis.annotate(text, (max(runs), row), (10, 0), textcoords="offset points", va="center")
     axis.set(xscale="log", xlabel="time (logarithmic)", ylim=(len(runs) - 0.5, -0.5),
              yticks=range(len(runs)), yticklabels=changes)
-    axis.set_xticks([*UNITS.values()], [f"1 {name}" for name in UNITS])
+    marks = {f"{count} {name}{'s' * (count > 1)}": count * size for name, size in UNITS.items()
+             for count in (1, 5)}
+    axis.set_xticks([*marks.values()], marks)
     axis.set_xticks([], minor=True)
     axis.set_xlim(min(runs) / 2, max(runs) * 12)
     figure.set_label("; ".join(map(": ".join, zip(changes, texts, strict=True))))
@@ -72,11 +75,12 @@ class CostLab(Lab):
 
     def __init__(self, *measured):
         self.measured, self.still, self.config = measured, Still(), None
-        super().__init__([self.still], {name: widgets.SelectionSlider(
-            options=options, value=start, style={"description_width": "7em"},
-            layout=widgets.Layout(width="26em"))
+        look = dict(style={"description_width": "7em"}, layout=widgets.Layout(width="26em"))
+        networks = widgets.Dropdown(options=["sample", "w32-256x192", "w48-384x288"],
+                                    value="w32-256x192", **look)
+        super().__init__([self.still], {"network": networks} | {
+            name: widgets.SelectionSlider(options=options, value=start, **look)
             for name, start, options in (
-                ("network", "w32-256x192", ["sample", "w32-256x192", "w48-384x288"]),
                 ("people", 150_000, [500, 5000, 50_000, 150_000]), ("hops", 3, range(1, 6)),
                 ("epochs", 210, [5, 20, 50, 100, 210]), ("batch", 128, [8, 16, 32, 64, 128, 256]),
                 ("cue", True, [False, True]), ("times as fast", 1, [1, 10, 100, 1000, 10_000]))})
@@ -88,4 +92,4 @@ class CostLab(Lab):
         self.config = TrainConfig.preset(network, **told)
         steps, seconds, size = price(self.config, people, *measured)
         self.still.put(cost_figure(self.config, people, *measured))
-        return f"{steps:,} steps, {duration(seconds)}; crop cache {size / 1e9:.2f} GB"
+        return f"{steps:,} steps, {duration(seconds)}; crop cache {tqdm.format_sizeof(size, 'B')}"

@@ -104,7 +104,7 @@ def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
     heat.set(title=f"{name}, peak {maps.max():.2f}", xticks=[], yticks=[])
     for who, (letter, ink, style, values) in enumerate(zip(
             "AB", (GREEN, RED), ("o-", "s--"), run.near.T, strict=True)):
-        line.plot(hops, values, style, c=np.divide(ink, 255), label=f"with {letter}")
+        line.plot(hops[:hop], values[:hop], style, c=np.divide(ink, 255), label=f"with {letter}")
         *spot, v = ((*run.scene.top(who), 2) if joint is None else
                     run.scene.people[who, joint].tolist())
         place = place_in_crop(run.scene, size, spot)
@@ -118,7 +118,8 @@ def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
              label="hop 1" if hop > 1 else None)
     far.set_yticks(rows, COCO17.names, fontsize=7)
     far.set(xlim=(0, 1.05 * np.nanmax(run.errors[:, meant])), ylim=(len(rows) - 0.4, -0.6),
-            xlabel="picture pixels", title=f"distance to {'AB'[meant]}")
+            xlabel="picture pixels",
+            title=f"distance to {'AB'[meant]}" + " (the nearer)" * (run.asked is None))
     far.legend(fontsize=7)
     line.axvline(hop, c="black", lw=1)
     line.axvspan(run.spec.hops + 0.5, hops[-1] + 0.5, color="0.9", label="not trained for")
@@ -139,7 +140,7 @@ class HopLab(Lab):
         self.ask = functools.cache(lambda scene, who: run_hops(model, drawn(scene), who))
         super().__init__([self.still], {
             "hop": widgets.IntSlider(1, 1, MOST),
-            "cue": widgets.ToggleButtons(options=["on A", "on B", "none"]),
+            "cue": widgets.Dropdown(options=["on A", "on B", "none"]),
             "scene": widgets.Dropdown(options=range(scenes)),
             "joint": widgets.Dropdown(options=["all", *COCO17.names], description="heatmap")})
 

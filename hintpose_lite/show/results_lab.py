@@ -90,8 +90,10 @@ def contest_figure(result: SimpleNamespace, names: tuple[str, str]) -> Figure:
         right.set(xlim=(-60, 80), ylim=(0, 1.3), yticks=[],
                   xlabel=f"{name}: {names[0]} minus {names[1]} (points)")
         gap, least, most = np.round((delta[i], low[i], high[i])) + 0.0  # no "-0"
-        said.append(f"{name} {result.seen[0, i]:.0f} against {result.seen[1, i]:.0f}, difference "
-                    f"{gap:+.0f}, interval {least:+.0f} to {most:+.0f}")
+        same = (result.again[:, 0, i] == result.again[:, 1, i]).all()
+        said.append(f"{name}: {names[0]} {result.seen[0, i]:.0f}, {names[1]} "
+                    f"{result.seen[1, i]:.0f}, " + ("no difference on anybody drawn" if same else
+                    f"difference {gap:+.0f}, interval {least:+.0f} to {most:+.0f}"))
     axes[0, 1].set_title("black: these people; grey: other draws; dashed: all people", fontsize=9)
     figure.set_label("; ".join(said))
     return figure
