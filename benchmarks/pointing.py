@@ -1,4 +1,5 @@
-"""From a click to a pose: how long it takes, and what it gains to ask for many people at once.
+"""From a click to a pose: how long it takes, what it gains to ask for many people at once, and what
+a click without a box is worth.
 
     python benchmarks/pointing.py
     OMP_NUM_THREADS=1 python benchmarks/pointing.py
@@ -6,17 +7,23 @@
 The picture is decoded already. "click" is `PoseEstimator` with one box and one point; "lab" what a
 dragged cue costs in the notebooks: pose, heatmap and both drawings, as JPEG. Then people of one
 picture in one call against one call each, in turn. Medians; the ratios are what can be compared.
+At last the people of held-out scenes, each named by a point on a visible joint and nothing else:
+the whole picture is the box, which so many quick looks narrow. No flip test there.
 """
 
 import argparse
 import platform
 import statistics
+import tempfile
 import time
+import warnings
 
 import numpy as np
 import torch
 
-from hintpose_lite import Cue, PoseEstimator, load_model
+from hintpose_lite import Cue, PoseEstimator, evaluate, load_model, make_crowd
+from hintpose_lite.person_cues import person_cue
+from hintpose_lite.scoring import judge
 from hintpose_lite.show.labs import cue_frame, pair_scene
 from hintpose_lite.show.widgets import encoded
 
@@ -34,14 +41,38 @@ def seconds(calls: dict, rounds: int) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
+def without_boxes(model, images: int) -> None:
+    """Prints person AP and identity by the number of looks, and with the people's own boxes."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # every cue is told to have no box
+        people = make_crowd(folder, images, seed=2_000_000, workers=1)
+        rows = np.flatnonzero((people.keypoints[..., 2] == 2).any(1))
+        cues = {row: person_cue(people, row, "joint") for row in rows}
+        print(f"\n{len(rows)} people of {images} scenes, a point each\n\n| box | person AP | right "
+              "person |\n|---|---:|---:|")
+        for looks in (0, 1, 2, 3, 5):
+            estimator, poses = PoseEstimator(model, flip=False, looks=looks), {}
+            for image in np.unique(people.image_ids[rows]):
+                some = rows[people.image_ids[rows] == image]
+                poses |= zip(some, estimator(people.read(some[0]), cues=[cues[r] for r in some]),
+                             strict=True)
+            found = judge(people, rows, torch.tensor(np.stack([poses[r].keypoints for r in rows])),
+                          torch.tensor([poses[r].score for r in rows])).figures()
+            print(f"| whole picture, {looks} looks | {100 * found['ap']:.1f} | "
+                  f"{100 * found['accuracy']:.1f} |")
+        own = evaluate(model, people, cue="joint", flip=False, rows=rows).identity
+        print(f"| people's own | {100 * own['ap']:.1f} | {100 * own['accuracy']:.1f} |")
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--model", default="crowd-tiny")
     options.add_argument("--people", type=int, default=64)
     options.add_argument("--rounds", type=int, default=15)
+    options.add_argument("--images", type=int, default=100)
     options = options.parse_args()
     model, scene = load_model(options.model), pair_scene()
-    plain, tested = PoseEstimator(model, flip=False), PoseEstimator(model)
+    plain, tested = PoseEstimator(model, flip=False), PoseEstimator(model, looks=3)
     cue, box = Cue.point(*scene.middle(0)), scene.box[None]
 
     def lab():
@@ -55,6 +86,8 @@ def main():
             "click, one hop, no flip test": lambda: plain(scene.picture, box, [cue], hops=1),
             "click, three hops, no flip test": lambda: plain(scene.picture, box, [cue]),
             "click, three hops, flip test": lambda: tested(scene.picture, box, [cue]),
+            "click without a box, as before and three looks": lambda: tested(
+                scene.picture, cues=[cue]),
             "lab: three hops, flip test, drawn": lab}, options.rounds).items():
         print(f"| {name} | {1000 * value:.0f} |")
 
@@ -70,6 +103,7 @@ def main():
           f"{1000 * both['together'] / options.people:.1f} ms a person together, "
           f"{1000 * both['one by one'] / options.people:.1f} one by one, ratio "
           f"{both['one by one'] / both['together']:.2f}")
+    without_boxes(model, options.images)
 
 
 if __name__ == "__main__":

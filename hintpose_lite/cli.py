@@ -107,6 +107,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--image-id", action="append", type=int, metavar="N",
                      help="which results in FILE are the picture's; the n-th goes with the n-th")
     sub.add_argument("--hops", type=int, metavar="K")
+    sub.add_argument("--looks", type=int, default=3, metavar="K", help="quick looks that look for "
+                     "the box of a click that has none (3; 0: the whole picture is its box)")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="write pictures with the poses")
     sub.add_argument("--json", type=Path, metavar="POSES.JSON", help="write a COCO result file")
     sub.add_argument("--overwrite", action="store_true")
@@ -205,7 +207,7 @@ def predict(options):
     _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
     model = load_model(options.model)
     warn_if_drawn(model, options.model)
-    estimator = PoseEstimator(model, detector, hops=options.hops)
+    estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks)
     cues = [Cue.point(*click) for click in options.click] if options.click else None
     found, failed = [], []
     try:

@@ -21,6 +21,8 @@ from .predictor import cut_windows, predict_windows
 from .skeleton import COCO17, Skeleton
 
 BATCH = 64  # people in memory at once, as many as `predict` takes
+MARGIN = 0.1  # of a pose's extent, added on every side of it to make a box
+SIZES = 5  # squares in which a first look seeks a person, each half as wide as the one before
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +50,21 @@ class PoseEstimator:
     model: a HintPose or HRNet, which is put into eval mode and used where it lies, or a name or
     path for `load_model`. detector: takes a picture (H, W, 3) uint8 RGB, returns boxes (n, 4) x, y,
     w, h in picture pixels. source: takes both, and names the people in each box by cues, see
-    `detectors`. flip, hops: as for `predict`; a call can change them for itself.
+    `detectors`. flip, hops: as for `predict`; a call can change them for itself. looks: how often
+    a cue whose box is the whole picture, for want of another, is asked quickly (one hop, no flip
+    test) to find a smaller one: first in squares of several sizes around its middle, of which the
+    surest counts, then in the box of the pose found before. Three find most people.
     """
 
     def __init__(self, model: HRNet | str | Path, detector: Callable | None = None,
                  source: Callable | None = None, *, flip: bool = True, hops: int | None = None,
-                 skeleton: Skeleton = COCO17):
+                 looks: int = 0, skeleton: Skeleton = COCO17):
         model = load_model(model) if isinstance(model, (str, Path)) else model
         if not isinstance(model, HRNet) or as_hintpose(model).spec.joints != len(skeleton):
             raise ConfigError(f"the model must be a HintPose or HRNet with the {len(skeleton)} "
                               f"joints of skeleton=, or the name or path of one; not {model!r:.60}")
         self.model, self.detector, self.source = as_hintpose(model).eval(), detector, source
-        self.flip, self.hops, self.skeleton = flip, hops, skeleton
+        self.flip, self.hops, self.looks, self.skeleton = flip, hops, looks, skeleton
 
     def __call__(self, picture, boxes=None, cues: list[Cue | None] | None = None, *,
                  flip: bool | None = None, hops: int | None = None) -> list[Pose]:
@@ -77,24 +82,48 @@ class PoseEstimator:
         """
         picture, spec = as_picture(picture), self.model.spec
         cues = None if cues is None else check_cues(cues, picture.shape[:2], spec.cue)
-        boxes, proposing = self._boxes(boxes, cues, picture), self.source and cues is None
+        given, proposing = boxes is not None, self.source and cues is None
+        boxes = self._boxes(boxes, cues, picture)
         if proposing:
             boxes, cues = self._propose(boxes, picture)
         if cues is not None and len(cues) != len(boxes):
             raise DataError(f"{len(boxes)} boxes, but {len(cues)} cues: give each box one cue")
         if cues is not None and not proposing:
             _check_inside(cues, boxes, spec.input_size)
-        flip, hops = self.flip if flip is None else flip, self.hops if hops is None else hops
+        if cues and not given:
+            boxes = self.narrowed(picture, boxes, cues)
+        poses = self._ask(picture, boxes, cues, self.flip if flip is None else flip,
+                          self.hops if hops is None else hops)
+        return _distinct(poses, self.skeleton) if proposing and poses else poses
+
+    def _ask(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue] | None, flip: bool,
+             hops: int | None) -> list[Pose]:
         device, poses = next(self.model.parameters()).device, []
         for part in torch.arange(len(boxes)).split(BATCH) if len(boxes) else ():
             chosen = cues and [cues[i] for i in part]
             distinct, rows = boxes[part].unique(dim=0, return_inverse=True)  # several cues in one
-            windows, to_window = cut_windows([picture] * len(distinct), distinct, spec)
+            windows, to_window = cut_windows([picture] * len(distinct), distinct, self.model.spec)
             found = predict_windows(self.model, windows.to(device), to_window.to(device),
                                     distinct.to(device), chosen, rows=rows.to(device), hops=hops,
                                     flip=flip, skeleton=self.skeleton)
             poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen)
-        return _distinct(poses, self.skeleton) if proposing and poses else poses
+        return poses
+
+    def narrowed(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue]) -> Tensor:
+        """Boxes (n, 4) of cues in a picture (H, W, 3) uint8; those that are the whole of it are
+        narrowed, look by look, to the pose found, unless the cue names nobody."""
+        boxes, size = boxes.clone(), picture.shape[1::-1]
+        whole = (boxes == torch.tensor([0, 0, *size])).all(1).tolist()
+        rows = [i for i, wide in enumerate(whole) if wide and cues[i].middle() is not None]
+        for look in range(self.looks if rows else 0):
+            tries = 1 if look else SIZES
+            tried = boxes[rows] if look else _squares([cues[i] for i in rows], max(size))
+            poses = self._ask(picture, tried, [cues[i] for i in rows for _ in range(tries)],
+                              flip=False, hops=1)
+            for i, row in enumerate(rows):
+                some = poses[i * tries:(i + 1) * tries]
+                boxes[row] = _box_of(max(some, key=lambda pose: pose.scores.mean()), size)
+        return boxes
 
     def _propose(self, boxes: Tensor, picture: np.ndarray) -> tuple[Tensor, list[Cue]]:
         """Whom the source names in boxes (n, 4): m boxes, one a person, and their cues.
@@ -189,8 +218,26 @@ def _box_around(cue: Cue, i: int, found: Tensor, whole: Tensor) -> Tensor:
     if len(box):
         return box
     warnings.warn(f"cue {i} has no box, and no detected one lies around it: the whole picture is "
-                  "taken as its box", stacklevel=5)  # points at the caller of the estimator
+                  "taken as its box (which looks= narrows)", stacklevel=5)  # points at the caller
     return whole
+
+
+def _squares(cues: list[Cue], width: float) -> Tensor:
+    """Boxes (n x SIZES, 4) about the middles of n cues, the first one of that width."""
+    widths = width / 2.0 ** np.arange(SIZES)
+    return torch.tensor([(x - side / 2, y - side / 2, side, side)
+                         for x, y in (cue.middle() for cue in cues) for side in widths]).float()
+
+
+def _box_of(pose: Pose, limits: tuple[int, int]) -> Tensor:
+    """A box (4,) around a pose's sure joints (the best four, if fewer are) and its cue in a picture
+    of that size (w, h); no side below an eighth of the former box's, for joints may lie in a heap.
+    """
+    sure = pose.scores >= min(0.2, np.sort(pose.scores)[-4:][0])
+    points = np.vstack([pose.keypoints[sure], pose.cue.middle()]).clip(0, limits)
+    low, extent = points.min(0), np.ptp(points, axis=0)
+    size = np.maximum((1 + 2 * MARGIN) * extent, pose.box[2:] / 8)
+    return torch.tensor([*(low + (extent - size) / 2), *size])
 
 
 def _poses(keypoints: Tensor, scores: Tensor, boxes: Tensor, cues: list[Cue] | None) -> list[Pose]:

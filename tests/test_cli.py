@@ -129,7 +129,7 @@ def test_predict(calls, tmp_path, capsys):
         ("find_photos", (["a.jpg", "b.jpg"], [[-1, 2, 3, 4]], out), {}),
         ("add_sources", (PHOTOS, None, False, None), {}),
         ("load_model", ("m",), {}), ("warn_if_drawn", ("model", "m"), {}),
-        ("PoseEstimator", ("model", "detector"), {"hops": 2}),
+        ("PoseEstimator", ("model", "detector"), {"hops": 2, "looks": 3}),
         ("predict_photos", ("estimator", PHOTOS, [("point", 5, 6.5)], []), {})]
     assert json.loads(poses.read_text()) == [{"image_id": 1}, {"image_id": 2}]
 

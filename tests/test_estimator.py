@@ -11,13 +11,13 @@ from PIL import Image
 from hintpose_lite.cues import Cue
 from hintpose_lite.data.crowd import make_crowd
 from hintpose_lite.errors import ConfigError, DataError
-from hintpose_lite.estimator import BATCH, Pose, PoseEstimator, as_picture
+from hintpose_lite.estimator import BATCH, Pose, PoseEstimator, _box_of, as_picture
 from hintpose_lite.evaluation import CUES, evaluate
 from hintpose_lite.geometry import center
 from hintpose_lite.nets.hintpose import HintPose
 from hintpose_lite.nets.hrnet import HRNet
-from hintpose_lite.nets.weights import save_model
-from hintpose_lite.oks import rescore
+from hintpose_lite.nets.weights import load_model, save_model
+from hintpose_lite.oks import oks, rescore
 from hintpose_lite.person_cues import person_cue
 from hintpose_lite.predictor import Poses, predict
 from hintpose_lite.skeleton import Skeleton
@@ -171,6 +171,43 @@ def test_a_cue_without_a_box_around_it_gets_the_whole_picture_and_says_so(model,
         with pytest.warns(UserWarning, match="cue 0 .*whole picture") as caught:
             pose, = PoseEstimator(model, detector, flip=False)(PICTURE, cues=[cue])
         assert pose.box.tolist() == [0, 0, 80, 60] and caught[0].filename == __file__
+
+
+def test_looks_narrow_the_picture_to_the_person_a_click_names(tmp_path):
+    people = make_crowd(tmp_path / "scenes", 5, seed=6_000_000, workers=1)
+    shipped, near = load_model("crowd-tiny"), {0: [], 3: []}
+    for row in range(len(people)):
+        cue, person = person_cue(people, row, "joint"), people[row]
+        for looks, found in near.items():
+            with pytest.warns(UserWarning, match="looks= narrows"):
+                pose, = PoseEstimator(shipped, flip=False, looks=looks)(person.path, cues=[cue])
+            found.append(float(oks(torch.tensor(pose.keypoints)[None],
+                                   torch.tensor(person.keypoints)[None],
+                                   torch.tensor([person.area]), people.skeleton.sigmas)))
+        assert (pose.box[:2] < cue.xy[0]).all() and (cue.xy[0] < pose.box[:2] + pose.box[2:]).all()
+        assert pose.box[2:].prod() < 0.7 * 192**2
+    assert len(near[0]) > 10 and np.mean(near[3]) > np.mean(near[0]) + 0.2
+
+
+def test_looks_leave_boxes_that_are_known_and_cues_that_name_nobody(model):
+    asked = PoseEstimator(model, lambda _: [BOX], flip=False, looks=3)
+    inside, nobody = Cue.point(20, 20), Cue.points([(12, 30)], [-1])
+    assert asked(PICTURE, cues=[inside])[0].box.tolist() == list(BOX)
+    whole = (0, 0, 80, 60)
+    assert asked(PICTURE, [whole], [inside])[0].box.tolist() == list(whole)
+    with pytest.warns(UserWarning):
+        alone = PoseEstimator(model, flip=False, looks=3)(PICTURE, cues=[nobody, inside])
+    assert alone[0].box.tolist() == list(whole) != alone[1].box.tolist()
+
+
+def test_the_box_of_a_pose_holds_its_sure_joints_and_the_cue():
+    points = np.full((17, 2), 50, np.float32)
+    points[:3], points[16] = [(20, 30), (40, 30), (45, 170)], (900, 900)
+    scores = np.r_[np.full(3, 0.9), 0.21, np.full(13, 0.1)].astype(np.float32)
+    pose = Pose(points, scores, 1.0, np.array([0, 0, 100, 100]), Cue.point(60, 30), 1, points[None])
+    assert _box_of(pose, (80, 70)).tolist() == pytest.approx([16, 26, 48, 48])
+    heap = Pose(0 * points, scores, 1.0, np.array([0, 0, 80, 400]), Cue.point(0, 0), 1, None)
+    assert _box_of(heap, (80, 400)).tolist() == [-5, -25, 10, 50]
 
 
 def test_networks_and_names(tmp_path, model):

@@ -155,6 +155,20 @@ def test_the_whole_picture_can_be_the_box(lab, photo):
     assert Image.open(io.BytesIO(lab.pad.frame)).size == (480, 480)
 
 
+def test_a_box_can_be_looked_for(lab, model, photo):
+    lab.set(box="looked for")
+    assert lab.frame.box.tolist() == [[0, 0, 480, 480]], "nobody is asked for yet"
+    lab.click(*photo.middle(3))
+    with pytest.warns(UserWarning, match="cue 0 has no box"):
+        pose, = PoseEstimator(model, looks=3)(photo.picture, cues=[Cue.point(*photo.middle(3))])
+    np.testing.assert_allclose(lab.frame.box[0], pose.box, atol=0.5)
+    assert pose.box[2:].prod() < 480**2 / 3 and whose(photo, lab.frame) == 3 and not lab.errors
+    lab.controls.sign.value = "minus"
+    lab.buttons["clear"].click()
+    lab.put(0.5, 0.5)
+    assert lab.frame.box.tolist() == [[0, 0, 480, 480]] and not lab.errors
+
+
 def test_dragging_is_no_click(lab, model, photo):
     assert not lab.pad.drags and CueLab(model, photo).pad.drags
     assert 'model.get("drags")' in lab.pad._esm

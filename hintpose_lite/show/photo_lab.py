@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from ..cues import Cue
 from ..data.crowd import draw_scene
-from ..estimator import smallest_around
+from ..estimator import PoseEstimator, smallest_around
 from ..geometry import corners, pad
 from ..oks import rescore
 from .draw import GREY, LOW, draw_cue, draw_poses, look
@@ -30,6 +30,11 @@ def box_around(cue: Cue, boxes, size: tuple[int, int]) -> torch.Tensor:
     return box if len(box) else torch.tensor([[0.0, 0.0, *size]])
 
 
+def clicks_cue(clicks) -> Cue:
+    """Clicks (x, y, +1 or -1) as one cue."""
+    return Cue.points([c[:2] for c in clicks], [c[2] for c in clicks]) if clicks else Cue.none()
+
+
 def photo_frame(model, picture: np.ndarray, boxes=(), clicks=()) -> SimpleNamespace:
     """What a network answers in a picture (H, W, 3) uint8, asked with clicks (x, y, +1 or -1) that
     all speak of the same person, in the box (1, 4) that `box_around` chooses; picture pixels.
@@ -37,7 +42,7 @@ def photo_frame(model, picture: np.ndarray, boxes=(), clicks=()) -> SimpleNamesp
     keypoints (K, 2), scores (K,) and score are what `PoseEstimator` finds. heat: the heatmaps on
     the crop; picture: box, clicks and pose, the longer side SIDE pixels; said: a line of text.
     """
-    cue = Cue.points([c[:2] for c in clicks], [c[2] for c in clicks]) if clicks else Cue.none()
+    cue = clicks_cue(clicks)
     box = box_around(cue, boxes, picture.shape[1::-1])
     seen = look(model, picture, box, cue)
     keypoints, scores = seen.points[-1].numpy(), seen.poses[-1].scores
@@ -65,17 +70,18 @@ class PhotoLab(Lab):
     """Click on a person, and the pose appears; more clicks say more about the same person. Arrow
     keys on the picture, and the sliders, move the newest click; "add" puts one into the middle.
 
-    boxes (n, 4): those that are known. `clicks`: x, y, and +1 or -1; all in picture pixels.
+    boxes (n, 4): those that are known; a box can also be the whole picture, or be looked for, as by
+    `PoseEstimator` with looks. `clicks`: x, y, and +1 or -1; all in picture pixels.
     """
 
     def __init__(self, model, picture: np.ndarray, boxes=()):
         self.model, self.picture, self.boxes, self.places = model, picture, boxes, []
-        self.heat, self.clicks = Still(), []
+        self.heat, self.clicks, self.looking = Still(), [], PoseEstimator(model, looks=3)
         self.pad = Pad(self.put, drags=False, nudged=lambda x, y: self.set(across=x, down=y))
         middle = dict(value=0.5, max=1, step=0.005)
         super().__init__([self.pad, self.heat], {
             "sign": widgets.ToggleButtons(options=["plus", "minus"], description="next click"),
-            "box": widgets.Dropdown(options=["smallest", "whole picture"]),
+            "box": widgets.Dropdown(options=["smallest", "whole picture", "looked for"]),
             "across": widgets.FloatSlider(description="click, across", **middle),
             "down": widgets.FloatSlider(description="click, down", **middle)})
         self.buttons = {name: widgets.Button(description=name) for name in ("add", "undo", "clear")}
@@ -107,6 +113,9 @@ class PhotoLab(Lab):
         self.places[-1:] = [(across, down, label) for *_, label in self.places[-1:]]
         self.clicks = [(x * width - 0.5, y * height - 0.5, label) for x, y, label in self.places]
         boxes = self.boxes if box == "smallest" else ()
+        if box == "looked for" and self.clicks:
+            whole = torch.tensor([[0.0, 0.0, width, height]])
+            boxes = self.looking.narrowed(self.picture, whole, [clicks_cue(self.clicks)])
         self.frame = photo_frame(self.model, self.picture, boxes, self.clicks)
         self.pad.put(self.frame.picture, f"The picture, clicks and pose. {self.frame.said}.",
                      (across, down))
