@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections import Counter
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import ipywidgets as widgets
@@ -133,15 +134,16 @@ def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
 
 
 class HopLab(Lab):
-    """Steps through the hops of a scene. `run` is shown; `ask` is `run_hops` by number, once."""
+    """Steps through the hops of `pair_scene`s, given by number. `run` is shown; `ask` is `run_hops`
+    by number, once."""
 
-    def __init__(self, model, scenes: int = 6):
+    def __init__(self, model, scenes: Iterable[int] = range(6)):
         drawn, self.run, self.still = functools.cache(pair_scene), None, Still()
         self.ask = functools.cache(lambda scene, who: run_hops(model, drawn(scene), who))
         super().__init__([self.still], {
             "hop": widgets.IntSlider(1, 1, MOST),
             "cue": widgets.Dropdown(options=["on A", "on B", "none"]),
-            "scene": widgets.Dropdown(options=range(scenes)),
+            "scene": widgets.Dropdown(options=[*scenes]),
             "joint": widgets.Dropdown(options=["all", *COCO17.names], description="heatmap")})
 
     def render(self, hop: int, cue: str, scene: int, joint: str) -> str:

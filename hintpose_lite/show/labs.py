@@ -138,10 +138,11 @@ def to_crop(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
 
 
 def lettered(scene: Scene, crop: np.ndarray) -> np.ndarray:
-    """A copy of the scene's crop (H, W, 3) uint8 with a letter above everybody."""
-    size, names = crop.shape[1::-1], NAMES[:len(scene.people)]
-    heads = [place_in_crop(scene, size, scene.top(person)) for person in range(len(names))]
-    return draw_names(crop, names, np.multiply(heads, size))
+    """A copy of the scene's crop (H, W, 3) uint8 with a letter above everybody in it."""
+    size = crop.shape[1::-1]
+    heads = [place_in_crop(scene, size, scene.top(person)) for person in range(len(scene.people))]
+    heads = {name: head for name, head in zip(NAMES, heads) if 0 <= head[0] <= 1}
+    return draw_names(crop, "".join(heads), np.multiply([*heads.values()], size))
 
 
 def crop_of(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
