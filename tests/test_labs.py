@@ -1,6 +1,7 @@
 """Labs and questions of the notebooks: the pure functions, and the controllers by their values."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ from PIL import Image
 from hintpose_lite.cues import Cue
 from hintpose_lite.show.labs import (
     CueLab,
+    crop_of,
     cue_frame,
+    lettered,
     place_in_crop,
     point_in_picture,
 )
+from hintpose_lite.show.photo_lab import drawn_photo
 from hintpose_lite.show.quiz import Predict, exercise
 from hintpose_lite.show.widgets import encoded
 
@@ -75,3 +79,11 @@ def test_an_exercise_says_whether_it_is_solved(capsys):
 def test_pictures_become_files():
     picture = np.full((8, 9, 3), 200, np.uint8)
     assert Image.open(io.BytesIO(encoded(picture))).size == (9, 8)
+
+
+def test_only_people_in_the_crop_get_letters():
+    photo = drawn_photo()  # C and D stand far from A's and B's box
+    crop = crop_of(photo, (96, 128)).byte().numpy()
+    couple = replace(photo, people=photo.people[:2], own_boxes=photo.own_boxes[:2])
+    assert np.array_equal(lettered(photo, crop), lettered(couple, crop))
+    assert not np.array_equal(lettered(photo, crop), crop)
