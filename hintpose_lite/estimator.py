@@ -151,7 +151,7 @@ class PoseEstimator:
         found = check_boxes(self.detector(picture), size) if self.detector else whole[:0]
         if cues is None:
             return found if self.detector else whole
-        return torch.cat([found[:0], *(_box_around(cue, i, found, whole)
+        return torch.cat([found[:0], *(_box_around(cue, i, found, whole, self.looks)
                                        for i, cue in enumerate(cues))])
 
 
@@ -212,13 +212,15 @@ def smallest_around(cue: Cue, boxes: Tensor) -> Tensor:
     return boxes[boxes[:, 2:].prod(1).argsort(stable=True)[:1]]
 
 
-def _box_around(cue: Cue, i: int, found: Tensor, whole: Tensor) -> Tensor:
+def _box_around(cue: Cue, i: int, found: Tensor, whole: Tensor, looks: int) -> Tensor:
     """The smallest of the found boxes (n, 4) around a cue's middle, else the whole picture."""
     box = smallest_around(cue, found)
     if len(box):
         return box
-    warnings.warn(f"cue {i} has no box, and no detected one lies around it: the whole picture is "
-                  "taken as its box (which looks= narrows)", stacklevel=5)  # points at the caller
+    answer = (f"one is looked for in the whole picture, {looks} times" if looks else
+              "the whole picture is taken as its box, which looks=3 would narrow")
+    warnings.warn(f"cue {i} has no box, and no detected one lies around it: {answer}",
+                  stacklevel=5)  # points at the caller of the estimator
     return whole
 
 

@@ -179,7 +179,7 @@ def test_looks_narrow_the_picture_to_the_person_a_click_names(tmp_path):
     for row in range(len(people)):
         cue, person = person_cue(people, row, "joint"), people[row]
         for looks, found in near.items():
-            with pytest.warns(UserWarning, match="looks= narrows"):
+            with pytest.warns(UserWarning, match="looked for" if looks else "looks=3 would"):
                 pose, = PoseEstimator(shipped, flip=False, looks=looks)(person.path, cues=[cue])
             found.append(float(oks(torch.tensor(pose.keypoints)[None],
                                    torch.tensor(person.keypoints)[None],
