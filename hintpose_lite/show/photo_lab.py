@@ -80,7 +80,7 @@ class PhotoLab(Lab):
         self.pad = Pad(self.put, drags=False, nudged=lambda x, y: self.set(across=x, down=y))
         middle = dict(value=0.5, max=1, step=0.005)
         super().__init__([self.pad, self.heat], {
-            "sign": widgets.ToggleButtons(options=["plus", "minus"], description="next click"),
+            "sign": widgets.Dropdown(options=["plus", "minus"], description="next click"),
             "box": widgets.Dropdown(options=["smallest", "whole picture", "looked for"]),
             "across": widgets.FloatSlider(description="click, across", **middle),
             "down": widgets.FloatSlider(description="click, down", **middle)})

@@ -65,7 +65,8 @@ class Pad(Plain, anywidget.AnyWidget):
       const drags = model.get("drags");
       el.innerHTML = `<div tabindex="0" role="application" aria-label="${drags ?
         "Drag the cue, or move it" : "Click on a person, or move the newest click"
-        } with the arrow keys" style="display: inline-block; touch-action: none; cursor: crosshair">
+        } with the arrow keys" style="display: inline-block; margin: 2px; touch-action: none;
+        cursor: crosshair">
         <img draggable="false" style="display: block; user-select: none"></div>`;
       const pad = el.firstChild, image = pad.querySelector("img");
       let waiting = 0, newest = null, asked = null;  // newest: not yet sent
