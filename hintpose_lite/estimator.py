@@ -16,7 +16,7 @@ from .geometry import corners, pad
 from .nets.hintpose import as_hintpose
 from .nets.hrnet import HRNet
 from .nets.weights import load_model
-from .oks import oks_nms, rescore
+from .oks import LOW, oks_nms, rescore
 from .predictor import cut_windows, predict_windows
 from .skeleton import COCO17, Skeleton
 
@@ -115,14 +115,17 @@ class PoseEstimator:
         boxes, size = boxes.clone(), picture.shape[1::-1]
         whole = (boxes == torch.tensor([0, 0, *size])).all(1).tolist()
         rows = [i for i, wide in enumerate(whole) if wide and cues[i].middle() is not None]
-        for look in range(self.looks if rows else 0):
-            tries = 1 if look else SIZES
-            tried = boxes[rows] if look else _squares([cues[i] for i in rows], max(size))
-            poses = self._ask(picture, tried, [cues[i] for i in rows for _ in range(tries)],
-                              flip=False, hops=1)
-            for i, row in enumerate(rows):
-                some = poses[i * tries:(i + 1) * tries]
-                boxes[row] = _box_of(max(some, key=lambda pose: pose.scores.mean()), size)
+        if not rows or self.looks < 1:
+            return boxes
+        tried = _squares([cues[i] for i in rows], max(size))
+        for _ in range(self.looks):
+            tries = tried.shape[1]
+            poses = self._ask(picture, tried.flatten(0, 1),
+                              [cues[i] for i in rows for _ in range(tries)], flip=False, hops=1)
+            surest = [max(poses[i:i + tries], key=lambda pose: pose.scores.mean())
+                      for i in range(0, len(poses), tries)]
+            tried = torch.stack([_box_of(pose, size) for pose in surest])[:, None]
+        boxes[rows] = tried[:, 0]
         return boxes
 
     def _propose(self, boxes: Tensor, picture: np.ndarray) -> tuple[Tensor, list[Cue]]:
@@ -225,21 +228,21 @@ def _box_around(cue: Cue, i: int, found: Tensor, whole: Tensor, looks: int) -> T
 
 
 def _squares(cues: list[Cue], width: float) -> Tensor:
-    """Boxes (n x SIZES, 4) about the middles of n cues, the first one of that width."""
+    """Boxes (n, SIZES, 4) about the middles of n cues, the first of each of that width."""
     widths = width / 2.0 ** np.arange(SIZES)
-    return torch.tensor([(x - side / 2, y - side / 2, side, side)
-                         for x, y in (cue.middle() for cue in cues) for side in widths]).float()
+    return torch.tensor([[(x - side / 2, y - side / 2, side, side) for side in widths]
+                         for x, y in (cue.middle() for cue in cues)]).float()
 
 
 def _box_of(pose: Pose, limits: tuple[int, int]) -> Tensor:
     """A box (4,) around a pose's sure joints (the best four, if fewer are) and its cue in a picture
     of that size (w, h); no side below an eighth of the former box's, for joints may lie in a heap.
     """
-    sure = pose.scores >= min(0.2, np.sort(pose.scores)[-4:][0])
+    sure = pose.scores >= min(LOW, np.sort(pose.scores)[-4:][0])
     points = np.vstack([pose.keypoints[sure], pose.cue.middle()]).clip(0, limits)
     low, extent = points.min(0), np.ptp(points, axis=0)
     size = np.maximum((1 + 2 * MARGIN) * extent, pose.box[2:] / 8)
-    return torch.tensor([*(low + (extent - size) / 2), *size])
+    return torch.tensor([*(low + (extent - size) / 2), *size]).float()
 
 
 def _poses(keypoints: Tensor, scores: Tensor, boxes: Tensor, cues: list[Cue] | None) -> list[Pose]:

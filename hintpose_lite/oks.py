@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 PAIRS_AT_ONCE = 1 << 17  # bounds the memory of oks_nms: this many pairs of poses in one step
+LOW = 0.2  # a joint up to this score does not count for a pose's score
 EPSILON = 2.0**-52  # COCO adds it to every area, so that an area of 0 divides nothing by 0
 
 
@@ -31,7 +32,7 @@ def oks(predicted: Tensor, truth: Tensor, areas: Tensor, sigmas) -> Tensor:
     return torch.nan_to_num(mean, nan=0.0)
 
 
-def rescore(box_scores: Tensor, joint_scores: Tensor, threshold: float = 0.2) -> Tensor:
+def rescore(box_scores: Tensor, joint_scores: Tensor, threshold: float = LOW) -> Tensor:
     """A pose's score as in HRNet: box score (N,) x mean of the joint scores above `threshold`.
 
     joint_scores: (N, K). Returns (N,); 0 for a pose none of whose joints is above the threshold.

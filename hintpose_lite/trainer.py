@@ -156,7 +156,7 @@ def draw_hops(config: TrainConfig, step: int, generator: torch.Generator) -> int
     smaller number.
 
     Fewer hops make a step cheaper and teach the network to be good after each of them."""
-    draw = torch.rand(2, generator=generator).tolist()
+    draw = torch.rand(2, generator=generator).tolist()  # always: the cues are drawn next
     if step < config.hops_after * config.steps:
         return 1
     if draw[0] >= config.hop_dropout or config.spec.hops == 1:

@@ -22,7 +22,7 @@ from ..geometry import PADDING, apply, compose, corners, crop_matrix, invert, pa
 from ..heatmaps import decode
 from ..nets.hintpose import as_hintpose
 from ..nets.hrnet import STRIDE
-from ..oks import oks
+from ..oks import LOW, oks
 from ..person_cues import person_cue
 from ..predictor import cut_windows, heatmaps, prepare
 from ..skeleton import COCO17, Skeleton
@@ -31,7 +31,6 @@ BLUE, ORANGE, GREY, GREEN = (0, 114, 178), (230, 159, 0), (90, 90, 90), (0, 158,
 SIDES = {1: BLUE, -1: ORANGE, 0: GREY}  # left, right, and what joins both or has no side
 RED, PURPLE, WHITE = (213, 94, 0), (204, 121, 167), (255, 255, 255)
 HEIGHT = 384  # pixels of a panel of a figure
-LOW = 0.2  # a joint up to this score does not count for a pose's score, and is drawn hollow
 
 
 def draw_poses(picture: np.ndarray, poses: Sequence, skeleton: Skeleton = COCO17, *,

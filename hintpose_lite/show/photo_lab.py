@@ -11,8 +11,8 @@ from ..cues import Cue
 from ..data.crowd import draw_scene
 from ..estimator import PoseEstimator, smallest_around
 from ..geometry import corners, pad
-from ..oks import rescore
-from .draw import GREY, LOW, draw_cue, draw_poses, look
+from ..oks import LOW, rescore
+from .draw import GREY, draw_cue, draw_poses, look
 from .labs import SEED, Scene
 from .widgets import Lab, Pad, Still
 
@@ -114,8 +114,9 @@ class PhotoLab(Lab):
         self.clicks = [(x * width - 0.5, y * height - 0.5, label) for x, y, label in self.places]
         boxes = self.boxes if box == "smallest" else ()
         if box == "looked for" and self.clicks:
-            whole = torch.tensor([[0.0, 0.0, width, height]])
-            boxes = self.looking.narrowed(self.picture, whole, [clicks_cue(self.clicks)])
+            cue = clicks_cue(self.clicks)
+            whole = box_around(cue, (), (width, height))
+            boxes = self.looking.narrowed(self.picture, whole, [cue])
         self.frame = photo_frame(self.model, self.picture, boxes, self.clicks)
         self.pad.put(self.frame.picture, f"The picture, clicks and pose. {self.frame.said}.",
                      (across, down))
