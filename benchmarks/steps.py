@@ -6,7 +6,9 @@
 "plain" is a straight float32 training loop without compilation, channels_last, fused optimiser or
 autocast, on the same batches. Rows "hops" compare one to three hops of one network, and feeding
 the heatmaps back after layer1 with running the whole network again. Batches lie on the device, so
-the loader is not measured here (`loader.py` does that). Medians of alternating rounds.
+the loader is not measured here (`loader.py` does that). Medians of alternating rounds. Memory is
+the peak on a GPU; on a CPU it is what the forward pass keeps for the backward pass, weights aside.
+At last, which operations a step's time goes to.
 """
 
 import argparse
@@ -23,8 +25,6 @@ from hintpose_lite.data.batches import Batch
 from hintpose_lite.heatmaps import encode
 from hintpose_lite.nets.hintpose import HintPose
 from hintpose_lite.trainer import Trainer, autocast, heatmap_loss
-
-ROUNDS = 7
 
 
 def batch_of(config: TrainConfig, device) -> Batch:
@@ -54,9 +54,11 @@ def plain_step(config: TrainConfig, batch: Batch, device):
     return step
 
 
-def our_step(config: TrainConfig, batch: Batch, device):
-    """A step as the trainer takes it, without its loader."""
+def our_step(config: TrainConfig, batch: Batch, device, again: bool = False):
+    """A step as the trainer takes it, without its loader; again: with recurrence the costly way."""
     trainer = Trainer(config, None, None, device)
+    if again:
+        trainer.forward = trainer.eager = Again(trainer.model)
     weights = torch.ones(config.spec.hops, device=device)
 
     def step():
@@ -74,9 +76,9 @@ class Again(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, images, cues):
+    def forward(self, images, cues, hops=None):
         hint, outputs = None, []
-        for _ in range(self.model.spec.hops):
+        for _ in range(hops or self.model.spec.hops):
             f = self.model.stem_features(images, cues)
             if hint is not None:
                 f = f + self.model.recurrent_refinement(f, hint)
@@ -103,8 +105,42 @@ def wait(device):
         torch.cuda.synchronize()
 
 
-def measure(title: str, ways: dict, people: int, device: str, warm: int = 3, repeat: int = 5):
-    """A table of crops a second, of what share of the first row's, and of peak memory."""
+def kept(step) -> float:
+    """MiB that the forward pass of a step keeps for its backward pass, weights aside."""
+    sizes = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        step()
+    return sum(sizes.values()) / 2**20
+
+
+def profile(config: TrainConfig, batch: Batch, device: str, steps: int = 5, rows: int = 10):
+    """A table of the operations that training steps spend most time in."""
+    step = our_step(config, batch, device)
+    for _ in range(2):
+        step()
+    with torch.profiler.profile() as seen:
+        for _ in range(steps):
+            step()
+        wait(device)
+    clock = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
+    found = sorted(((getattr(entry, clock), entry.key) for entry in seen.key_averages()),
+                   reverse=True)
+    total = sum(time for time, _ in found)
+    print("\n### where a training step's time goes\n\n| operation | per cent |\n|---|---:|")
+    for time_taken, name in found[:rows]:
+        print(f"| `{name}` | {100 * time_taken / total:.1f} |")
+
+
+def measure(title: str, ways: dict, people: int, device: str, rounds: int, repeat: int,
+            warm: int = 3):
+    """A table of crops a second, of what share of the first row's, and of memory."""
     memory = {}
     for name, step in ways.items():
         if device == "cuda":
@@ -112,9 +148,9 @@ def measure(title: str, ways: dict, people: int, device: str, warm: int = 3, rep
         for _ in range(warm):
             step()
         wait(device)
-        memory[name] = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
+        memory[name] = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else kept(step)
     seconds = {name: [] for name in ways}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, step in ways.items():
             start = time.perf_counter()
             for _ in range(repeat):
@@ -122,12 +158,11 @@ def measure(title: str, ways: dict, people: int, device: str, warm: int = 3, rep
             wait(device)
             seconds[name].append((time.perf_counter() - start) / repeat)
     first = statistics.median(seconds[next(iter(ways))])
-    print(f"\n### {title}\n\n| way | crops/s | times as fast | peak memory, GiB |\n"
-          "|---|---:|---:|---:|")
+    print(f"\n### {title}\n\n| way | crops/s | times as fast | memory, MiB |\n|---|---:|---:|---:|")
     for name, values in seconds.items():
         middle = statistics.median(values)
-        peak = "–" if memory[name] is None else f"{memory[name]:.1f}"
-        print(f"| {name} | {people / middle:.0f} | {first / middle:.2f} | {peak} |", flush=True)
+        print(f"| {name} | {people / middle:.3g} | {first / middle:.2f} | {memory[name]:.0f} |",
+              flush=True)
 
 
 def main():
@@ -136,8 +171,11 @@ def main():
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--batch", type=int)
     options.add_argument("--no-compile", action="store_true")
+    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--repeat", type=int, default=5, help="steps in each round")
     options = options.parse_args()
     device, compiled = options.device, not options.no_compile
+    much = options.rounds, options.repeat
     name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
     print(f"python {platform.python_version()}, torch {torch.__version__}, {name}, "
           f"{torch.get_num_threads()} CPU threads")
@@ -149,19 +187,22 @@ def main():
             row = config.override({"hops": hops})
             measure(f"{preset}, training step, {hops} hop(s), batch {config.batch}",
                     {"plain": plain_step(row, batch, device), "ours": our_step(row, batch, device)},
-                    config.batch, device)
+                    config.batch, device, *much)
         costs = {f"{hops} hop(s)": our_step(config.override({"hops": hops}), batch, device)
                  for hops in (1, 2, 3)}
         costs["3 hops, checkpointed"] = our_step(
             config.override({"hops": 3, "checkpoint_hops": True}), batch, device)
-        measure(f"{preset}, hops in training", costs, config.batch, device)
+        costs["3 hops, whole network again"] = our_step(config.override({"hops": 3}), batch, device,
+                                                        again=True)
+        measure(f"{preset}, hops in training", costs, config.batch, device, *much)
         model = HintPose.from_spec(config.spec)
         ways = {"eager": inference(model, config, batch, device, False)}
         if compiled:
             ways["compiled"] = inference(model, config, batch, device, True)
         ways["whole network again for each hop"] = inference(Again(model), config, batch, device,
                                                              False)
-        measure(f"{preset}, inference, {config.spec.hops} hops", ways, config.batch, device)
+        measure(f"{preset}, inference, {config.spec.hops} hops", ways, config.batch, device, *much)
+        profile(config, batch, device)
 
 
 if __name__ == "__main__":

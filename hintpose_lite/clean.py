@@ -28,8 +28,7 @@ def clean(root: Path, ask: bool = True):
 
 
 def generated(root: Path) -> list[Path]:
-    """The folders below root/runs and root/data that this package wrote and nobody has added a file
-    to; follows no links."""
+    """Folders below root/runs and root/data that hold our files and no others; follows no links."""
     found = []
     for start in (root / "runs", root / "data"):
         for name, inside, _ in os.walk(start) if not start.is_symlink() else ():

@@ -95,7 +95,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--box", action="append", type=_numbers(4), metavar="X,Y,W,H",
                      help="a person's box; may be repeated (--box=-3,... for a negative x)")
     sub.add_argument("--click", action="append", type=_numbers(2), metavar="X,Y",
-                     help="a point on the person who is meant; the n-th goes with the n-th box")
+                     help="a point on the person who is meant; several are several people, and the "
+                     "n-th goes with the n-th box")
     sub.add_argument("--boxes", metavar="ANN", help="the people's boxes from a COCO annotation "
                      "file, which lists the pictures by name")
     sub.add_argument("--detector", action="store_true",

@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .apart import asked_again, distinct, told_apart
 from .cues import Cue
 from .data.pictures import as_picture
 from .errors import ConfigError, DataError
@@ -16,7 +17,7 @@ from .geometry import corners, pad
 from .nets.hintpose import as_hintpose
 from .nets.hrnet import HRNet
 from .nets.weights import load_model
-from .oks import LOW, oks_nms, rescore
+from .oks import LOW, rescore
 from .predictor import cut_windows, predict_windows
 from .skeleton import COCO17, Skeleton
 
@@ -30,9 +31,8 @@ class Pose:
     """One person's pose, in picture pixels; all arrays float32.
 
     keypoints (K, 2) and scores (K,), the heights of the heatmaps' peaks, after the last hop;
-    score: box score (1 here) x mean of the scores above 0.2; box: (x, y, w, h), not padded; cue:
-    the one given or proposed, or None; hops: how many were run; by_hop (hops, K, 2): each one's
-    keypoints.
+    score: box score (1 here) x mean of the scores above 0.2; box: (x, y, w, h), not padded; cue: as
+    given or proposed, or None; hops: how many ran; by_hop (hops, K, 2): each one's keypoints.
     """
 
     keypoints: np.ndarray
@@ -67,7 +67,8 @@ class PoseEstimator:
         self.flip, self.hops, self.looks, self.skeleton = flip, hops, looks, skeleton
 
     def __call__(self, picture, boxes=None, cues: list[Cue | None] | None = None, *,
-                 flip: bool | None = None, hops: int | None = None) -> list[Pose]:
+                 flip: bool | None = None, hops: int | None = None,
+                 apart: bool = False) -> list[Pose]:
         """The pose in each box (n, 4), in their order; picture pixels throughout.
 
         picture: a path, a PIL image (both turned upright as their EXIF tag says), or uint8 RGB as
@@ -77,8 +78,10 @@ class PoseEstimator:
         Without cues, but with a source, each box is asked for everybody whom the source names there
         (if nobody: once, without a cue), and nobody comes back twice: a pose goes if its OKS to a
         better one exceeds 0.9, and a cue that is named for several boxes is asked in one.
-        Raises DataError for unusable pictures, boxes and cues, ConfigError for cues that the
-        network cannot take.
+        apart: the cues are of different people. So points of one speak against the others; and
+        where two answers are nevertheless the same pose (OKS above 0.5), the less sure one is asked
+        again, with the other pose against it.
+        DataError for unusable pictures, boxes and cues; ConfigError for cues it cannot take.
         """
         picture, spec = as_picture(picture), self.model.spec
         cues = None if cues is None else check_cues(cues, picture.shape[:2], spec.cue)
@@ -90,11 +93,18 @@ class PoseEstimator:
             raise DataError(f"{len(boxes)} boxes, but {len(cues)} cues: give each box one cue")
         if cues is not None and not proposing:
             _check_inside(cues, boxes, spec.input_size)
-        if cues and not given:
-            boxes = self.narrowed(picture, boxes, cues)
-        poses = self._ask(picture, boxes, cues, self.flip if flip is None else flip,
-                          self.hops if hops is None else hops)
-        return _distinct(poses, self.skeleton) if proposing and poses else poses
+        flip, hops = self.flip if flip is None else flip, self.hops if hops is None else hops
+
+        def ask(boxes: Tensor, cues: list[Cue] | None) -> list[Pose]:
+            narrow = boxes if given or not cues else self.narrowed(picture, boxes, cues)
+            return self._ask(picture, narrow, cues, flip, hops)
+
+        poses = ask(boxes, told_apart(cues) if apart and cues else cues)
+        if apart and cues:
+            again = asked_again(poses, self.skeleton)
+            new = dict(zip(again, ask(boxes[[*again]], [*again.values()]), strict=True))
+            poses = [replace(new.get(i, pose), cue=cues[i]) for i, pose in enumerate(poses)]
+        return distinct(poses, self.skeleton) if proposing and poses else poses
 
     def _ask(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue] | None, flip: bool,
              hops: int | None) -> list[Pose]:
@@ -255,15 +265,3 @@ def _poses(keypoints: Tensor, scores: Tensor, boxes: Tensor, cues: list[Cue] | N
     return [Pose(keypoints[-1, i].numpy(), scores[-1, i].numpy(), float(totals[i]),
                  boxes[i].numpy(), cues[i] if cues else None, len(keypoints),
                  keypoints[:, i].numpy()) for i in range(len(boxes))]
-
-
-def _distinct(poses: list[Pose], skeleton: Skeleton) -> list[Pose]:
-    """The poses, in their order, without those that repeat a better one.
-
-    HRNet's OKS-NMS, but with areas from the poses, since a box may hold several people.
-    """
-    points = torch.from_numpy(np.stack([pose.keypoints for pose in poses]))
-    low, high = points.amin(1), points.amax(1)
-    areas = pad(torch.cat([low, high - low], 1))[:, 2:].prod(1)
-    scores = torch.tensor([pose.score for pose in poses])
-    return [poses[i] for i in oks_nms(points, scores, areas, skeleton.sigmas).sort().values]

@@ -32,8 +32,7 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
     An interrupted download leaves path.part, where the next call continues. sha256 is the hex
     digest or its first digits (at least 8). progress: show a bar or not; or a function that is told
     after every chunk how many bytes are there, and ends the download if it raises. Raises
-    FetchError: the server cannot be reached or refuses, the hash differs, the disk is full, or path
-    holds something else already.
+    FetchError: no answer, a refusal, another hash, a full disk, or something else at path.
     """
     path, digest = Path(path), (sha256 or "").lower()
     _refuse_other_schemes(url)

@@ -32,6 +32,11 @@ def oks(predicted: Tensor, truth: Tensor, areas: Tensor, sigmas) -> Tensor:
     return torch.nan_to_num(mean, nan=0.0)
 
 
+def pose_oks(a: Tensor, b: Tensor, areas: Tensor, sigmas) -> Tensor:
+    """OKS between poses a and b (..., K, 2), which broadcast, every joint counted; areas (...,)."""
+    return oks(a, torch.cat([b, torch.ones_like(b[..., :1])], dim=-1), areas, sigmas)
+
+
 def rescore(box_scores: Tensor, joint_scores: Tensor, threshold: float = LOW) -> Tensor:
     """A pose's score as in HRNet: box score (N,) x mean of the joint scores above `threshold`.
 
@@ -60,18 +65,13 @@ def oks_nms(keypoints: Tensor, scores: Tensor, areas: Tensor, sigmas, threshold:
 
     better, worse = _pairs(picture)
     parts = zip(better.split(PAIRS_AT_ONCE), worse.split(PAIRS_AT_ONCE), strict=True)
-    similar = torch.cat([_similar(points[i], points[j], (area[i] + area[j]) / 2, sigmas) > threshold
+    similar = torch.cat([pose_oks(points[i], points[j], (area[i] + area[j]) / 2, sigmas) > threshold
                          for i, j in parts])
     stays = _settle(better[similar], worse[similar], len(scores))
     if limit is not None:
         stays &= _rank_among(stays, picture) < limit
     kept = ranking[stays].sort().values
     return kept[torch.argsort(scores[kept], descending=True, stable=True)]
-
-
-def _similar(a: Tensor, b: Tensor, areas: Tensor, sigmas) -> Tensor:
-    """OKS between poses a and b (P, K, 2), every joint counted: (P,)."""
-    return oks(a, torch.cat([b, torch.ones_like(b[..., :1])], dim=-1), areas, sigmas)
 
 
 def _pairs(groups: Tensor) -> tuple[Tensor, Tensor]:

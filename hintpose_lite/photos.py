@@ -121,8 +121,8 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
                    failed: list[str]) -> Iterator[dict]:
     """Yields COCO results, with the file's name and the pose's box beside what COCO asks for.
 
-    cues: of every picture, or None. Pictures without a number get 1, 2, ... One bad picture stops
-    nothing: what is wrong with it is appended to `failed`. Memory does not grow with their number.
+    cues: of every picture, of different people; or None. Pictures without a number get 1, 2, ...
+    A bad picture stops nothing: what is wrong goes to `failed`. Many take no more memory than one.
     """
     bar = tqdm(photos, "poses", unit="picture", disable=None if len(photos) > 1 else True)
     for number, photo in enumerate(bar, 1):
@@ -134,7 +134,7 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
                 boxes = people.boxes if boxes is None and not estimator.detector else boxes
             with warnings.catch_warnings(record=True) as noted:
                 warnings.simplefilter("always", UserWarning)
-                poses = estimator(picture, boxes=boxes, cues=cues)
+                poses = estimator(picture, boxes=boxes, cues=cues, apart=cues is not None)
             for note in noted:
                 tqdm.write(f"note: {photo.path}: {note.message}", file=sys.stderr)
             if photo.drawing:
@@ -151,8 +151,7 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
 
 
 def _result(pose: Pose, image_id: int, name: str) -> dict:
-    """One entry of a COCO result file. It has no "bbox": with one, COCO's evaluation would take the
-    box's area for the person's."""
+    """A COCO result without "bbox", whose area COCO's evaluation would take for the person's."""
     table = np.column_stack([pose.keypoints, pose.scores])
     return {"image_id": image_id, "category_id": PERSON, "score": pose.score,
             "keypoints": [round(value, 3) for value in table.ravel().tolist()],

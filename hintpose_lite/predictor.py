@@ -6,7 +6,6 @@ person asked for in the same way gets the same pose everywhere.
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from .cues import Cue, render_cues
 from .data.batches import normalise
 from .data.coco import CocoPersons
 from .data.crops import View
+from .data.loader import ahead
 from .errors import ConfigError, DataError
 from .geometry import apply, compose, crop_matrix, invert, pad, warp
 from .heatmaps import decode, mirror
@@ -115,9 +115,13 @@ def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] 
     if model.spec.joints != len(persons.skeleton):
         raise ConfigError(f"the network has {model.spec.joints} joints, the data set's skeleton "
                           f"{len(persons.skeleton)}: take a network trained on such a skeleton")
-    order = np.argsort(persons.image_ids[rows], kind="stable")
-    parts = []
-    for chosen, windows, to_window in _load(persons, rows, boxes, order, model, batch):
+
+    def cut(chosen: np.ndarray):
+        return chosen, *cut_windows(_read(persons, rows[chosen]), boxes[chosen], model.spec)
+
+    order, parts = np.argsort(persons.image_ids[rows], kind="stable"), []
+    chunks = (order[start:start + batch] for start in range(0, len(order), batch))
+    for chosen, windows, to_window in ahead(cut, chunks, min(4, os.cpu_count() or 1)):
         part = predict_windows(model, windows.to(device), to_window.to(device),
                                boxes[chosen].to(device), cues and [cues[i] for i in chosen],
                                hops=hops, flip=flip, skeleton=persons.skeleton)
@@ -133,23 +137,6 @@ def _check_eval(model: HintPose) -> None:
     if model.training:
         raise DataError("the model is in training mode, in which a batch changes its own answers: "
                         "call model.eval() first")
-
-
-def _load(persons: CocoPersons, rows: np.ndarray, boxes: Tensor, order: np.ndarray,
-          model: HintPose, batch: int) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-    """Batches of (indices into rows, windows, matrices), decoded one batch ahead."""
-
-    def cut(chosen: np.ndarray):
-        return chosen, *cut_windows(_read(persons, rows[chosen]), boxes[chosen], model.spec)
-
-    chunks = [order[start:start + batch] for start in range(0, len(order), batch)]
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        waiting = [pool.submit(cut, chunk) for chunk in chunks[:2]]
-        for k in range(len(chunks)):
-            if k + 2 < len(chunks):
-                waiting.append(pool.submit(cut, chunks[k + 2]))
-            yield waiting[k].result()
-            waiting[k] = None
 
 
 def _read(persons: CocoPersons, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -61,8 +61,7 @@ def status(folder: str | Path) -> Status:
 def history(folder: str | Path) -> list[Status]:
     """The status after each step that has an entry in metrics.jsonl; at step 0 if none has.
 
-    A last line that is still being written is left out. Raises RunError if the folder is no run or
-    its files are damaged.
+    An unfinished last line is left out. RunError if the folder is no run or its files are damaged.
     """
     try:
         steps = int(json.loads(Path(folder, "config.json").read_bytes())["config"]["steps"])
@@ -121,8 +120,7 @@ def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None,
 
 def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
           say: Callable[[str], None] = print) -> None:
-    """Says how a run goes, a line for each entry, until it is complete, its process has ended, or
-    Ctrl-C.
+    """Says how a run goes, a line an entry, until it is complete, its process has ended, or Ctrl-C.
 
     stop: tell the run to save and end after its present step, and return. interval: seconds between
     two looks into the folder. Raises RunError if the folder is no run.

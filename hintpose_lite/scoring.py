@@ -107,8 +107,7 @@ def average_precision(similarity: np.ndarray, scores: np.ndarray, people: int) -
     """COCO's AP when each of `people` is a picture of its own with at most one prediction.
 
     similarity (OKS), scores: (n,) of the predictions, n <= people; equal scores rank as given.
-    Exactly COCOeval's figure (OKS .50 to .95, 101 recall levels), without its loops. None for no
-    people.
+    COCOeval's very figure (OKS .50 to .95, 101 recall levels) without its loops; None for nobody.
     """
     if not people or not len(similarity):
         return 0.0 if people else None

@@ -28,6 +28,7 @@ VARIANTS = {"baseline": {"cue": False, "hops": 1}, "+cue": {"cue": True, "hops":
 # What every variant is asked; those without a cue input are told to answer without one.
 QUESTIONS = {"shared": {"protocol": "shared", "cue": "joint"},
              "shared-centroid": {"protocol": "shared", "cue": "centroid"},
+             "shared-mask": {"protocol": "shared", "cue": "mask"},
              "shared-box": {"protocol": "shared", "cue": "box"},
              "wrong": {"protocol": "shared", "cue": "wrong"},
              "own": {"protocol": "own", "cue": "joint"}}
@@ -37,6 +38,8 @@ COLUMNS = (("shared AP", "shared", "all", "ap"),
            ("right person", "shared", "all", "accuracy"),
            ("other person", "shared", "all", "swap_rate"),
            ("right, centroid cue", "shared-centroid", "all", "accuracy"),
+           ("AP, mask cue", "shared-mask", "all", "ap"),
+           ("right, mask cue", "shared-mask", "all", "accuracy"),
            ("right, box centre", "shared-box", "all", "accuracy"),
            ("wrong cue followed", "wrong", "all", "followed"),
            ("own AP", "own", "all", "ap"), ("own AP, overlap >= .3", "own", "overlap >= .3", "ap"))

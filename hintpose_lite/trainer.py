@@ -7,6 +7,7 @@ stopped and started again therefore takes the very steps it would have taken (bi
 import math
 import os
 from contextlib import nullcontext
+from itertools import product
 
 import numpy as np
 import torch
@@ -47,12 +48,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 def rows_of_step(config: TrainConfig, step: int, people: int) -> Tensor:
     """Who is in the batch of a step: every epoch is a new permutation of all people."""
-    place = torch.arange(step * config.batch, (step + 1) * config.batch)
-    epochs = place // people
-    orders = {epoch: torch.randperm(people, generator=_generator(config.seed, "order", epoch))
-              for epoch in epochs.unique().tolist()}
-    return torch.stack([orders[e][p] for e, p in zip(epochs.tolist(), (place % people).tolist(),
-                                                     strict=True)])
+    epoch, start = divmod(step * config.batch, people)
+    epochs = range(epoch, ((step + 1) * config.batch - 1) // people + 1)
+    orders = [torch.randperm(people, generator=_generator(config.seed, "order", epoch))
+              for epoch in epochs]
+    return torch.cat(orders)[start:start + config.batch]
 
 
 def _generator(seed: int, purpose: str, index: int, device="cpu") -> torch.Generator:
@@ -152,8 +152,7 @@ class Trainer:
 
 
 def draw_hops(config: TrainConfig, step: int, generator: torch.Generator) -> int:
-    """How many hops a step runs: one before `hops_after`, then all, or with `hop_dropout` any
-    smaller number.
+    """How many hops a step runs: one before `hops_after`, then all, or by `hop_dropout` any fewer.
 
     Fewer hops make a step cheaper and teach the network to be good after each of them."""
     draw = torch.rand(2, generator=generator).tolist()  # always: the cues are drawn next
@@ -178,12 +177,10 @@ def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
     """Weights decay; biases and batch norms, which have one dimension, do not. The backbone learns
     at its own rate, HintPose's additions and the final layer at the full one."""
     groups = []
-    for backbone in (True, False):
-        named = [p for name, p in model.named_parameters() if backbone != name.startswith(
-            ("input_refinement", "recurrent_refinement", "final_layer"))]
-        factor = config.backbone_lr if backbone else 1.0
-        groups += [{"params": [p for p in named if p.ndim > 1], "factor": factor,
-                    "weight_decay": config.weight_decay},
-                   {"params": [p for p in named if p.ndim <= 1], "factor": factor,
-                    "weight_decay": 0.0}]
+    for backbone, decays in product((True, False), repeat=2):
+        parameters = [p for name, p in model.named_parameters()
+                      if decays == (p.ndim > 1) and backbone != name.startswith(
+                          ("input_refinement", "recurrent_refinement", "final_layer"))]
+        groups.append({"params": parameters, "factor": config.backbone_lr if backbone else 1.0,
+                       "weight_decay": config.weight_decay if decays else 0.0})
     return groups

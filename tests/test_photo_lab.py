@@ -91,6 +91,7 @@ def test_a_large_picture_is_shown_small_and_answered_in_its_own_pixels(model, ph
     wide.click(80, 10)
     assert wide.frame.picture.shape == (SIDE // 2, SIDE, 3) and not wide.errors
     assert wide.clicks[0] == pytest.approx((80, 10, 1))
+    assert wide.controls.box.value == "looked for"  # no boxes are known
 
 
 def test_a_network_without_a_cue_says_so(photo):
@@ -165,6 +166,8 @@ def test_a_box_can_be_looked_for(lab, model, photo):
     assert pose.box[2:].prod() < 480**2 / 3 and whose(photo, lab.frame) == 3 and not lab.errors
     lab.controls.sign.value = "minus"
     lab.buttons["clear"].click()
+    assert lab.controls.sign.value == "plus"
+    lab.controls.sign.value = "minus"  # and so nobody is named
     lab.put(0.5, 0.5)
     assert lab.frame.box.tolist() == [[0, 0, 480, 480]] and not lab.errors
 

@@ -10,7 +10,14 @@ from hintpose_lite import CocoPersons, HintPose, PoseEstimator, load_model
 from hintpose_lite.cli import main
 from hintpose_lite.cues import Cue
 from hintpose_lite.errors import ConfigError, DataError
-from hintpose_lite.photos import add_boxes, add_sources, find_photos, predict_photos, warn_if_drawn
+from hintpose_lite.photos import (
+    Photo,
+    add_boxes,
+    add_sources,
+    find_photos,
+    predict_photos,
+    warn_if_drawn,
+)
 from hintpose_lite.scoring import score_results
 
 
@@ -121,6 +128,20 @@ def test_clicks_boxes_and_tiny_or_moving_pictures(folder, capsys):
         assert words in said.out + said.err
 
 
+def test_clicks_mean_different_people(folder):
+    asked = []
+
+    class Asked:
+        detector = None
+
+        def __call__(self, picture, **settings):
+            asked.append(settings)
+            return []
+    clicks = [Cue.point(10, 20), Cue.point(11, 20)]
+    assert list(predict_photos(Asked(), [Photo(folder / "a.png")], clicks, [])) == []
+    assert asked == [{"boxes": None, "cues": clicks, "apart": True}]
+
+
 def test_pictures_that_the_annotations_do_not_list_are_told_before_the_work(folder, crowd):
     with pytest.raises(DataError, match="does not list 2 of 2 pictures, such as a.png"):
         add_boxes(find_photos([str(folder)]), crowd.annotations)
@@ -157,7 +178,8 @@ def test_people_of_a_result_file_are_asked_for(crowd, tmp_path, estimator):
     class Asked:
         detector = None
 
-        def __call__(self, picture, boxes, cues):
+        def __call__(self, picture, boxes, cues, apart):
+            assert not apart
             asked.append((boxes, self.source(picture, boxes)))
             return []
     assert list(predict_photos(Asked(), photos, None, [])) == []

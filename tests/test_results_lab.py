@@ -104,8 +104,8 @@ def test_the_figure_says_the_numbers():
         interval=np.array([[-3.0, -12], [24, 2]]))
     figure = contest_figure(result, ("new", "old"))
     assert figure.get_label() == (
-        "person AP: new 60, old 50, difference +10, interval -3 to +24; "
-        "right person: new 90, old 95, difference -5, interval -12 to +2")
+        "person AP: new 60.0, old 50.0, difference +10.0, interval -3.0 to +24.0; "
+        "right person: new 90.0, old 95.0, difference -5.0, interval -12.0 to +2.0")
     interval, delta, zero, everybody = figure.axes[1].lines
     assert [*interval.get_xdata()] == [-3, 24] and [*delta.get_xdata()] == [10]
     assert [*zero.get_xdata()] == [0, 0] and [*everybody.get_xdata()] == [3, 3]

@@ -25,9 +25,8 @@ class Augment:
     of showing only the upper or lower body where more than 8 joints are labelled; shift: of the
     box's centre, in fractions of its size, standard deviation; shared: probability that a person
     with a partner (IoU of at least 0.1) is shown in the box of both; light: strength of brightness,
-    contrast and saturation changes. The last three are ours, and so are two details of half_body:
-    its box is the extent of the joints, and where the drawn half has fewer than three joints the
-    whole body is shown.
+    contrast and saturation changes. The last three are ours, and so is that half_body takes the
+    extent of the joints as box, and the whole body where the drawn half has fewer than three.
     """
 
     rotation: float = 45.0
@@ -103,16 +102,10 @@ def draw_pictures(crops: Crops, rows: Tensor, matrices: Tensor, spec, light: flo
     for i in range(0, len(rows), few):
         part = slice(i, i + few)
         windows = crops.windows.index_select(0, crops.window_of[rows[part]])
-        images[part] = _pictures(windows, to_crop[part], factors[part] if light else None, spec)
+        some = warp(windows.float(), to_crop[part], spec.input_size)
+        some = _relight(some, factors[part]) if light else some
+        images[part] = normalise(some, spec.mean, spec.std)
     return images
-
-
-def _pictures(windows: Tensor, to_crop: Tensor, factors: Tensor | None, spec) -> Tensor:
-    """Normalised crops (N, 3, H, W); to_crop (N, 2, 3) from window to crop; factors (N, 3)."""
-    images = warp(windows.float(), to_crop, spec.input_size)
-    if factors is not None:
-        images = _relight(images, factors)
-    return normalise(images, spec.mean, spec.std)
 
 
 def _cue_people(crops: Crops, rows: Tensor, keypoints: Tensor, oriented) -> CuePeople:

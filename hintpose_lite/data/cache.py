@@ -146,8 +146,7 @@ class CropCache:
 
     folder: made by `build_cache`; persons: of the same annotation file. The shards are mapped into
     memory, so nobody is slower to read than others, and what is read is checked against its CRC-32.
-    Raises DataError where the cache is unfinished, damaged or made of other annotations, and says
-    which command makes it.
+    Raises DataError, with the command to run, if it is unfinished, damaged or of other annotations.
     """
 
     def __init__(self, folder: str | Path, persons: CocoPersons):

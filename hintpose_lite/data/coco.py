@@ -233,8 +233,7 @@ def _relations(images: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray,
                labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Overlap, partner (row or -1) and contested of people ordered by annotation id.
 
-    Pictures with the same number of people are done in one go: axes are picture, person, other
-    person, and then joint, xy.
+    Pictures of equally many people are done at once: axes picture, person, other person, joint, xy.
     """
     overlap, partner = np.zeros(len(images)), np.full(len(images), -1)
     contested = np.zeros(len(images), bool)

@@ -45,9 +45,9 @@ class View:
             left, top = round(left), round(top)
         return cls(float(left), float(top), float(side), size)
 
-    def matrix(self, stride: int = 1) -> np.ndarray:
-        """Takes picture points to pixels of the window (2, 3), at 1 / stride of its resolution."""
-        scale = self.size / self.side / stride
+    def matrix(self) -> np.ndarray:
+        """Takes picture points to pixels of the window (2, 3)."""
+        scale = self.size / self.side
         # Pixel i covers i - 0.5 to i + 0.5, so an edge coordinate is a pixel coordinate plus 0.5.
         return np.array([[scale, 0, (0.5 - self.left) * scale - 0.5],
                          [0, scale, (0.5 - self.top) * scale - 0.5]], np.float32)

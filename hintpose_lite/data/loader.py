@@ -1,7 +1,7 @@
 """The crops of coming batches, read in the background while the present one is worked on."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from itertools import islice
@@ -40,13 +40,19 @@ def prefetch(source: Crops | CropCache, batches: Iterable[Tensor], device="cpu",
             crops = Crops(**{f.name: getattr(crops, f.name).pin_memory() for f in fields(crops)})
         return crops, places
 
-    pool = ThreadPoolExecutor(depth)
+    for crops, places in ahead(read, batches, depth, depth):
+        yield crops.to(device, non_blocking=True), places.to(device)
+
+
+def ahead(work: Callable, items: Iterable, threads: int, depth: int = 2) -> Iterator:
+    """work(item) for each item in turn, as map gives it, done in threads for up to `depth` + 1
+    items at a time. Closing the iterator ends the threads."""
+    pool = ThreadPoolExecutor(threads)
     try:
-        coming = (pool.submit(read, rows) for rows in batches)
+        coming = (pool.submit(work, item) for item in items)
         waiting = deque(islice(coming, depth))
         while waiting:
             waiting.extend(islice(coming, 1))
-            crops, places = waiting.popleft().result()
-            yield crops.to(device, non_blocking=True), places.to(device)
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)

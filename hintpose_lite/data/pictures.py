@@ -11,8 +11,7 @@ from ..errors import DataError
 
 
 def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A picture file (a path, or an open file) as uint8 RGB (height, width, 3), turned upright as
-    its EXIF tag says.
+    """A picture file (path or open file) as uint8 RGB (height, width, 3), upright by its EXIF tag.
 
     size: (width, height) of its annotations. If only the picture as stored has that size, they
     were made on that one, and it is not turned; if neither has, DataError.

@@ -96,12 +96,10 @@ class HintPose(HRNet):
         u updates keep (1 - m)^u of the old average, and HRNet's step keeps 1 - 0.1, hence
         m = 1 - 0.9^(1/u). Stem and layer1 run once and stay at 0.1.
         """
-        once = (self.bn1, self.bn2, self.layer1, getattr(self, "input_refinement", None))
-        once = {id(m) for part in once if part is not None for m in part.modules()}
-        feedback = {id(m) for m in self.recurrent_refinement.modules()}
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d) and id(module) not in once:
-                updates = self.spec.hops - (id(module) in feedback)
+        once = ("bn1", "bn2", "layer1.", "input_refinement.")
+        for name, module in self.named_modules():
+            if isinstance(module, nn.BatchNorm2d) and not name.startswith(once):
+                updates = self.spec.hops - name.startswith("recurrent_refinement.")
                 module.momentum = 1 - (1 - module.momentum) ** (1 / updates)
 
     def stem_features(self, images: Tensor, cues: Tensor | None = None,

@@ -187,16 +187,14 @@ def _check_settings(width, joints, stem, modules, blocks) -> None:
 
 
 def _stage(channels, count, blocks, finest_only=False) -> nn.Sequential:
-    last = count - 1
-    return nn.Sequential(
-        *(FuseModule(channels, blocks, finest_only and i == last) for i in range(count)))
+    return nn.Sequential(*(FuseModule(channels, blocks, finest_only and i == count - 1)
+                           for i in range(count)))
 
 
 def _new_branch(channels, index) -> nn.ModuleList:
     """Keeps the branches there are; branch `index` starts from the coarsest of them."""
-    kept = [nn.Identity() for _ in range(index)]
     new = nn.Sequential(conv_bn(channels[index - 1], channels[index], stride=2))
-    return nn.ModuleList([*kept, new])
+    return nn.ModuleList([*(nn.Identity() for _ in range(index)), new])
 
 
 @torch.no_grad()

@@ -34,8 +34,7 @@ class StoredWeights:
     """What a file holds, under HRNet's official names.
 
     kind: "hintpose" (ours, with its spec), "pose", or "backbone" (no final layer for joints).
-    dropped: names in the file that a pose network has no place for. trained_on: the data set, if
-    the file says so.
+    dropped: names in the file that a pose network has no place for. trained_on: the data set or "".
     """
 
     source: str
@@ -91,8 +90,7 @@ def read_state(path: str | Path) -> StoredWeights:
 def translate(content: Mapping, source: str = "these weights") -> StoredWeights:
     """Brings what a pickle held, or a state dictionary, to HRNet's official names.
 
-    Raises CheckpointError if it does not hold named weights. Names that mean nothing to us are
-    kept, for whoever uses the weights to refuse.
+    CheckpointError if it holds no named weights. Unknown names are kept, for the user to refuse.
     """
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]

@@ -50,7 +50,7 @@ def pictures(batch: Batch, spec, joint: int | None = None) -> list[list[np.ndarr
 
 
 class BatchLab(Lab):
-    """One person of `rows` as training may see them: above, straight; below (`batch`), flipped,
+    """One person of `rows` as training may see them: left, straight; right (`batch`), flipped,
     turned and lit as the controls say."""
 
     def __init__(self, crops: Crops, spec, rows: list[int]):
@@ -70,10 +70,12 @@ class BatchLab(Lab):
         self.batch = example(*asked, flip, strength)
         shown = [picture for batch in (example(*asked), self.batch)
                  for [picture] in pictures(batch, self.spec, number)]
-        titles = [f"{name}{what}" for name in ("straight", "for training")
-                  for what in ("", f", cue: {cue}", f", target: {joint}")]
+        titles = [f"{name}\n{what}" for name in ("straight", "for training")
+                  for what in ("crop", f"cue: {cue}", f"target: {joint}")]
         said = where(self.batch, number, flip)
-        self.still.put(panels(shown, titles, 3, said), f"A person before and after: {said}.")
+        figure = panels(shown, titles, 6, said)
+        figure.set_size_inches(9, 2.8)  # in one row, so that it fits a small screen
+        self.still.put(figure, f"A person before and after: {said}.")
         return said
 
 

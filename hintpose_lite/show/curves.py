@@ -48,6 +48,7 @@ def curves(*folders: str | Path) -> Figure:
             axis.set_ylabel(label)
         said.append(f"{folder.name}: {summary(now)}")
     axes[0, 0].set_yscale("log")
+    axes[0, 1].set_ylim(bottom=0)
     for axis in axes[1]:
         axis.set(xlabel="step", ylim=(-3, 103))
     axes[0, 0].set_xlim(0, max(status(folder).steps for folder in folders) * 1.03)

@@ -225,8 +225,7 @@ def cue_figure(model, persons: CocoPersons, row: int, twin=None):
     The crop is the box that person A, `row` of a data set, shares with its partner B. A line of
     panels each for the cue on A, on B, and, if the cueless `twin` is given, for no cue: the pose
     found, and for each hop the maximum over all joints' heatmaps, brightest where that is highest.
-    Models are put into eval mode.
-    Raises DataError if A has no partner.
+    Models are put into eval mode. Raises DataError if A has no partner.
     """
     pair = [row, int(persons.partner[row])]
     if pair[1] < 0:

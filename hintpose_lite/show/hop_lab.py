@@ -93,7 +93,7 @@ def run_hops(model, scene: Scene, asked: int | None = None, hops: int = MOST) ->
 
 def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
     """One hop (1 to T) of a run, one joint's heatmap or all in one: a Figure, told by its label."""
-    figure, size = Figure(figsize=(7.4, 5.2), layout="constrained"), run.crop.shape[1::-1]
+    figure, size = Figure(figsize=(7.4, 4.4), layout="constrained"), run.crop.shape[1::-1]
     axes = figure.subplot_mosaic("abc;ddd", height_ratios=(2.7, 1), width_ratios=(1.2, 1.2, 1))
     crop, heat, far, line = map(axes.get, "abcd")
     near, hops, rows = run.near[hop - 1], range(1, len(run.near) + 1), range(len(COCO17))

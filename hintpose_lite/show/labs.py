@@ -154,8 +154,7 @@ def crop_of(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
 class CueLab(Lab):
     """Two people in one box, a cue to drag from one to the other, and the pose that follows.
 
-    Drag or click in the left picture, use the arrow keys there, or move the sliders. `frame` is
-    what is shown.
+    Drag, click or use arrow keys in the left picture, or move the sliders. `frame` is shown.
     """
 
     def __init__(self, model, scene: Scene | None = None, *, more: dict | None = None):

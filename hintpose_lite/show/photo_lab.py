@@ -81,7 +81,8 @@ class PhotoLab(Lab):
         middle = dict(value=0.5, max=1, step=0.005)
         super().__init__([self.pad, self.heat], {
             "sign": widgets.Dropdown(options=["plus", "minus"], description="next click"),
-            "box": widgets.Dropdown(options=["smallest", "whole picture", "looked for"]),
+            "box": widgets.Dropdown(options=["smallest", "whole picture", "looked for"],
+                                    value="smallest" if len(boxes) else "looked for"),
             "across": widgets.FloatSlider(description="click, across", **middle),
             "down": widgets.FloatSlider(description="click, down", **middle)})
         self.buttons = {name: widgets.Button(description=name) for name in ("add", "undo", "clear")}
@@ -105,6 +106,8 @@ class PhotoLab(Lab):
         """Takes the newest clicks back."""
         self.places = self.places[:-count or None]
         x, y, _ = self.places[-1] if self.places else (0.5, 0.5, 0)
+        if not self.places:
+            self.controls.sign.value = "plus"  # a minus alone would name nobody
         self.set(across=x, down=y)
 
     def render(self, sign: str, box: str, across: float, down: float) -> str:

@@ -78,7 +78,7 @@ def contest_figure(result: SimpleNamespace, names: tuple[str, str]) -> Figure:
         for who, (mark, ink) in enumerate(zip("os", (BLUE, ORANGE), strict=True)):
             left.plot([*ends[:, who]], [who, who], color=np.array(ink) / 255, lw=2)
             left.plot(result.seen[who, i], who, mark, color=np.array(ink) / 255, ms=8)
-        left.set(xlim=(0, 100), ylim=(1.6, -0.6), yticks=[0, 1], yticklabels=names,
+        left.set(xlim=(-3, 103), ylim=(1.6, -0.6), yticks=[0, 1], yticklabels=names,
                  xlabel=f"{name} (per cent)")
         counts, edges = np.histogram(result.others[:, 0, i] - result.others[:, 1, i],
                                      np.arange(-82.5, 83, 5))
@@ -89,11 +89,11 @@ def contest_figure(result: SimpleNamespace, names: tuple[str, str]) -> Figure:
         right.axvline(everybody[i], color=np.array(RED) / 255, ls="--")
         right.set(xlim=(-60, 80), ylim=(0, 1.3), yticks=[],
                   xlabel=f"{name}: {names[0]} minus {names[1]} (points)")
-        gap, least, most = np.round((delta[i], low[i], high[i])) + 0.0  # no "-0"
+        gap, least, most = np.round((delta[i], low[i], high[i]), 1) + 0.0  # no "-0"
         same = (result.again[:, 0, i] == result.again[:, 1, i]).all()
-        said.append(f"{name}: {names[0]} {result.seen[0, i]:.0f}, {names[1]} "
-                    f"{result.seen[1, i]:.0f}, " + ("no difference on anybody drawn" if same else
-                    f"difference {gap:+.0f}, interval {least:+.0f} to {most:+.0f}"))
+        said.append(f"{name}: {names[0]} {result.seen[0, i]:.1f}, {names[1]} "
+                    f"{result.seen[1, i]:.1f}, " + ("no difference on anybody drawn" if same else
+                    f"difference {gap:+.1f}, interval {least:+.1f} to {most:+.1f}"))
     axes[0, 1].set_title("black: these people; grey: other draws; dashed: all people", fontsize=9)
     figure.set_label("; ".join(said))
     return figure
