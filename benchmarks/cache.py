@@ -21,7 +21,7 @@ from hintpose_lite.data.cache import CropCache, build_cache, estimate_cache
 from hintpose_lite.data.crowd import make_crowd
 
 WINDOW, BATCH, BATCHES = 192, 64, 30
-PEOPLE_A_SCENE = 3.07
+PEOPLE_A_SCENE = 3.0
 
 
 def microseconds(cache: CropCache, batches: np.ndarray) -> float:
