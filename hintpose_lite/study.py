@@ -96,11 +96,14 @@ def run_variant(config: TrainConfig, out: Path, data, val, device: str | None,
 
 
 def summary(done: dict, variants: list[str], seeds) -> str:
-    """The Markdown table of {(variant, seed): {question: Report}}."""
+    """The Markdown table of {(variant, seed): {question: Report}}, its longer side downwards."""
     columns = {name: zip(*(figures_of(done[name, seed]) for seed in seeds), strict=True)
                for name in variants}
-    return "\n".join(markdown(["variant", *(title for title, *_ in COLUMNS)],
-                              [[name, *map(_mean, columns[name])] for name in variants]))
+    table = [["per cent", *(title for title, *_ in COLUMNS)],
+             *([name, *map(_mean, columns[name])] for name in variants)]
+    if len(variants) < len(COLUMNS):
+        table = [*map(list, zip(*table, strict=True))]
+    return "\n".join(markdown(table[0], table[1:]))
 
 
 def figures_of(reports: dict[str, Report]) -> list[float | None]:

@@ -25,7 +25,8 @@ def test_a_study_end_to_end(crowd, tmp_path, monkeypatch):
                               "+both": {"cue": True, "hops": 2}}, data=data, val=data,
                     jobs=2, device="cpu")
     table = study(TINY, tmp_path / "study", **settings)
-    assert "| baseline |" in table and "| +both    |" in table
+    assert table.startswith("| per cent ") and "| baseline | +both |" in table
+    assert len(table.splitlines()) == 2 + len(module.COLUMNS)
     assert (tmp_path / "study" / "table.md").read_text().strip() == table
     report = Report.from_json(tmp_path / "study" / "both-0" / "report-shared.json")
     assert report.hops == 2 and report.cue == "joint"
@@ -43,5 +44,7 @@ def test_seeds_give_mean_and_spread():
     done = {("baseline", 0): reports(0.2), ("baseline", 1): reports(0.3)}
     assert "25.0 ± 7.1" in summary(done, ["baseline"], (0, 1))
     assert "20.0 |" in summary(done, ["baseline"], (0,))
+    many = {(f"v{i}", 0): reports(0.2) for i in range(len(module.COLUMNS))}
+    assert len(summary(many, [name for name, _ in many], (0,)).splitlines()) == 2 + len(many)
     done["baseline", 0]["wrong"].identity["followed"] = None
     assert "–" in summary(done, ["baseline"], (0,))
