@@ -38,6 +38,8 @@ def main():
     options = argparse.ArgumentParser()
     options.add_argument("--people", type=int, default=150_000)
     options = options.parse_args()
+    if options.people < 2 * BATCHES * BATCH:
+        raise SystemExit(f"--people: at least {2 * BATCHES * BATCH}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         persons = make_crowd(folder / "scenes", round(options.people / PEOPLE_A_SCENE), seed=1)

@@ -32,7 +32,7 @@ LABELS = [*STRATA][1:]  # a shared box has some overlap
 
 
 def print_aims(shared: dict, at_once: dict, own: dict) -> None:
-    """What was aimed at beside what was reached; reports by name, and figures of `told_apart`."""
+    """What was aimed at beside what was reached; reports by name, and figures of `both_at_once`."""
     joint, wrong, mask = (shared[f"cue {cue}"].strata for cue in ("joint", "wrong", "mask"))
     rows = [(f"shared boxes, joint cue: right person, overlap {label}", aim,
              joint[label]["accuracy"]) for label, aim in zip(LABELS, (97, 90, 75), strict=True)]
@@ -50,16 +50,17 @@ def print_aims(shared: dict, at_once: dict, own: dict) -> None:
               shared["cue network"].ap / shared["cue joint"].ap),
              ("shared boxes: mask above joint cue in AP, overlap [.5, 1]", "more than 0",
               mask[LABELS[2]]["ap"] - joint[LABELS[2]]["ap"])]
-    rows += [(f"two joints at once, two people: both of a pair found, overlap below {limit}", aim,
-              sum(x["both"] * x["pairs"] for x in both[:n]) / sum(x["pairs"] for x in both[:n]))
-             for limit, aim, n in ((".3", 95, 1), (".5", 90, 2))]
+    rows += [(f"two joints at once, two people: both of a pair found, overlap {label}", aim,
+              sum(x["both"] * x["pairs"] for x in both[part]) / sum(x["pairs"] for x in both[part]))
+             for label, aim, part in ((LABELS[0], 95, slice(1)), (LABELS[1], 90, slice(1, 2)),
+                                      ("[.1, .5)", 90, slice(2)))]
     print("## Aims\n\n| | aimed at | reached |\n|---|---:|---:|")
     for name, aim, value in rows:
         print(f"| {name} | {aim} | {100 * value:.1f} |")
     print()
 
 
-def told_apart(model, persons, source: str) -> dict:
+def both_at_once(model, persons, source: str) -> dict:
     """Both cues of each pair given at once, as of different people: figures for every stratum."""
     estimator, boxes = PoseEstimator(model), torch.as_tensor(persons.boxes)
     rows = [row for row in people_asked(persons, "shared", "joint")
@@ -111,7 +112,7 @@ def main():
             print(f"Cue joint:\n\n{reports['cue joint'].table()}\n")
             print(f"Cue wrong:\n\n{reports['cue wrong'].table()}\n")
             if protocol == "shared":
-                shared, at_once = reports, {cue: told_apart(model, persons, cue)
+                shared, at_once = reports, {cue: both_at_once(model, persons, cue)
                                             for cue in ("joint", "interior", "centroid")}
                 print_pairs({name: report.strata for name, report in reports.items()}
                             | {f"two cues at once, {cue}": at_once[cue] for cue in at_once})

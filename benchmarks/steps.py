@@ -7,7 +7,8 @@
 autocast, on the same batches. Rows "hops" compare one to three hops of one network, and feeding
 the heatmaps back after layer1 with running the whole network again. Batches lie on the device, so
 the loader is not measured here (`loader.py` does that). Medians of alternating rounds. Memory is
-the peak on a GPU; on a CPU it is what the forward pass keeps for the backward pass, weights aside.
+the peak on a GPU; on a CPU it is what the forward pass keeps for the backward pass, without
+the weights, but with autocast's copies of them.
 At last, which operations a step's time goes to.
 """
 
@@ -58,7 +59,8 @@ def our_step(config: TrainConfig, batch: Batch, device, again: bool = False):
     """A step as the trainer takes it, without its loader; again: with recurrence the costly way."""
     trainer = Trainer(config, None, None, device)
     if again:
-        trainer.forward = trainer.eager = Again(trainer.model)
+        trainer.eager = Again(trainer.model)
+        trainer.forward = torch.compile(trainer.eager) if config.compile else trainer.eager
     weights = torch.ones(config.spec.hops, device=device)
 
     def step():
@@ -106,7 +108,7 @@ def wait(device):
 
 
 def kept(step) -> float:
-    """MiB that the forward pass of a step keeps for its backward pass, weights aside."""
+    """MiB that the forward pass of a step keeps for its backward pass, but for its parameters."""
     sizes = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -130,8 +132,9 @@ def profile(config: TrainConfig, batch: Batch, device: str, steps: int = 5, rows
             step()
         wait(device)
     clock = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
-    found = sorted(((getattr(entry, clock), entry.key) for entry in seen.key_averages()),
-                   reverse=True)
+    kernels = torch.autograd.DeviceType.CUDA  # on a GPU operations would count their kernels again
+    found = sorted(((getattr(entry, clock), entry.key) for entry in seen.key_averages()
+                    if device != "cuda" or entry.device_type == kernels), reverse=True)
     total = sum(time for time, _ in found)
     print("\n### where a training step's time goes\n\n| operation | per cent |\n|---|---:|")
     for time_taken, name in found[:rows]:
@@ -161,8 +164,8 @@ def measure(title: str, ways: dict, people: int, device: str, rounds: int, repea
     print(f"\n### {title}\n\n| way | crops/s | times as fast | memory, MiB |\n|---|---:|---:|---:|")
     for name, values in seconds.items():
         middle = statistics.median(values)
-        print(f"| {name} | {people / middle:.3g} | {first / middle:.2f} | {memory[name]:.0f} |",
-              flush=True)
+        room = f"{memory[name]:.0f}" if memory[name] else "–"
+        print(f"| {name} | {people / middle:.3g} | {first / middle:.2f} | {room} |", flush=True)
 
 
 def main():

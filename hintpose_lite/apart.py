@@ -22,25 +22,29 @@ def distinct(poses: list, skeleton: Skeleton) -> list:
     return [poses[i] for i in oks_nms(points, scores, areas, skeleton.sigmas).sort().values]
 
 
-def told_apart(cues: list[Cue]) -> list[Cue]:
-    """Cues of different people: each made of points has those of all others against it, too."""
+def told_apart(cues: list[Cue], reach: list[float]) -> list[Cue]:
+    """Cues of different people: each made of points has those of all others `against` it, too."""
     own = {i: cue.xy[cue.labels > 0] for i, cue in enumerate(cues) if cue.kind == "points"}
     others = {i: [points for j, points in own.items() if j != i] for i in own}
-    return [against(cue, np.concatenate(others[i])) if others.get(i) else cue
+    return [against(cue, np.concatenate(others[i]), reach[i]) if others.get(i) else cue
             for i, cue in enumerate(cues)]
 
 
-def against(cue: Cue, points: np.ndarray) -> Cue:
-    """A cue of points with more of them (P, 2) that do not belong to the person."""
-    return Cue.points(np.concatenate([cue.xy, points]),
-                      np.concatenate([cue.labels, -np.ones(len(points))]))
+def against(cue: Cue, points: np.ndarray, reach: float) -> Cue:
+    """A cue of points, with others (P, 2) that do not belong to the person; picture pixels. Those
+    within `reach` of a point that does are left out, for they would wipe it out."""
+    own = cue.xy[cue.labels > 0]
+    far = (np.linalg.norm(points[:, None] - own, axis=2) > reach).all(1)
+    return Cue.points(np.concatenate([cue.xy, points[far]]),
+                      np.concatenate([cue.labels, -np.ones(far.sum())]))
 
 
-def asked_again(poses: list, skeleton: Skeleton) -> dict[int, Cue]:
-    """For answers to cues of different people: whom to ask for again, and with which cue.
+def asked_again(poses: list, reach: list[float], skeleton: Skeleton) -> dict[int, Cue]:
+    """For answers to cues of different people: whom to ask for again, once, and with which cue.
 
     Where two are the same pose, the surer one is believed, and all its joints above the score 0.2
-    become negative points of the other's cue. Ours, no reading of the report.
+    are held `against` the other, if that one's cue is made of points. Our addition; the report has
+    nothing like it.
     """
     points, areas, scores = _measures(poses)
     kept = oks_nms(points, scores, areas, skeleton.sigmas, threshold=SAME).tolist()
@@ -48,10 +52,10 @@ def asked_again(poses: list, skeleton: Skeleton) -> dict[int, Cue]:
     for i in sorted({*range(len(poses))} - {*kept}):
         alike = pose_oks(points[kept], points[i], (areas[kept] + areas[i]) / 2,
                          skeleton.sigmas) > SAME
-        taken = [poses[j] for j, same in zip(kept, alike.tolist(), strict=True) if same]
-        if poses[i].cue.kind == "points":
-            again[i] = against(poses[i].cue, np.concatenate(
-                [pose.keypoints[pose.scores > LOW] for pose in taken]))
+        taken = [poses[j].keypoints[poses[j].scores > LOW]
+                 for j, same in zip(kept, alike.tolist(), strict=True) if same]
+        if poses[i].cue.kind == "points" and taken:
+            again[i] = against(poses[i].cue, np.concatenate(taken), reach[i])
     return again
 
 

@@ -36,7 +36,7 @@ class TrainConfig:
     freeze_after: the fraction of the steps after which batch norms use the running statistics, and
     keep them (0: as they were loaded; 1: never). In use all hops share these, but a training step
     normalises each hop by itself; so the network is given time to get used to them. In a short run
-    a freeze while the rate is high can end the learning: 0.8 is safe there, 0.6 may not be.
+    a freeze while the rate is high can end the learning: there take 0.8 rather than 0.6, or 1.
     compile: use torch.compile, where it works. checkpoint_hops: forget what lies inside a hop and
     compute it again in the backward pass: less memory, more time. init: "none", "imagenet" or a
     checkpoint.

@@ -78,9 +78,9 @@ class PoseEstimator:
         Without cues, but with a source, each box is asked for everybody whom the source names there
         (if nobody: once, without a cue), and nobody comes back twice: a pose goes if its OKS to a
         better one exceeds 0.9, and a cue that is named for several boxes is asked in one.
-        apart: the cues are of different people. So points of one speak against the others; and
-        where two answers are nevertheless the same pose (OKS above 0.5), the less sure one is asked
-        again, with the other pose against it.
+        apart: the cues given are of different people. So points of one speak against the others;
+        and where two answers are nevertheless the same pose (OKS above 0.5), the less sure one, if
+        its cue is made of points, is asked once more, with the other pose against it.
         DataError for unusable pictures, boxes and cues; ConfigError for cues it cannot take.
         """
         picture, spec = as_picture(picture), self.model.spec
@@ -95,26 +95,32 @@ class PoseEstimator:
             _check_inside(cues, boxes, spec.input_size)
         flip, hops = self.flip if flip is None else flip, self.hops if hops is None else hops
 
-        def ask(boxes: Tensor, cues: list[Cue] | None) -> list[Pose]:
-            narrow = boxes if given or not cues else self.narrowed(picture, boxes, cues)
-            return self._ask(picture, narrow, cues, flip, hops)
+        def narrow(boxes: Tensor, cues: list[Cue] | None) -> Tensor:
+            return boxes if given or not cues else self.narrowed(picture, boxes, cues)
 
-        poses = ask(boxes, told_apart(cues) if apart and cues else cues)
-        if apart and cues:
-            again = asked_again(poses, self.skeleton)
-            new = dict(zip(again, ask(boxes[[*again]], [*again.values()]), strict=True))
-            poses = [replace(new.get(i, pose), cue=cues[i]) for i, pose in enumerate(poses)]
-        return distinct(poses, self.skeleton) if proposing and poses else poses
+        places = narrow(boxes, cues)
+        if not apart or not cues or proposing:
+            poses = self._ask(picture, places, cues, flip, hops)
+            return distinct(poses, self.skeleton) if proposing and poses else poses
+        # A point's Gaussian on the crop is a cue sigma wide; so wide is it on the picture:
+        reach = spec.cue_sigma * pad(places, spec.input_size[0] / spec.input_size[1])[:, 3]
+        reach = (reach / spec.input_size[1]).tolist()
+        poses = self._ask(picture, places, told_apart(cues, reach), flip, hops)
+        again = asked_again(poses, reach, self.skeleton)
+        rows, new = [*again], [*again.values()]
+        found = self._ask(picture, narrow(boxes[rows], new), new, flip, hops)
+        found = dict(zip(rows, found, strict=True))
+        return [replace(found.get(i, pose), cue=cues[i]) for i, pose in enumerate(poses)]
 
     def _ask(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue] | None, flip: bool,
              hops: int | None) -> list[Pose]:
         device, poses = next(self.model.parameters()).device, []
         for part in torch.arange(len(boxes)).split(BATCH) if len(boxes) else ():
             chosen = cues and [cues[i] for i in part]
-            distinct, rows = boxes[part].unique(dim=0, return_inverse=True)  # several cues in one
-            windows, to_window = cut_windows([picture] * len(distinct), distinct, self.model.spec)
+            places, rows = boxes[part].unique(dim=0, return_inverse=True)  # several cues in one
+            windows, to_window = cut_windows([picture] * len(places), places, self.model.spec)
             found = predict_windows(self.model, windows.to(device), to_window.to(device),
-                                    distinct.to(device), chosen, rows=rows.to(device), hops=hops,
+                                    places.to(device), chosen, rows=rows.to(device), hops=hops,
                                     flip=flip, skeleton=self.skeleton)
             poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen)
         return poses
