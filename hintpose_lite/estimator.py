@@ -13,7 +13,7 @@ from .apart import asked_again, distinct, told_apart
 from .cues import Cue
 from .data.pictures import as_picture
 from .errors import ConfigError, DataError
-from .geometry import corners, pad
+from .geometry import corners, crop_matrix, pad, scale_of
 from .nets.hintpose import as_hintpose
 from .nets.hrnet import HRNet
 from .nets.weights import load_model
@@ -103,8 +103,8 @@ class PoseEstimator:
             poses = self._ask(picture, places, cues, flip, hops)
             return distinct(poses, self.skeleton) if proposing and poses else poses
         # A point's Gaussian on the crop is a cue sigma wide; so wide is it on the picture:
-        reach = spec.cue_sigma * pad(places, spec.input_size[0] / spec.input_size[1])[:, 3]
-        reach = (reach / spec.input_size[1]).tolist()
+        crops = pad(places, spec.input_size[0] / spec.input_size[1])
+        reach = (spec.cue_sigma / scale_of(crop_matrix(crops, spec.input_size))).tolist()
         poses = self._ask(picture, places, told_apart(cues, reach), flip, hops)
         again = asked_again(poses, reach, self.skeleton)
         rows, new = [*again], [*again.values()]

@@ -122,7 +122,7 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
     """Yields COCO results, with the file's name and the pose's box beside what COCO asks for.
 
     cues: of every picture, of different people; or None. Pictures without a number get 1, 2, ...
-    A bad picture stops nothing: what is wrong goes to `failed`. Many take no more memory than one.
+    A bad picture stops nothing: what is wrong goes to `failed`. One picture at a time is in memory.
     """
     bar = tqdm(photos, "poses", unit="picture", disable=None if len(photos) > 1 else True)
     for number, photo in enumerate(bar, 1):
