@@ -43,8 +43,7 @@ def asked_again(poses: list, reach: list[float], skeleton: Skeleton) -> dict[int
     """For answers to cues of different people: whom to ask for again, once, and with which cue.
 
     Where two are the same pose, the surer one is believed, and all its joints above the score 0.2
-    are held `against` the other, if that one's cue is made of points. Our addition; the report has
-    nothing like it.
+    are held `against` the other, if that one's cue is made of points. Not in the report, but ours.
     """
     points, areas, scores = _measures(poses)
     kept = oks_nms(points, scores, areas, skeleton.sigmas, threshold=SAME).tolist()

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-NEED_GB = 4  # of memory, for two trainings at once; and of disk, for scenes and runs
+MEMORY_GB = 4  # for two trainings at once
+DISK_GB = 1  # for scenes and runs, beside what is installed
 REINSTALL = "make a fresh environment: remove .venv, then `make check` (or see the README)"
 
 
@@ -40,7 +41,7 @@ def run_checks(folder: str | Path = ".") -> list[Check]:
         _attempt("torchvision fits torch", _torchvision_computes, "install both from one source"),
         _attempt("pycocotools computes", _masks, "pip install --force-reinstall pycocotools"),
         _attempt("device", _device, REINSTALL),
-        _attempt("free disk", lambda: _enough(shutil.disk_usage(folder).free),
+        _attempt("free disk", lambda: _enough(shutil.disk_usage(folder).free, DISK_GB),
                  "make room; `hintpose clean` removes generated runs and data"),
         _attempt("free memory", _memory, "close other programs"),
         _attempt("writing", lambda: _can_write(folder), "choose a folder that you may write to"),
@@ -132,19 +133,20 @@ def _device() -> str:
     return f"mps, {threads}" if torch.backends.mps.is_available() else f"{threads}, no GPU found"
 
 
-def _enough(free: float) -> str:
-    if free < NEED_GB * 1e9:
-        raise OSError(f"{free / 1e9:.1f} GB, {NEED_GB} GB are needed")
-    return f"{free / 1e9:.1f} GB ({NEED_GB} GB needed)"
+def _enough(free: float, needed: int) -> str:
+    if free < needed * 1e9:
+        raise OSError(f"{free / 1e9:.1f} GB, {needed} GB are needed")
+    return f"{free / 1e9:.1f} GB ({needed} GB needed)"
 
 
 def _memory() -> str:
     """What Linux calls available; elsewhere all that is built in, where the system tells."""
     if (table := Path("/proc/meminfo")).exists():
-        return _enough(1024 * float(re.search(r"MemAvailable: *(\d+)", table.read_text())[1]))
+        free = 1024 * float(re.search(r"MemAvailable: *(\d+)", table.read_text())[1])
+        return _enough(free, MEMORY_GB)
     if os.name == "posix":
-        return _enough(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return f"not known here ({NEED_GB} GB needed)"
+        return _enough(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), MEMORY_GB)
+    return f"not known here ({MEMORY_GB} GB needed)"
 
 
 def _can_write(folder: Path) -> str:

@@ -7,9 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
-KNOWN = ("config.json", "metrics.jsonl", "last.pt", "model.safetensors", "report-*.json", "stop",
+from .run_folder import is_running
+
+KNOWN = ("config.json", "metrics.jsonl", "last.pt", "model.safetensors", "report*.json", "stop",
          "lock", "train.log", "table.md", "cost_of_hops.txt", "*.part", "*.part.*",
-         "annotations.json", "unfinished.json", "images/*.jpg")
+         "annotations.json", "unfinished.json", "images/*.jpg", "info.json", "shard-?????.bin")
 
 
 def clean(root: Path, ask: bool = True):
@@ -38,17 +40,21 @@ def generated(root: Path) -> list[Path]:
                 if strange := [path for path in folder.rglob("*") if not any(
                         map(path.match, KNOWN)) and (path.is_symlink() or not path.is_dir())]:
                     print(f"kept {folder}: not all of it was generated, such as {strange[0].name}")
+                elif any(is_running(lock.parent) for lock in folder.rglob("lock")):
+                    print(f"kept {folder}: a process is training there")
                 else:
                     found.append(folder)
     return sorted(found)
 
 
 def _is_ours(folder: Path) -> bool:
-    """A training run, a study of runs, or scenes (finished or not) that name our generator."""
-    for name in ("config.json", "annotations.json", "unfinished.json"):
+    """A training run, a study of runs, a crop cache, or our own scenes (finished or not)."""
+    for name in ("config.json", "info.json", "annotations.json", "unfinished.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             stored = json.loads((folder / name).read_text(encoding="utf-8"))
             if name == "config.json":
                 return isinstance(stored["config"]["spec"], dict) and "data" in stored
+            if name == "info.json":
+                return {"made_of", "shards", "complete"} <= stored.keys()
             return str(stored["info"]["settings"]["generator"]).startswith("crowd-")
     return False

@@ -9,6 +9,10 @@ from pathlib import Path
 from . import __version__
 from .errors import ConfigError, DataError, HintPoseError
 
+# Options of `evaluate` that a result file has no use for, and their defaults.
+ASKED_OF_MODELS = {"protocol": "own", "cue": "joint", "hops": None, "detections": None,
+                   "no_flip": False, "seed": 0, "out": None, "results": None}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one sub-command; returns the exit status (2: an error that was explained)."""
@@ -94,9 +98,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--model", required=True, metavar="M", help="a name or a path")
     sub.add_argument("--box", action="append", type=_numbers(4), metavar="X,Y,W,H",
                      help="a person's box; may be repeated (--box=-3,... for a negative x)")
-    sub.add_argument("--click", action="append", type=_numbers(2), metavar="X,Y",
-                     help="a point on the person who is meant; several are several people, and the "
-                     "n-th goes with the n-th box")
+    sub.add_argument("--click", action="append", type=_numbers(2, more=True),
+                     metavar="X,Y[,X,Y...]",
+                     help="a point, or several, on the person who is meant; several --click are "
+                          "several people, and the n-th goes with the n-th box")
     sub.add_argument("--boxes", metavar="ANN", help="the people's boxes from a COCO annotation "
                      "file, which lists the pictures by name")
     sub.add_argument("--detector", action="store_true",
@@ -175,6 +180,10 @@ def cuenet(options):
 
 def evaluate(options):
     if options.poses:
+        given = [name for name, value in vars(options).items()
+                 if value != ASKED_OF_MODELS.get(name, value)]
+        if given:
+            raise ConfigError(f"--poses scores a file as it is: leave out --{', --'.join(given)}")
         from .report import coco_table
         from .scoring import score_results
         return print(coco_table(score_results(_persons(options.data), options.poses)))
@@ -209,7 +218,8 @@ def predict(options):
     model = load_model(options.model)
     warn_if_drawn(model, options.model)
     estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks)
-    cues = [Cue.point(*click) for click in options.click] if options.click else None
+    cues = options.click and [Cue.points([*zip(click[::2], click[1::2], strict=True)])
+                              for click in options.click]
     found, failed = [], []
     try:
         for result in predict_photos(estimator, photos, cues, failed):
@@ -218,8 +228,8 @@ def predict(options):
         if options.json:
             write_whole(options.json, lambda name: name.write_text(json.dumps(found) + "\n"))
     if failed:
-        print(f"{len(failed)} of {len(photos)} pictures could not be used:", *failed, sep="\n  ",
-              file=sys.stderr)
+        print(f"{len(failed)} of {len(photos)} pictures could not be used or drawn:", *failed,
+              sep="\n  ", file=sys.stderr)
         return 2 if len(failed) == len(photos) else 1
 
 
@@ -229,6 +239,9 @@ def _refuse_two_ways(options):
         if getattr(options, one) and getattr(options, other):
             raise ConfigError(f"--{one} and --{other} say the same in two ways, or contradict each "
                               "other: give one of them")
+    if options.image_id and (options.cues in (None, "network", "masks", "keypoints")):
+        raise ConfigError("--image-id says which results of a file belong to a picture: give the "
+                          "file with --cues, or leave it out")
     if options.box and options.click and len(options.box) != len(options.click):
         raise ConfigError(f"{len(options.box)} times --box, but {len(options.click)} times "
                           "--click: give one click for every box, or only one of the two")
@@ -258,17 +271,23 @@ def _add_changes(sub: argparse.ArgumentParser):
 
 
 def _persons(paths: list[str] | None):
+    """The people of a file and its folder, after saying what of it cannot be used."""
     from .data.coco import CocoPersons
-    return CocoPersons(*paths) if paths else None
+    persons = CocoPersons(*paths) if paths else None
+    if persons is not None and persons.skipped:
+        print(persons.summary(), file=sys.stderr)
+    return persons
 
 
-def _numbers(count: int):
+def _numbers(count: int, more: bool = False):
+    """Reads `count` numbers, or with `more` any multiple of them."""
     def parse(text: str) -> list[float]:
         numbers = [float(part) for part in text.split(",")]
-        if len(numbers) != count:
+        if len(numbers) != count and not (more and len(numbers) % count == 0):
             raise ValueError
         return numbers
-    parse.__name__ = f"{count} numbers with commas between them"  # argparse says "invalid ..."
+    # argparse says "invalid ..."
+    parse.__name__ = f"{count} numbers with commas between them" + ", or more pairs" * more
     return parse
 
 

@@ -16,7 +16,8 @@ LIGHT = Augment(rotate=0.0, scale=0.15, half_body=0.0, shared=0.6, light=0.2)
 SMALL = Spec(width=16, stem=16, modules=(1, 1, 1), blocks=1, input_size=(96, 128), codec="dark",
              target_sigma=1.2, cue_sigma=5.0, cue_channels=8)
 LEAST = {"steps": 1, "batch": 1, "window": 32, "images": 1, "val_images": 1, "validate_every": 1,
-         "checkpoint_every": 1, "warmup": 0, "epochs": 0, "backbone_lr": 0, "weight_decay": 0}
+         "checkpoint_every": 1, "warmup": 0, "epochs": 0, "backbone_lr": 0, "weight_decay": 0,
+         "seed": 0, "data_seed": 0}
 CHOICES = {"schedule": ("cosine", "step"), "precision": ("auto", "bf16", "float32"),
            "batch_norm": ("local", "synchronised")}
 
@@ -38,8 +39,7 @@ class TrainConfig:
     normalises each hop by itself; so the network is given time to get used to them. In a short run
     a freeze while the rate is high can end the learning: there take 0.8 rather than 0.6, or 1.
     compile: use torch.compile, where it works. checkpoint_hops: forget what lies inside a hop and
-    compute it again in the backward pass: less memory, more time. init: "none", "imagenet" or a
-    checkpoint.
+    compute it again in the backward pass: less memory, more time. init: "none", "imagenet", a file.
     window: pixels of a context crop. images, scene_size, data_seed, val_images: the crowd scenes
     made where no data are given (validation scenes have another seed).
     """
@@ -75,11 +75,17 @@ class TrainConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self):
+        for field in fields(self):
+            value, default = getattr(self, field.name), field.default
+            if type(value) is not type(default) and {type(value), type(default)} != {int, float}:
+                raise ConfigError(f"{field.name}={value!r}: expected something like {default!r}")
         for name, low in LEAST.items():
             if not low <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be finite, at least {low}")
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr={self.lr}: must be finite, above 0")
+        if max(self.seed, self.data_seed) >= 2 ** 32:
+            raise ConfigError(f"seed={self.seed}, data_seed={self.data_seed}: must be below 2**32")
         if self.window < max(self.spec.input_size):
             raise ConfigError(f"window={self.window}: context crops must be at least as large as "
                               f"the input, {self.spec.input_size}")
@@ -96,13 +102,14 @@ class TrainConfig:
                               "some steps run a single hop, so the first weight must be above 0")
         light = self.augment
         chances = (light.rotate, light.flip, light.half_body, light.shared, self.hop_dropout,
-                   self.freeze_after, self.hops_after)
+                   self.freeze_after, self.hops_after, *self.drops)
         if not all(0 <= chance <= 1 for chance in chances):
-            raise ConfigError("rotate, flip, half_body, shared, hop_dropout, freeze_after and "
-                              f"hops_after lie between 0 and 1, not {chances}")
-        if not 0 <= light.scale < 1 or not 0 <= light.light <= 1 or light.shift < 0:
-            raise ConfigError(f"scale={light.scale}, light={light.light}, shift={light.shift}: "
-                              "scale must be in [0, 1), light in [0, 1], shift at least 0")
+            raise ConfigError("rotate, flip, half_body, shared, hop_dropout, freeze_after, "
+                              f"hops_after and drops lie between 0 and 1, not {chances}")
+        if not (0 <= light.scale < 1 and 0 <= light.light <= 1 and light.shift >= 0
+                and light.rotation >= 0):
+            raise ConfigError(f"{light}: scale must be in [0, 1), light in [0, 1], shift and "
+                              "rotation at least 0")
 
     @classmethod
     def preset(cls, name: str, **changes) -> "TrainConfig":

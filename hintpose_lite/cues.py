@@ -48,7 +48,11 @@ class Cue:
     @classmethod
     def points(cls, xy, labels=None) -> "Cue":
         """Points (P, 2); labels (P,) above 0 for the person meant (the default), else another's."""
-        xy = _numbers(xy, "cue points").reshape(-1, 2)
+        xy = _numbers(xy, "cue points")
+        if xy.shape == (2,):
+            xy = xy[None]
+        if xy.size and (xy.ndim != 2 or xy.shape[1] != 2):
+            raise DataError(f"cue points are (P, 2), x and y of each, not {xy.shape}")
         labels = np.ones(len(xy)) if labels is None else _numbers(labels, "cue labels").ravel()
         if len(xy) == 0 or len(labels) != len(xy):
             raise DataError(f"{len(xy)} cue points but {len(labels)} labels: give at least one "
@@ -93,7 +97,10 @@ class Cue:
 
 
 def _numbers(values, what: str) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float32)
+    try:
+        array = np.asarray(values, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{what}: {error}; give numbers, as many in each row") from error
     if not np.isfinite(array).all():
         raise DataError(f"{what}: a value is not a finite number")
     return array

@@ -5,7 +5,6 @@ boxes (n, 4) x, y, w, h in picture pixels; for each box the cues of the people i
 meant, best first, and none where it finds nobody. `Detector.cues` is one, any `Detections` another.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,11 +151,7 @@ class ResultFile:
     """
 
     def __init__(self, results: str | Path | list, score: float = -math.inf):
-        self._name = "the results" if isinstance(results, list) else str(results)
-        try:
-            found = results if isinstance(results, list) else json.loads(Path(results).read_bytes())
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read COCO results from {self._name}: {error}") from error
+        self._name, found = entries.load_results(results)
         self._people: dict[int, list[dict]] = {}
         for i, entry in enumerate(found if isinstance(found, list) else [None]):
             image = entries.integer(entry, "image_id")

@@ -25,5 +25,9 @@ class RunError(HintPoseError):
     """A training run that cannot start, continue or write its files."""
 
 
+class WriteError(HintPoseError, OSError):
+    """A file that cannot be written."""
+
+
 class FetchError(HintPoseError):
     """A download that failed, or that did not have the promised content."""

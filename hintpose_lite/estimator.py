@@ -60,9 +60,14 @@ class PoseEstimator:
                  source: Callable | None = None, *, flip: bool = True, hops: int | None = None,
                  looks: int = 0, skeleton: Skeleton = COCO17):
         model = load_model(model) if isinstance(model, (str, Path)) else model
-        if not isinstance(model, HRNet) or as_hintpose(model).spec.joints != len(skeleton):
-            raise ConfigError(f"the model must be a HintPose or HRNet with the {len(skeleton)} "
-                              f"joints of skeleton=, or the name or path of one; not {model!r:.60}")
+        if not isinstance(model, HRNet):
+            raise ConfigError("the model must be a HintPose or HRNet, or the name or path of one, "
+                              f"not {model!r:.60}")
+        if (joints := as_hintpose(model).spec.joints) != len(skeleton):
+            raise ConfigError(f"the network has {joints} joints, skeleton= {len(skeleton)}: give "
+                              "the skeleton that it was trained with")
+        if type(looks) is not int or looks < 0:
+            raise ConfigError(f"looks={looks!r}: give a whole number of at least 0")
         self.model, self.detector, self.source = as_hintpose(model).eval(), detector, source
         self.flip, self.hops, self.looks, self.skeleton = flip, hops, looks, skeleton
 

@@ -59,8 +59,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
         .5, and get that person's cue; the others run without one; people left over are misses.
     rows: evaluate only these people (whole pictures are then not scored).
     radius: moves the cue "joint" by that many sqrt(area) in a direction drawn from the seed.
-    results: a new file for the poses, after OKS-NMS, in COCO's result format (own or detected boxes
-        of the whole data set).
+    results: a new file for all poses, after OKS-NMS, as COCO results (own or detected boxes only).
 
     Raises ConfigError for settings that do not exist or contradict each other, DataError for
     detections, masks or pictures that cannot be used.
@@ -68,6 +67,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     whole = protocol != "shared" and rows is None and cue != "wrong"
     _check_settings(protocol, cue, detections, radius, seed, batch, results, whole)
     model, counts = as_hintpose(model), Counter()
+    counts["entries of the file that were skipped"] = len(persons.skipped)
     source = cue if model.spec.cue else "none"
     chosen = people_asked(persons, protocol, cue, rows)
     if protocol == "detected":

@@ -35,8 +35,7 @@ def export_onnx(model: HRNet, path: str | Path, hops: int | None = None, *,
     Output: `heatmaps` (hops, N, joints, H / 4, W / 4). Returns the path.
 
     Raises ConfigError without the packages onnx and onnxruntime, or for a wrong model or hops;
-    CheckpointError if the file exists (and not `overwrite`), cannot be written, or answers
-    otherwise than PyTorch (TOLERANCE).
+    CheckpointError if the file exists (and not `overwrite`), or is off by TOLERANCE; WriteError.
     """
     path = Path(path)
     try:
@@ -65,11 +64,7 @@ def export_onnx(model: HRNet, path: str | Path, hops: int | None = None, *,
                                   f"versions of torch, onnx and onnxruntime")
         return difference
 
-    try:
-        difference = write_whole(path, write)
-    except OSError as error:
-        raise CheckpointError(f"{path} could not be written ({error}): check that its folder exists"
-                              f", may be written to, and has space") from error
+    difference = write_whole(path, write)
     say(f"{path}: {hops} hop(s), largest relative difference to PyTorch {difference:.1e}")
     return path
 

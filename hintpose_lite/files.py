@@ -4,16 +4,21 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from .errors import WriteError
+
 
 def write_whole(path: str | Path, write: Callable):
     """write(name) makes a file under another name beside `path`, which then takes its place at
     once: nobody ever sees half of it, and a failure leaves what was there. Returns what `write`
-    returns."""
+    returns. Raises WriteError."""
     path = Path(path)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         result = write(part)
         os.replace(part, path)
+    except OSError as error:
+        raise WriteError(f"cannot write {path} ({error}): check that its folder exists, may be "
+                         "written to, and has space on its disk") from error
     finally:
         part.unlink(missing_ok=True)
     return result

@@ -6,8 +6,7 @@ Conventions, used everywhere in the package:
 * Integer coordinates are pixel *centres* (as cv2 and HRNet have it): a picture of width W covers
   x = -0.5 to W - 0.5, and its last column is at x = W - 1.
 * A box is (x, y, w, h).
-* An affine map is a (2, 3) matrix M that takes a source point p to M[:, :2] @ p + M[:, 2].
-  Batches of them are (N, 2, 3).
+* An affine map is a (2, 3) matrix M, N are (N, 2, 3): a point p goes to M[:, :2] @ p + M[:, 2].
 """
 
 import torch
@@ -49,13 +48,12 @@ def pad(boxes: Tensor, aspect: float = 3 / 4, padding: float = PADDING) -> Tenso
 
 
 def crop_matrix(boxes: Tensor, size: tuple[int, int], rotation: Tensor | None = None) -> Tensor:
-    """Maps that take boxes (N, 4) of a picture onto a crop of size = (width, height).
+    """Maps (N, 2, 3) that take boxes (N, 4) of a picture onto a crop of size = (width, height).
 
     As in HRNet, the box's centre lands on (width / 2, height / 2) and its width on `width` pixels;
     the box is expected to have the crop's aspect (see `pad`). Crops are the same for every codec;
     UDP's own code maps widths less one pixel, a difference of half a crop pixel at the edges.
     rotation: (N,) degrees; positive turns the picture's content clockwise on the screen.
-    Returns (N, 2, 3).
     """
     width, height = size
     scale = width / boxes[..., 2]

@@ -66,8 +66,7 @@ def decode(heatmaps: Tensor, input_size: tuple[int, int], codec: str = "quarter"
     """Keypoints (N, K, 2) in crop pixels and their scores (N, K) from heatmaps (N, K, h, w).
 
     A score is the height of the peak; sigma (heatmap pixels) is the target's, for the smoothing in
-    "dark" and "udp". A map without a positive value gives the point (0, 0) and its maximum as the
-    score, as in HRNet.
+    "dark" and "udp". A map without a positive value gives (0, 0) and its maximum, as in HRNet.
     """
     height, width = heatmaps.shape[-2:]
     ratio = heatmaps.new_tensor(_ratio(input_size, (width, height), codec), dtype=torch.float32)

@@ -11,7 +11,7 @@ from .cues import Cue, oks_jitter
 from .data.coco import CocoPersons, PersonRecord
 from .errors import ConfigError
 
-CUES = ("joint", "any", "interior", "centroid", "mask", "points", "person-box", "pose",
+CUES = ("joint", "any", "interior", "centroid", "mask", "joints", "points", "person-box", "pose",
         "box", "wrong", "none")
 
 
@@ -21,7 +21,8 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
 
     source: "joint", a visible joint in the visible mask (else an occluded one); "any", any labelled
     joint; "interior", any pixel of the mask; "centroid", the mask's, pulled inside it; "mask";
-    "points", the joint and, as a negative, the partner's; "person-box", the person's own box;
+    "joints", three of those visible joints, or all there are; "points", the joint and, as a
+    negative, the partner's; "person-box", the person's own box;
     "pose", all labelled joints, each off by its OKS scale; "box", only the middle (x, y) of the
     box that is cropped; "wrong", the partner's joint. `counts` counts what had to be replaced.
     """
@@ -46,6 +47,8 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
         return Cue.point(*person.keypoints[_random(person, seed).choice(labelled), :2])
     if source in ("interior", "centroid", "mask"):
         return _mask_cue(person, source, seed, counts)
+    if source == "joints":
+        return Cue.points(_random(person, seed).permutation(_visible_joints(person, counts))[:3])
     joint = _joint(persons[partner] if source == "wrong" else person, seed, counts, radius)
     if source == "points" and partner >= 0:
         return Cue.points([joint, _joint(persons[partner], seed, counts)], [1, -1])
@@ -74,7 +77,14 @@ def _visible(person: PersonRecord) -> np.ndarray | None:
 
 
 def _joint(person: PersonRecord, seed: int, counts: Counter, radius: float = 0.0) -> np.ndarray:
-    """A random visible joint in the visible mask (2,), moved by radius * sqrt(area)."""
+    """A random one of the `_visible_joints` (2,), moved by radius * sqrt(area)."""
+    random = _random(person, seed)
+    joint, angle = random.choice(_visible_joints(person, counts)), random.uniform(0, 2 * np.pi)
+    return joint + radius * np.sqrt(person.area) * np.array([np.cos(angle), np.sin(angle)])
+
+
+def _visible_joints(person: PersonRecord, counts: Counter) -> np.ndarray:
+    """Visible joints in the visible mask (n, 2), n at least 1; others where there is none."""
     xy, v, mask = person.keypoints[:, :2], person.keypoints[:, 2], _visible(person)
     allowed = v == 2
     if mask is not None:
@@ -87,9 +97,7 @@ def _joint(person: PersonRecord, seed: int, counts: Counter, radius: float = 0.0
     if not allowed.any():
         allowed = v == 2
         counts["cues from a visible joint outside the mask, there being no other"] += 1
-    random = _random(person, seed)
-    joint, angle = xy[random.choice(np.flatnonzero(allowed))], random.uniform(0, 2 * np.pi)
-    return joint + radius * np.sqrt(person.area) * np.array([np.cos(angle), np.sin(angle)])
+    return xy[allowed]
 
 
 def _mask_cue(person: PersonRecord, source: str, seed: int, counts: Counter) -> Cue:

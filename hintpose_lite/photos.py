@@ -15,7 +15,7 @@ from .data.coco import CocoPersons
 from .data.crowd import DESCRIPTION
 from .data.pictures import read_picture
 from .detectors import NETWORKS, PERSON, Detector, ResultFile
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, WriteError
 from .estimator import Pose, PoseEstimator
 from .files import write_whole
 from .nets.weights import SHIPPED
@@ -122,7 +122,8 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
     """Yields COCO results, with the file's name and the pose's box beside what COCO asks for.
 
     cues: of every picture, of different people; or None. Pictures without a number get 1, 2, ...
-    A bad picture stops nothing: what is wrong goes to `failed`. One picture at a time is in memory.
+    A bad picture, or a drawing that cannot be written, stops nothing: what is wrong goes to
+    `failed`. One picture at a time is in memory.
     """
     bar = tqdm(photos, "poses", unit="picture", disable=None if len(photos) > 1 else True)
     for number, photo in enumerate(bar, 1):
@@ -137,12 +138,15 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
                 poses = estimator(picture, boxes=boxes, cues=cues, apart=cues is not None)
             for note in noted:
                 tqdm.write(f"note: {photo.path}: {note.message}", file=sys.stderr)
-            if photo.drawing:
-                write_whole(photo.drawing, Image.fromarray(draw_poses(picture, poses)).save)
         except (DataError, MemoryError) as error:
             reason = str(error) or type(error).__name__
             failed.append(reason if str(photo.path) in reason else f"{photo.path}: {reason}")
             continue
+        if photo.drawing:
+            try:
+                write_whole(photo.drawing, Image.fromarray(draw_poses(picture, poses)).save)
+            except WriteError as error:  # its poses are found all the same
+                failed.append(f"{photo.path}: {error}")
         scores = " ".join(f"{pose.score:.2f}" for pose in poses)
         tqdm.write(f"{photo.path}: {len(poses)} pose(s)" + (f", scores {scores}" * bool(poses)))
         image_id = number if photo.image_id is None else photo.image_id

@@ -51,9 +51,8 @@ def heatmaps(model: HintPose, images: Tensor, cues: Tensor | None, *, rows: Tens
 
 @torch.inference_mode()
 def predict_windows(model: HintPose, windows: Tensor, to_window: Tensor, boxes: Tensor,
-                    cues: list[Cue] | None, *, rows: Tensor | None = None,
-                    hops: int | None = None, flip: bool = True,
-                    skeleton: Skeleton = COCO17) -> Poses:
+                    cues: list[Cue] | None, *, rows: Tensor | None = None, hops: int | None = None,
+                    flip: bool = True, skeleton: Skeleton = COCO17) -> Poses:
     """Poses of N people from windows (M, 3, S, S) uint8 cut from their pictures.
 
     to_window: (M, 2, 3), picture points to window pixels; boxes: (M, 4) in picture pixels, not yet
@@ -70,8 +69,7 @@ def predict_windows(model: HintPose, windows: Tensor, to_window: Tensor, boxes: 
     return Poses(points.unflatten(0, shape), scores.unflatten(0, shape))
 
 
-def prepare(spec: Spec, windows: Tensor, to_window: Tensor, boxes: Tensor,
-            cues: list[Cue] | None,
+def prepare(spec: Spec, windows: Tensor, to_window: Tensor, boxes: Tensor, cues: list[Cue] | None,
             rows: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
     """What the network is shown, from arguments as for `predict_windows`: normalised crops
     (M, 3, H, W), cue maps (N, 1, H, W) or None, and each person's map picture to crop (N, 2, 3)."""

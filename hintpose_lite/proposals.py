@@ -48,8 +48,7 @@ class CueNetwork:
         self.model, self.low, self.most = model.eval(), low, most
 
     def __call__(self, picture: np.ndarray, boxes: np.ndarray) -> list[list[Cue]]:
-        """A point on everybody found in each of boxes (n, 4) of a picture (H, W, 3) uint8, the
-        surest first."""
+        """A point on each person in boxes (n, 4) of a picture (H, W, 3) uint8, the surest first."""
         if not len(boxes):
             return []
         boxes = torch.as_tensor(boxes, dtype=torch.float32)
@@ -114,8 +113,7 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
 
 
 def _company(persons: CocoPersons) -> tuple[Tensor, Tensor]:
-    """The middle of everybody in each person's picture (N, P, 2), NaN where there are no more, and
-    that picture as a box (N, 4)."""
+    """Everybody's middle in each person's picture (N, P, 2), filled with NaN; its box (N, 4)."""
     middles = np.array([person_cue(persons, row, "centroid").xy[0] for row in range(len(persons))])
     together = [torch.from_numpy(middles[persons.image_ids == image])
                 for image in persons.image_ids]

@@ -99,11 +99,7 @@ class Report:
         if path.exists() and not overwrite:
             raise DataError(f"{path} exists already; choose another name, or pass overwrite=True")
         text = json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
-        try:
-            write_whole(path, lambda name: name.write_text(text))
-        except OSError as error:
-            raise DataError(f"cannot write the report {path}: {error}; check the folder, its "
-                            "permissions and the free disk space") from error
+        write_whole(path, lambda name: name.write_text(text))
         return path
 
     @classmethod

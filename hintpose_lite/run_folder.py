@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .errors import RunError
+from .errors import HintPoseError, RunError
 from .files import write_whole
 
 LOG = "train.log"
@@ -21,12 +21,13 @@ LOG = "train.log"
 
 @contextmanager
 def writing(what: str):
-    """Explains what goes wrong while a run writes."""
+    """Explains what goes wrong while a run writes (of a WriteError, its cause)."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # the latter from torch
-        raise RunError(f"cannot write {what}: {error}. Make room on the disk and start the same "
-                       "command again: a run goes on from its last checkpoint") from error
+        raise RunError(f"cannot write {what}: {error.__cause__ or error}. Make room on the disk "
+                       "and start the same command again: a run goes on from its last checkpoint"
+                       ) from error
 
 
 def open_folder(out: Path, wanted: dict) -> None:
@@ -40,13 +41,19 @@ def open_folder(out: Path, wanted: dict) -> None:
         if different := _differences(found, wanted):
             raise RunError(f"{out} holds a run with other settings: {'; '.join(different)}. Train "
                            "into another folder, or use those settings to go on with it")
-    elif out.exists() and (not out.is_dir() or any(f.name != LOG for f in out.iterdir())):
-        raise RunError(f"{out} exists and is no run folder: nothing there is overwritten, so give "
-                       "the name of a new or empty folder")
     else:
+        refuse_others(out)
         with writing(f"to the run folder {out}"):
             out.mkdir(parents=True, exist_ok=True)
             write_whole(file, lambda name: name.write_text(json.dumps(wanted, indent=1)))
+
+
+def refuse_others(out: Path) -> None:
+    """Raises RunError where `out` is neither a run folder nor free to become one."""
+    if out.exists() and not (out / "config.json").exists() and (
+            not out.is_dir() or any(f.name not in (LOG, "lock") for f in out.iterdir())):
+        raise RunError(f"{out} exists and is no run folder: nothing there is overwritten, so give "
+                       "the name of a new or empty folder")
 
 
 def _differences(found, wanted, name: str = "") -> list[str]:
@@ -68,6 +75,19 @@ def alone(out: Path, patience: float = 1.0):
     except Timeout:
         raise RunError(f"another process is training in {out}: follow it with `hintpose watch "
                        f"{out}`, end it with --stop, or train into another folder") from None
+
+
+@contextmanager
+def leading(out: Path):
+    """Holds the run folder as `alone` does; a start that is refused before anything is written
+    leaves it free for corrected settings."""
+    with alone(out):
+        try:
+            yield
+        except HintPoseError:
+            if not any((out / name).exists() for name in ("last.pt", "metrics.jsonl")):
+                (out / "config.json").unlink(missing_ok=True)
+            raise
 
 
 def is_running(out: str | Path) -> bool:

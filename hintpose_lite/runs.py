@@ -129,6 +129,8 @@ def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
     if stop:
         if status(folder).complete:
             return say(f"{folder} is complete, there is nothing to stop")
+        if not is_running(folder):
+            return say(f"nobody is training in {folder}, there is nothing to stop")
         flag.touch()
         return say(f"{folder} will save and end after its present step (the file {flag} tells it "
                    "to); the command that started it continues it")

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,17 +79,14 @@ def judge(persons: CocoPersons, rows: np.ndarray, points: Tensor, scores: Tensor
     outcome = np.where(common.sum(-1) < COMMON_JOINTS, "left out", outcome)
     outcome = np.where(partner < 0, "alone", outcome)
 
-    def distance(a: Tensor, b: Tensor) -> Tensor:
-        return (a[..., :2] - b[..., :2]).norm(dim=-1)
-
     judged = ~missing & (common.sum(-1) >= COMMON_JOINTS)
-    apart = distance(mine, theirs) > 2 * sigmas * area.sqrt()[:, None]
+    apart = (mine - theirs)[..., :2].norm(dim=-1) > 2 * sigmas * area.sqrt()[:, None]
     separated = apart & common & judged[:, None]
-    swapped = separated & (distance(points, theirs) < distance(points, mine))
+    nearer = (points - theirs[..., :2]).norm(dim=-1) < (points - mine[..., :2]).norm(dim=-1)
+    swapped = separated & nearer
     similarity = oks(points, mine, own_area, sigmas).masked_fill(missing, torch.nan)
-    return Verdicts(similarity.numpy(), scores.double().numpy(), outcome,
-                    separated.sum(-1).numpy(), swapped.sum(-1).numpy(),
-                    _pairs(persons, rows, outcome))
+    return Verdicts(similarity.numpy(), scores.double().numpy(), outcome, separated.sum(-1).numpy(),
+                    swapped.sum(-1).numpy(), _pairs(persons, rows, outcome))
 
 
 def _pairs(persons: CocoPersons, rows: np.ndarray, outcome: np.ndarray) -> np.ndarray:
@@ -154,11 +150,7 @@ def read_results(persons: CocoPersons, source: str | Path | list, key: str,
     counts: counts the entries of other categories and unknown pictures, which are then left out.
     Raises DataError, naming the entry, for those if `counts` is None, and for anything broken.
     """
-    name = "the results" if isinstance(source, list) else str(source)
-    try:
-        found = source if isinstance(source, list) else json.loads(Path(source).read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read COCO results from {name}: {error}") from error
+    name, found = entries.load_results(source)
     if not isinstance(found, list):
         raise DataError(f"{name} holds a {type(found).__name__}, not a list of COCO results")
     rows, size = [], 3 * len(persons.skeleton)
@@ -199,11 +191,10 @@ def _values(entry: dict, key: str, size: int) -> list[float] | None:
 def _ground_truth(persons: CocoPersons) -> COCO:
     """The data set for COCOeval; whom it does not list (crowds, ...) is a region to be ignored."""
     joints, listed = 3 * len(persons.skeleton), set(persons.annotation_ids.tolist())
-    people = [{"image_id": image, "bbox": box, "area": area, "keypoints": sum(points, []),
-               "num_keypoints": sum(v > 0 for _, _, v in points), "iscrowd": 0}
-              for image, box, area, points in zip(
-                  persons.image_ids.tolist(), persons.boxes.tolist(), persons.areas.tolist(),
-                  persons.keypoints.tolist(), strict=True)]
+    people = [{"image_id": person.image_id, "bbox": person.box.tolist(), "area": person.area,
+               "keypoints": person.keypoints.ravel().tolist(),
+               "num_keypoints": np.count_nonzero(person.keypoints[:, 2] > 0), "iscrowd": 0}
+              for person in persons]
     people += [{"image_id": entry["image_id"], "bbox": entry["bbox"],
                 "area": entry["area"] if entries.finite([entry.get("area")], 1) else 1.0,
                 "keypoints": [0] * joints, "num_keypoints": 0,

@@ -17,6 +17,7 @@ import torch
 from .config import TrainConfig
 from .errors import ConfigError
 from .evaluation import evaluate
+from .files import write_whole
 from .nets.weights import load_model
 from .report import Report, markdown
 from .run_folder import open_folder
@@ -52,14 +53,16 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
 
     data, val: pairs (annotations, images), both or neither (crowd scenes). What is finished is not
     done again; a folder of another study, or of other people, is refused. jobs: processes at once
-    (default: the number of cores, or 1 on a GPU). Reports lie in the run folders, the table in
-    `out`/table.md.
+    (default: all cores; 1 on a GPU). Reports lie in the run folders, the table in `out`/table.md.
     """
     out, variants = Path(out), VARIANTS if variants is None else variants
     jobs = jobs or (1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4))
     if data is not None and val is None:
         raise ConfigError("a study of given data needs held-out people: give val, too")
     persons, held_out = open_data(config, data, val)  # made once, before the processes want it
+    for people in (persons, held_out):
+        if people.skipped:
+            print(people.summary(), flush=True)
     open_folder(out, {"config": config.to_dict(), "data": persons.sha256,
                       "held_out": held_out.sha256})
     tasks = {(name, seed): replace(config.override(changes), seed=seed)
@@ -72,7 +75,7 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
                                      device, position) for position, task in enumerate(order)}
         done = {task: future.result() for task, future in futures.items()}
     table = summary(done, list(variants), seeds)
-    (out / "table.md").write_text(table + "\n", encoding="utf-8")
+    write_whole(out / "table.md", lambda name: name.write_text(table + "\n", encoding="utf-8"))
     return table
 
 

@@ -48,6 +48,7 @@ def train(config: TrainConfig, out: str | Path, data=None, val=None, *, cache=No
         progress = progress and crew.leads
         if not crew.leads:
             crew.wait()  # until the leader has drawn the scenes and made the folder
+        run_folder.refuse_others(out)  # before scenes are drawn for it
         persons, held_out = open_data(config, data, val)
         config = config.resolve(len(persons), len(persons.skeleton), crew.size, place.type)
         run_folder.open_folder(out, {"config": config.to_dict(), "people": len(persons),
@@ -56,7 +57,7 @@ def train(config: TrainConfig, out: str | Path, data=None, val=None, *, cache=No
             crew.wait()
         if run_folder.is_validated(out, config.steps) and (out / "model.safetensors").exists():
             return out
-        with run_folder.alone(out) if crew.leads else nullcontext():
+        with run_folder.leading(out) if crew.leads else nullcontext():
             crew.wait()
             if crew.leads:
                 (out / "stop").unlink(missing_ok=True)  # it was meant for an earlier start
@@ -124,7 +125,6 @@ def fitting_batch(config: TrainConfig, source, skeleton, device) -> int:
 
 
 def _resume(trainer: Trainer, path: Path) -> None:
-    """Loads a run's checkpoint into the trainer."""
     try:
         trainer.load(torch.load(path, map_location=trainer.device, weights_only=True))
     except Exception as error:  # unpickling a damaged file raises nearly anything
@@ -166,8 +166,7 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
 
 
 def validate(trainer: Trainer, persons: CocoPersons, people: int = 300) -> dict:
-    """Person AP and identity accuracy in shared boxes, of the first people of a data set; asked of
-    the leading process only."""
+    """Person AP and identity accuracy of the first people in shared boxes; only the leader asks."""
     result = {"step": trainer.step, "ap": None, "identity": None}
     if trainer.crew.leads:
         report = evaluate(trainer.model.eval(), persons, protocol="shared", cue="joint", flip=False,
@@ -190,7 +189,6 @@ def _finite_mean(losses: list[Tensor], step: int, out: Path) -> Tensor:
 
 
 def _save(trainer: Trainer, out: Path) -> None:
-    """Checkpoint and weights, each under a temporary name first."""
     with run_folder.writing(f"the checkpoint of step {trainer.step} to {out}"):
         write_whole(out / "last.pt", lambda name: torch.save(trainer.state(), name))
         save_model(trainer.model, out / "model.safetensors", overwrite=True)

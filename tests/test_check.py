@@ -96,11 +96,11 @@ def test_wrong_results_fail(sound, tmp_path, monkeypatch):
 
 
 def test_disk_memory_and_folder(sound, tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1.2e9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0.2e9))
     disk = by_name(tmp_path)["free disk"]
-    assert disk.status == "FAIL" and disk.detail == "OSError: 1.2 GB, 4 GB are needed"
+    assert disk.status == "FAIL" and disk.detail == "OSError: 0.2 GB, 1 GB are needed"
     assert by_name(tmp_path / "nowhere")["writing"].status == "FAIL"
-    monkeypatch.setattr(module, "NEED_GB", 10**6)
+    monkeypatch.setattr(module, "MEMORY_GB", 10**6)
     assert by_name(tmp_path)["free memory"].status == "FAIL"
 
 

@@ -13,6 +13,7 @@ import hintpose_lite
 from hintpose_lite import cli
 from hintpose_lite.cli import main
 from hintpose_lite.errors import DataError
+from hintpose_lite.run_folder import alone
 
 PHOTOS = [SimpleNamespace(drawing=None)] * 6
 
@@ -51,9 +52,9 @@ def calls(monkeypatch):
         "report": {"coco_table": note("coco_table", "COCO's table")},
         "scoring": {"score_results": note("score_results", "figures")},
         "sources": {"crowd_scenes": note("crowd_scenes", "scenes")},
-        "cues": {"Cue": SimpleNamespace(point=lambda x, y: ("point", x, y))},
+        "cues": {"Cue": SimpleNamespace(points=lambda xy: ("points", xy))},
         "nets.weights": {"load_model": note("load_model", "model")},
-        "data.coco": {"CocoPersons": lambda *paths: ("persons", *paths)},
+        "data.coco": {"CocoPersons": lambda *paths: People(("persons", *paths))},
         "data.crowd": {"make_crowd": note("make_crowd", persons)},
     }
     for room, content in rooms.items():
@@ -61,6 +62,33 @@ def calls(monkeypatch):
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, f"hintpose_lite.{room}", module)
     return noted
+
+
+class People(tuple):
+    """Stands in for the people of a file, of which one cannot be used."""
+
+    skipped = ("annotation 7",)
+
+    def summary(self):
+        return f"skipped annotations: 1 of {self[1]}"
+
+
+def test_what_a_file_has_that_cannot_be_used_is_said(calls, capsys):
+    assert main("evaluate --model m --data a.json a".split()) == 0
+    assert capsys.readouterr().err == "skipped annotations: 1 of a.json\n"
+
+
+@pytest.mark.parametrize("more", ["--cue mask", "--protocol shared", "--hops 2", "--out r.json",
+                                  "--results p.json", "--no-flip", "--seed 1", "--detections d"])
+def test_a_result_file_is_scored_as_it_is(calls, capsys, more):
+    command = ["evaluate", "--poses", "r.json", "--data", "a.json", "a", *more.split()]
+    assert main(command) == 2 and not calls
+    assert f"leave out {more.split()[0]}" in capsys.readouterr().err.replace("_", "-")
+
+
+def test_numbers_of_results_need_a_file(calls, capsys):
+    assert main("predict a.jpg --model m --image-id 3".split()) == 2
+    assert "give the file with --cues" in capsys.readouterr().err
 
 
 def test_crowd(calls, capsys):
@@ -123,14 +151,16 @@ def test_an_existing_report_is_refused_before_the_work(calls, tmp_path, capsys):
 
 def test_predict(calls, tmp_path, capsys):
     out, poses = tmp_path / "drawn", tmp_path / "new" / "poses.json"
-    assert main(["predict", "a.jpg", "b.jpg", "--model", "m", "--box=-1,2,3,4", "--click", "5,6.5",
-                 "--hops", "2", "--out", str(out), "--json", str(poses)]) == 0
+    assert main(["predict", "a.jpg", "b.jpg", "--model", "m", "--box=-1,2,3,4",
+                 "--click", "5,6.5,7,8", "--hops", "2", "--out", str(out), "--json", str(poses)
+                 ]) == 0
     assert calls == [
         ("find_photos", (["a.jpg", "b.jpg"], [[-1, 2, 3, 4]], out), {}),
         ("add_sources", (PHOTOS, None, False, None), {}),
         ("load_model", ("m",), {}), ("warn_if_drawn", ("model", "m"), {}),
         ("PoseEstimator", ("model", "detector"), {"hops": 2, "looks": 3}),
-        ("predict_photos", ("estimator", PHOTOS, [("point", 5, 6.5)], []), {})]
+        ("predict_photos", ("estimator", PHOTOS, [("points", [(5, 6.5), (7, 8)])], []),
+         {})]
     assert json.loads(poses.read_text()) == [{"image_id": 1}, {"image_id": 2}]
 
 
@@ -159,7 +189,8 @@ def test_predict_says_what_failed_and_keeps_what_did_not(calls, tmp_path, capsys
     monkeypatch.setattr(module, "predict_photos", predict_photos)
     poses = tmp_path / "poses.json"
     assert main(["predict", "a", "--model", "m", "--json", str(poses)]) == 1
-    assert "1 of 6 pictures could not be used:\n  b.jpg: not a picture" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 of 6 pictures could not be used or drawn:\n  b.jpg: not a picture" in said
     assert json.loads(poses.read_text()) == [{"image_id": 1}]
 
     def stopped(*_):
@@ -203,7 +234,8 @@ def test_contradictions_are_explained(calls, capsys, command, words):
 @pytest.mark.parametrize("command", [
     "", "nonsense", "crowd", "train --out o", "predict --model m", "evaluate --model m",
     "evaluate --data a b", "evaluate --model m --poses r --data a b", "cuenet",
-    "predict a --model m --box 1,2,3", "predict a --model m --click 1,x", "train --preset p",
+    "predict a --model m --box 1,2,3", "predict a --model m --click 1,x",
+    "predict a --model m --click 1,2,3", "predict a --model m --click 1", "train --preset p",
     "evaluate --model m --data only.json", "crowd out --images many"])
 def test_wrong_usage_exits_with_the_usage(calls, capsys, command):
     with pytest.raises(SystemExit) as stopped:
@@ -256,10 +288,13 @@ def generated(tmp_path, monkeypatch):
     scenes = json.dumps({"info": {"settings": {"generator": "crowd-3"}}})
     files = {
         "runs/a/config.json": RUN, "runs/a/metrics.jsonl": "", "runs/a/last.pt": "x" * 1000,
+        "runs/a/report.json": "{}", "runs/a/lock": "",
         "runs/deep/b/config.json": RUN,
         "runs/added/config.json": RUN, "runs/added/thesis.tex": "years of work",
         "data/crowd/annotations.json": scenes, "data/crowd/images/0.jpg": "",
         "data/half/unfinished.json": scenes,
+        "data/cache/info.json": '{"made_of": "a.json", "shards": [], "complete": true}',
+        "data/cache/shard-00000.bin": "x", "data/index/info.json": "{}",
         "runs/notes.txt": "", "runs/other/config.json": "{}", "runs/other/metrics.jsonl": "",
         "data/coco/annotations.json": '{"info": {"description": "COCO"}}',
         "data/list/annotations.json": "[]", "data/torn/annotations.json": '{"info": {"gen',
@@ -275,7 +310,7 @@ def generated(tmp_path, monkeypatch):
 
 
 RUN = json.dumps({"config": {"spec": {}}, "people": 3, "data": "0123"})
-OURS = ("runs/a/", "runs/deep/b/", "data/crowd/", "data/half/")
+OURS = ("runs/a/", "runs/deep/b/", "data/cache/", "data/crowd/", "data/half/")
 
 
 def left():
@@ -290,8 +325,15 @@ def test_clean_removes_what_we_made_and_nothing_else(generated, capsys):
     kept, *removed = out.splitlines()[:-1]
     assert "runs/added" in kept and "thesis.tex" in kept
     assert [line.split()[-1] + "/" for line in removed] == sorted(OURS)
-    assert out.endswith("removed 4 generated folder(s) under runs and data\n")
+    assert out.endswith("removed 5 generated folder(s) under runs and data\n")
     assert main(["clean"]) == 0  # nothing left: nothing to ask
+
+
+def test_clean_keeps_a_run_that_is_running(generated, capsys):
+    with alone(Path("runs/a")):
+        assert main(["clean", "--yes"]) == 0
+    assert "kept runs/a: a process is training there" in capsys.readouterr().out
+    assert Path("runs/a/last.pt").is_file() and not Path("runs/deep/b").exists()
 
 
 @pytest.mark.parametrize("answer", ["\n", "n\n", "", "yes please\n"])

@@ -221,9 +221,14 @@ def test_networks_and_names(tmp_path, model):
     one, two = stored(PICTURE, [BOX])[0], PoseEstimator(model, flip=False)(PICTURE, [BOX])[0]
     assert np.array_equal(one.keypoints, two.keypoints)
     three = Skeleton(("a", "b", "c"), ((1, 2),), ((0, 1),), (0.1, 0.1, 0.1))
-    for wrong, skeleton in ((torch.nn.Linear(2, 2), three), (model, three), (None, three)):
-        with pytest.raises(ConfigError, match="3 joints"):
-            PoseEstimator(wrong, skeleton=skeleton)
+    for wrong in (torch.nn.Linear(2, 2), None):
+        with pytest.raises(ConfigError, match="must be a HintPose or HRNet"):
+            PoseEstimator(wrong)
+    with pytest.raises(ConfigError, match="the network has 17 joints, skeleton= 3"):
+        PoseEstimator(model, skeleton=three)
+    for looks in (-1, 1.5):
+        with pytest.raises(ConfigError, match="looks"):
+            PoseEstimator(model, looks=looks)
     threes = PoseEstimator(HintPose(hops=1, joints=3, **TINY, **USE), skeleton=three)
     assert threes(PICTURE, [BOX])[0].keypoints.shape == (3, 2)
 

@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from hintpose_lite import evaluation, scoring
 from hintpose_lite.cues import Cue
 from hintpose_lite.data.coco import CocoPersons
-from hintpose_lite.errors import ConfigError, DataError
+from hintpose_lite.errors import ConfigError, DataError, WriteError
 from hintpose_lite.evaluation import CUES, displacement_curve, evaluate, person_cue
 from hintpose_lite.nets.hintpose import HintPose
 from hintpose_lite.nets.hrnet import HRNet
@@ -472,6 +472,7 @@ def test_joint_cue_is_a_visible_joint_in_the_mask(tmp_path):
                                                         "point") == 40
     persons = write(tmp_path, [[SIDE_BY_SIDE[0]]], p0={**person, "segmentation": None})
     assert drawn("joint") == {(35, 50), (62, 50)} and not +counts
+    assert person_cue(persons, 0, "joints").xy[:, 0].tolist() in ([35, 62], [62, 35])
     keypoints[2, 2] = 0
     persons = write(tmp_path, [[SIDE_BY_SIDE[0]]],
                     p0={**person, "keypoints": keypoints.ravel().tolist()})
@@ -509,6 +510,9 @@ def test_other_cues(tmp_path, predictor):
     points = person_cue(persons, 0, "points", seed=2)
     joints = [person_cue(persons, i, "joint", seed=2).xy[0].tolist() for i in (0, 1)]
     assert points.xy.tolist() == joints and points.labels.tolist() == [1, -1]
+    several = [person_cue(persons, 0, "joints", seed=seed) for seed in range(40)]
+    assert all(len(np.unique(cue.xy, axis=0)) == 3 and cue.labels.min() > 0 for cue in several)
+    assert len(np.unique(np.concatenate([cue.xy for cue in several]), axis=0)) == 17
     assert person_cue(persons, 1, "person-box").xywh.tolist() == [40, 10, 60, 100]
     assert person_cue(persons, 1, "none").kind == "none"
     for row, kind in (0, "smell"), (2, "wrong"):
@@ -624,9 +628,9 @@ def test_report_survives_json(report, tmp_path, monkeypatch):
         report.to_json(path)
     report.to_json(path, overwrite=True)
     assert sorted(p.name for p in tmp_path.glob("report*")) == ["report.json"]
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(WriteError, match="cannot write .*nowhere.report.json"):
         report.to_json(tmp_path / "nowhere" / "report.json")
-    with monkeypatch.context() as full, pytest.raises(DataError, match="disk space"):
+    with monkeypatch.context() as full, pytest.raises(WriteError, match="space on its disk"):
         full.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
         report.to_json(path, overwrite=True)
     assert sorted(p.name for p in tmp_path.glob("report*")) == ["report.json"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hintpose_lite import export
 from hintpose_lite.cues import Cue
-from hintpose_lite.errors import CheckpointError, ConfigError
+from hintpose_lite.errors import CheckpointError, ConfigError, WriteError
 from hintpose_lite.estimator import PoseEstimator
 from hintpose_lite.export import export_onnx
 from hintpose_lite.nets.hintpose import HintPose
@@ -149,7 +149,7 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     assert path.read_text() == "mine"
     export_onnx(model, path, overwrite=True)
     assert session_of(path)
-    with pytest.raises(CheckpointError, match="folder exists"):
+    with pytest.raises(WriteError, match="folder exists"):
         export_onnx(model, tmp_path / "missing" / "pose.onnx")
 
 

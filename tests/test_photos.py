@@ -98,7 +98,7 @@ def test_a_bad_picture_stops_nothing_and_is_listed(folder, tmp_path, capsys):
                "--hops", "1", "--out", str(out), "--json", str(poses)]
     assert main(command) == 1
     said = capsys.readouterr()
-    assert "4 of 6 pictures could not be used" in said.err
+    assert "4 of 6 pictures could not be used or drawn" in said.err
     assert all(name in said.err for name in (*BAD, "missing.jpg"))
     assert said.err.count("not meant for photographs") == 1
     assert sorted(path.name for path in out.iterdir()) == ["a_poses.png", "b_poses.png"]
@@ -109,6 +109,18 @@ def test_a_bad_picture_stops_nothing_and_is_listed(folder, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 1
     assert main(["predict", str(folder / "text.jpg"), "--model", "crowd-tiny"]) == 2
+
+
+def test_a_drawing_that_cannot_be_written_costs_no_pose(folder, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+    (folder / "out").mkdir()
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert main(["predict", str(folder / "a.png"), str(folder / "b.JPG"), "--model", "crowd-tiny",
+                 "--out", str(folder / "out"), "--json", str(folder / "poses.json")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("No space left") == 2 and "cannot write" in said and "a_poses.png" in said
+    assert len(json.loads((folder / "poses.json").read_text())) == 2
 
 
 def test_clicks_boxes_and_tiny_or_moving_pictures(folder, capsys):

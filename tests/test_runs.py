@@ -108,8 +108,11 @@ def test_watching_says_each_entry_once_until_the_end(folder, monkeypatch):
     assert len(said) == 5 and len(slept) == 3
 
 
-def test_stopping_writes_the_file_the_loop_looks_for(folder):
+def test_stopping_writes_the_file_the_loop_looks_for(folder, monkeypatch):
     said = []
+    watch(folder, stop=True, say=said.append)
+    assert not (folder / "stop").exists() and "nobody is training" in said.pop()
+    monkeypatch.setattr(runs, "is_running", lambda _: True)
     watch(folder, stop=True, say=said.append)
     assert (folder / "stop").exists() and "will save and end" in said[0]
     (folder / "stop").unlink()

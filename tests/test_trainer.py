@@ -93,6 +93,29 @@ def test_the_backbone_learns_at_its_own_rate(crops):
     assert moved == {"input_refinement", "recurrent_refinement", "final_layer"}
 
 
+def test_weights_decay_and_norms_and_biases_do_not(crops):
+    made = trainer(crops, lr=0.5, warmup=0, weight_decay=0.1)
+    before = {name: value.clone() for name, value in made.model.named_parameters()}
+    for parameter in made.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for group in made.optimiser.param_groups:
+        group["lr"] = 0.5
+    made.optimiser.step()
+    for name, value in made.model.named_parameters():
+        kept = 1 - 0.5 * 0.1 * (value.ndim > 1)
+        assert torch.allclose(value, before[name] * kept), name
+
+
+def test_a_step_asks_the_device_for_no_number(crops, monkeypatch):
+    made = trainer(crops)
+    made.run_step()  # the optimiser makes its state
+    def asked(_):
+        raise AssertionError("waited for the device")
+    for name in ("item", "__float__", "__bool__", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, asked)
+    made.run_step()
+
+
 def test_checkpointed_hops_give_the_same_gradients_and_statistics():
     torch.manual_seed(0)
     plain = HintPose(width=4, stem=8, modules=(1, 1, 1), blocks=1, input_size=(32, 64), hops=3)

@@ -11,7 +11,7 @@ from filelock import FileLock
 from hintpose_lite import trainer, training
 from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.batches import Batch
-from hintpose_lite.errors import ConfigError, RunError
+from hintpose_lite.errors import ConfigError, HintPoseError, RunError
 from hintpose_lite.nets.weights import load_model
 from hintpose_lite.trainer import Trainer, heatmap_loss, learning_rate, rows_of_step
 from hintpose_lite.training import train
@@ -154,6 +154,25 @@ def test_other_settings_or_folders_are_refused(crowd, tmp_path):
     (tmp_path / "broken" / "config.json").write_text("{")
     with pytest.raises(RunError, match="damaged"):
         run(tmp_path / "broken", crowd)
+
+
+@pytest.mark.parametrize("wrong", [{"init": "no-such-file"}, {"width": 0}])
+def test_a_refused_start_leaves_the_folder_free(crowd, tmp_path, wrong):
+    out = tmp_path / "run"
+    with pytest.raises(HintPoseError):
+        run(out, crowd, TINY.override(wrong))
+    assert not (out / "config.json").exists()
+    run(out, crowd)
+    with pytest.raises(RunError, match="other settings"):
+        run(out, crowd, TINY.override({"lr": 1e-4}))
+    assert (out / "last.pt").exists() and (out / "config.json").exists()
+
+
+def test_an_unusable_folder_is_refused_before_scenes_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "open_data", None)
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="no run folder"):
+        train(TINY, tmp_path)
 
 
 def test_damaged_files_of_a_run(crowd, tmp_path):

@@ -83,7 +83,11 @@ def make_batch(crops: Crops, rows: Tensor, kinds: Tensor, spec, augment: Augment
     targets = encode(points, spec.input_size, spec.target_sigma, spec.codec, heights=weights)
     cues = None
     if spec.cue:
-        people = _cue_people(crops, rows, keypoints, oriented)
+        half = crops.matrices.new_tensor([[1 / MASK_STRIDE, 0, 0.5 / MASK_STRIDE - 0.5],
+                                          [0, 1 / MASK_STRIDE, 0.5 / MASK_STRIDE - 0.5]])
+        people = CuePeople(keypoints, oriented(crops.partners[rows]), crops.boxes[rows],
+                           crops.areas[rows], crops.masks[rows][:, None].float(),
+                           compose(half, crops.matrices[rows]), crops.sigmas)
         cues = draw_cues(people, kinds, matrices, spec.input_size, spec.cue_sigma, generator)
     return Batch(images, cues, targets, weights, points)
 
@@ -95,9 +99,7 @@ def draw_pictures(crops: Crops, rows: Tensor, matrices: Tensor, spec, light: flo
     to_crop = compose(matrices, invert(crops.matrices[rows]))
     factors = 1 + light * (2 * torch.rand(len(rows), 3, generator=generator,
                                           device=rows.device) - 1)
-    few = len(rows)
-    if rows.device.type == "cpu":
-        few = max(1, CACHED // crops.windows[0].numel())
+    few = max(1, CACHED // crops.windows[0].numel()) if rows.device.type == "cpu" else len(rows)
     images = to_crop.new_empty(len(rows), 3, *spec.input_size[::-1])
     for i in range(0, len(rows), few):
         part = slice(i, i + few)
@@ -106,14 +108,6 @@ def draw_pictures(crops: Crops, rows: Tensor, matrices: Tensor, spec, light: flo
         some = _relight(some, factors[part]) if light else some
         images[part] = normalise(some, spec.mean, spec.std)
     return images
-
-
-def _cue_people(crops: Crops, rows: Tensor, keypoints: Tensor, oriented) -> CuePeople:
-    half = crops.matrices.new_tensor([[1 / MASK_STRIDE, 0, 0.5 / MASK_STRIDE - 0.5],
-                                      [0, 1 / MASK_STRIDE, 0.5 / MASK_STRIDE - 0.5]])
-    return CuePeople(keypoints, oriented(crops.partners[rows]), crops.boxes[rows],
-                     crops.areas[rows], crops.masks[rows][:, None].float(),
-                     compose(half, crops.matrices[rows]), crops.sigmas)
 
 
 def draw_matrices(crops: Crops, rows: Tensor, size: tuple[int, int], augment: Augment,
@@ -151,9 +145,8 @@ def _half_body(keypoints: Tensor, boxes: Tensor, skeleton: Skeleton,
     labelled = keypoints[..., 2] > 0
     take_upper = torch.rand(len(boxes), 1, generator=generator, device=boxes.device) < 0.7
     half = labelled & torch.where(take_upper, upper, ~upper)
-    inf = torch.full_like(keypoints[..., :2], torch.inf)
-    low = torch.where(half[..., None], keypoints[..., :2], inf).amin(1)
-    high = torch.where(half[..., None], keypoints[..., :2], -inf).amax(1)
+    low = torch.where(half[..., None], keypoints[..., :2], torch.inf).amin(1)
+    high = torch.where(half[..., None], keypoints[..., :2], -torch.inf).amax(1)
     size = (high - low) * 1.5 / 1.25 + 1  # HRNet grows the joints' extent by 1.5 in all
     usable = ((labelled.sum(1) > 8) & (half.sum(1) >= 3))[:, None]
     return torch.where(usable, torch.cat([(low + high - size) / 2, size], -1), boxes)

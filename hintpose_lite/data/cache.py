@@ -82,8 +82,7 @@ def build_cache(persons: CocoPersons, folder: str | Path, size: int = 384, *, qu
 
     quality: of the JPEGs, 1 to 100. workers: threads (default: the number of cores); the files do
     not depend on it. A build that was stopped is continued. rebuild: start anew, whatever cache is
-    there. Raises DataError where there is too little space, the folder holds something else, or a
-    picture cannot be read.
+    there. DataError for too little space, a folder of something else, or an unreadable picture.
     """
     folder, plan = Path(folder), _Plan(persons, size, quality)
     try:
@@ -102,8 +101,9 @@ def build_cache(persons: CocoPersons, folder: str | Path, size: int = 384, *, qu
         if not info["complete"]:
             _fill(folder, info, plan, workers, progress)
     except OSError as error:
-        raise DataError(f"cannot write the crop cache {folder}: {error}. Make room, or choose "
-                        "another folder; started again, a build goes on where it was") from error
+        raise DataError(f"cannot write the crop cache {folder}: {error.__cause__ or error}. Make "
+                        "room, or choose another folder; started again, a build goes on where it "
+                        "was") from error
     return CropCache(folder, persons)
 
 

@@ -42,8 +42,7 @@ class PersonRecord:
     """One labelled person, in picture pixels.
 
     image_size: (width, height). box: (4,) float32 x, y, w, h. keypoints: (K, 3) float32 x, y, v,
-    v in 0, 1, 2. area: square pixels. segmentation: polygons, each an array of x, y, x, y, ..., or
-    RLE as in the file, or None.
+    v in 0, 1, 2. area: square pixels. segmentation: polygons (arrays x, y, x, y, ...), RLE or None.
     """
 
     image_id: int
@@ -76,8 +75,7 @@ class CocoPersons:
     overlap (N,) float64: largest box IoU with any other non-crowd person of the picture;
     partner (N,) int64: row of the labelled person with that IoU (ties: the lower annotation id);
         -1 if nothing overlaps, or if only an unlabelled person reaches that IoU;
-    contested (N,) bool: one other labelled person has >= 3 labelled joints inside the box, the
-        box's edge included.
+    contested (N,) bool: one other labelled person has >= 3 labelled joints in or on the box.
     pictures: image id -> (file_name, width, height) of the usable pictures. category: people's id.
     description: what the file calls itself, perhaps "".
     counts: how many people are "unlabelled", "crowd", of an "other category", or have their
@@ -95,6 +93,7 @@ class CocoPersons:
         about = content.get("info")
         self.description = str(about.get("description", "")) if isinstance(about, dict) else ""
         self.category = entries.person_category(content["categories"], skeleton, self.annotations)
+        known = {entries.integer(entry, "id") for entry in content["categories"]}
         try:
             files = set(os.listdir(self.images)) if check_pictures else None
         except OSError as error:
@@ -104,7 +103,7 @@ class CocoPersons:
             self._note("image", row, entry, self._add_picture(entry, files))
         people: dict[int, tuple[dict, float]] = {}  # annotation id -> entry, area or NaN
         for row, entry in enumerate(content["annotations"]):
-            self._note("annotation", row, entry, self._add_person(entry, people))
+            self._note("annotation", row, entry, self._add_person(entry, people, known))
         self._fill([people[identity] for identity in sorted(people)])
         if not len(self):
             raise DataError(f"no usable person with {len(skeleton)} keypoints: {self.summary()}")
@@ -131,11 +130,13 @@ class CocoPersons:
         self.pictures[identity] = (name, *sides)
         return None
 
-    def _add_person(self, entry: dict, people: dict) -> str | None:
+    def _add_person(self, entry: dict, people: dict, known: set) -> str | None:
         """Counts or keeps an annotation; says what is wrong with it, if anything is."""
         if (identity := entries.integer(entry, "id")) is None:
             return "no integer id"
-        if entry.get("category_id") != self.category:
+        if (category := entries.integer(entry, "category_id")) not in known - {None}:
+            return "category_id names no category"
+        if category != self.category:
             self.counts["other category"] += 1
             return None
         picture = self.pictures.get(entries.integer(entry, "image_id"))
@@ -172,7 +173,6 @@ class CocoPersons:
         return float(mask.sum())
 
     def _fill(self, people: list[tuple[dict, float]]) -> None:
-        """Sets the public arrays."""
         areas = np.array([area for _, area in people], float)
         rows = np.flatnonzero(areas > 0)
         chosen = [people[row][0] for row in rows]

@@ -46,8 +46,7 @@ for one, other in COCO17.limbs:
 
 def draw_scene(seed: int, index: int, size: int = 192, hard: bool = True
                ) -> tuple[Image.Image, list[dict]]:
-    """Scene `index` of a seed: the picture (size x size, RGB) and its people's annotations, without
-    ids."""
+    """Scene `index` of a seed: its picture (size x size, RGB), its people's entries without ids."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
     people = arrange(rng, size, hard)
     light = pick(rng, (-1, 1))
@@ -140,16 +139,15 @@ def arrange(rng: np.random.Generator, size: int, hard: bool) -> list[tuple[Figur
         for figure in figures:
             figure.origin += centre * size - middle, floor
             figure.depth += order[group]
-            people.append((figure, {"group": group,
-                                    "palette": group if look else len(people) + 10}))
+            people.append((figure, group, group if look else len(people) + 10))
     if kind != "close" and rng.random() < (.3 if hard else .6):  # someone on their own
         figure = person(rng, scale, pitch)
         figure.origin += pick(rng, (.08, .92)) * size + rng.uniform(-.08, .08) * size, floor
         figure.depth = rng.uniform(-3, 40)
-        people.append((figure, {"group": len(centres), "palette": len(people) + 10}))
-    for figure, extra in people:
-        extra["depth"] = round(float(figure.depth + figure.shift[2]), 3)
-    return people
+        people.append((figure, len(centres), len(people) + 10))
+    return [(figure, {"group": group, "palette": palette,
+                      "depth": round(float(figure.depth + figure.shift[2]), 3)})
+            for figure, group, palette in people]
 
 
 def person(rng, scale, pitch, look=None, pose=None, yaw=None, shift=(0.0, 0.0, 0.0)) -> Figure:
@@ -243,8 +241,9 @@ def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int =
         if not _complete(folder, settings):
             _generate(folder, settings, workers or os.cpu_count() or 1)
     except OSError as error:
-        raise DataError(f"cannot write crowd scenes to {folder}: {error}; free some space or give "
-                        "another folder, and call again: finished scenes are kept") from error
+        raise DataError(f"cannot write crowd scenes to {folder}: {error.__cause__ or error}; free "
+                        "some space or give another folder, and call again: finished scenes are "
+                        "kept") from error
     return CocoPersons(folder / FILE, folder / "images")
 
 

@@ -40,6 +40,16 @@ def read_annotations(path: Path) -> dict:
     return content
 
 
+def load_results(source: str | Path | list) -> tuple[str, object]:
+    """What messages call COCO results, and what their file (or the list itself) holds."""
+    if isinstance(source, list):
+        return "the results", source
+    try:
+        return str(source), json.loads(Path(source).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read COCO results from {source}: {error}") from error
+
+
 def _compact(entry: dict) -> dict:
     """Polygons as arrays, a quarter of a list's memory; what is no list of numbers stays."""
     polygons = entry.get("segmentation")

@@ -379,8 +379,7 @@ class Figure:
                 for outline, (*_, fill, shade) in zip(outlines, bands, strict=True)]
 
     def _head(self, pixels):
-        """Hair or a bald head, then `plan`: which of OUTLINES follow, how coloured, and how near
-        they must be to be seen."""
+        """Hair or bald head, then `plan`: which OUTLINES follow, their colour, least nearness."""
         look, body, bald = self.look, self.body, self.body.hair == "bald"
         hair, facing = look.skin if bald else look.hair, self.upright[2, 2]
         outlines, z = self.on_head(OUTLINES, CLAMPED)

@@ -37,7 +37,7 @@ class Painter:
 def background(rng: np.random.Generator, size: int, figures) -> Image.Image:
     """A canvas (2 size x 2 size) with a place and the figures' shadows on its ground."""
     place, horizon = pick(rng, (room, room, street, park, hall)), rng.uniform(.5, .78)
-    fills = [muted(rng) for _ in range(9)]
+    fills = [tuple(.62 * c + 48 for c in colour(rng)) for _ in range(9)]  # muted beside clothes
     wall, ground = fills[0], fills[1]
     if place in (street, park):
         wall = (rng.uniform(130, 200), rng.uniform(170, 215), rng.uniform(200, 245))
@@ -54,11 +54,6 @@ def background(rng: np.random.Generator, size: int, figures) -> Image.Image:
         x, y = ankles.real, ankles.imag  # the middle of both, on a canvas twice as big
         shadow.ellipse((x - r, y - r * .16, x + r, y + r * .24), (0, 0, 0, 60))
     return canvas
-
-
-def muted(rng: np.random.Generator) -> tuple[float, ...]:
-    """A colour of a wall or a thing that does not outshine people."""
-    return tuple(.62 * c + 48 for c in colour(rng))
 
 
 def room(rng, p, horizon, ground, fills):
@@ -181,8 +176,7 @@ def hall(rng, p, horizon, ground, fills):
 def leaves(rng, p, x, y, r):
     for angle in np.linspace(.3, math.pi - .3, 7).tolist():
         dx, dy = r * math.cos(angle), -1.5 * r * math.sin(angle)
-        p.shape([(x - .02, y), (x + dx, y + dy), (x + .02, y)], (74, 124, 66),
-                rng.uniform(.6, 1.2))
+        p.shape([(x - .02, y), (x + dx, y + dy), (x + .02, y)], (74, 124, 66), rng.uniform(.6, 1.2))
 
 
 def tree(rng, p, x, y):

@@ -2,8 +2,7 @@
 
 The report names a simple network, trained for it, as one source of cues, and says no more; all of
 this is our choice. It is a small HRNet with one heatmap, on which every person of the crop is a
-peak of height 1 at the middle of the visible mask. Several peaks give several cues. `proposals`
-trains and uses it.
+peak of height 1 at the middle of the visible mask: a cue each. `proposals` trains and uses it.
 """
 
 import torch
@@ -33,8 +32,7 @@ def find_peaks(maps: Tensor, low: float, most: int = 8) -> tuple[Tensor, Tensor]
     """The highest local maxima of maps (N, 1, h, w) that reach `low`, which must be above 0.
 
     Returns points (N, most, 2) in heatmap pixels, refined to the mean place of the 3x3 pixels about
-    each peak, and heights (N, most), falling; 0 where there are no more. No peak lies within two
-    pixels of a higher one.
+    each peak, and heights (N, most), falling, then 0. No peak is within two pixels of a higher one.
     """
     maps = maps.clamp(min=0)
     height, width = maps.shape[-2:]

@@ -51,9 +51,8 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(mid)
         self.conv3 = nn.Conv2d(mid, 4 * mid, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * mid)
-        self.downsample = None  # the published name, although nothing gets smaller here
-        if inputs != 4 * mid:
-            self.downsample = conv_bn(inputs, 4 * mid, kernel=1, relu=False)
+        # The published name, although nothing gets smaller here:
+        self.downsample = conv_bn(inputs, 4 * mid, 1, relu=False) if inputs != 4 * mid else None
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -85,10 +84,9 @@ class FuseModule(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(
             nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
-        targets = range(1 if finest_only else len(channels))
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(fuse_path(channels, source, target) for source in range(len(channels)))
-            for target in targets)
+            for target in range(1 if finest_only else len(channels)))
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
         xs = [branch(x) for branch, x in zip(self.branches, xs, strict=True)]
@@ -126,8 +124,7 @@ class HRNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(stem)
         self.conv2 = nn.Conv2d(stem, stem, 3, 2, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(stem)
-        self.layer1 = nn.Sequential(
-            *(Bottleneck(wide if i else stem, stem) for i in range(blocks)))
+        self.layer1 = nn.Sequential(*(Bottleneck(wide if i else stem, stem) for i in range(blocks)))
         # A transition adds a branch; the extra Sequential keeps the published parameter names.
         self.transition1 = nn.ModuleList([
             conv_bn(wide, channels[0]), nn.Sequential(conv_bn(wide, channels[1], stride=2))])
@@ -153,8 +150,7 @@ class HRNet(nn.Module):
         """Stages 2 to 4: what stem_features gives -> (N, width, H / 4, W / 4)."""
         xs = self.stage2([transition(f) for transition in self.transition1])
         xs = self.stage3([*xs, self.transition2[-1](xs[-1])])
-        xs = self.stage4([*xs, self.transition3[-1](xs[-1])])
-        return xs[0]
+        return self.stage4([*xs, self.transition3[-1](xs[-1])])[0]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.final_layer(self.head(self.stem_features(images)))

@@ -100,8 +100,11 @@ def translate(content: Mapping, source: str = "these weights") -> StoredWeights:
         raise CheckpointError(f"{source} does not hold a dictionary of named weights; export "
                               f"the network's state_dict() in the program it comes from")
     parallel = all(name.startswith("module.") for name in content)  # saved from DataParallel
-    state = {_official(name.removeprefix("module.") if parallel else name): value
-             for name, value in content.items()}
+    state = {}
+    for name, value in content.items():
+        name = name.removeprefix("module.") if parallel else name
+        name = re.sub(r"^(keypoint_)?head\.final_layer\.", "final_layer.", name)  # mmpose's
+        state[name.removeprefix("backbone.")] = value
     kind = "pose" if "final_layer.weight" in state else "backbone"
     unused = (PREPROCESSOR,) if kind == "pose" else (PREPROCESSOR, *CLASSIFIER)
     last = _count(state, "stage4", least=0) - 1
@@ -111,12 +114,6 @@ def translate(content: Mapping, source: str = "these weights") -> StoredWeights:
     for name in dropped:
         del state[name]
     return StoredWeights(source, kind, state, dropped=dropped)
-
-
-def _official(name: str) -> str:
-    """mmpose's name of an entry as the official one; others as they are."""
-    name = re.sub(r"^(keypoint_)?head\.final_layer\.", "final_layer.", name)
-    return name.removeprefix("backbone.")
 
 
 def _count(state: Mapping, part: str, least: int = 1) -> int:
@@ -144,8 +141,7 @@ class _Nothing:
     def __init__(self, *args):
         pass
 
-    def __setstate__(self, state):
-        pass
+    __setstate__ = __init__
 
 
 IGNORED = [(_Nothing, name) for name in (

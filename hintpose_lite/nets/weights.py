@@ -27,16 +27,14 @@ SHIPPED = ("crowd-tiny", "crowd-tiny-nocue", "crowd-cues")
 # Addresses and file names as mmpose lists them (its hrnet_coco.yml, tables and configurations).
 # The eight digits in a file name are the first of its content's SHA-256.
 MMPOSE = "https://download.openmmlab.com/mmpose/"
-LARGE = {"input_size": (288, 384), "target_sigma": 3.0}
+LARGE, UDP = {"input_size": (288, 384), "target_sigma": 3.0}, {"codec": "udp"}
 PUBLIC = {
     "hrnet-w32-coco": ("top_down/hrnet/hrnet_w32_coco_256x192-c78dce93_20200708.pth", {}),
     "hrnet-w48-coco": ("top_down/hrnet/hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth", {}),
     "hrnet-w32-coco-384": ("top_down/hrnet/hrnet_w32_coco_384x288-d9f0d786_20200708.pth", LARGE),
     "hrnet-w48-coco-384": ("top_down/hrnet/hrnet_w48_coco_384x288-314c8528_20200708.pth", LARGE),
-    "hrnet-w32-coco-udp": ("top_down/udp/hrnet_w32_coco_256x192_udp-aba0be42_20210220.pth",
-                           {"codec": "udp"}),
-    "hrnet-w48-coco-udp": ("top_down/udp/hrnet_w48_coco_256x192_udp-2554c524_20210223.pth",
-                           {"codec": "udp"}),
+    "hrnet-w32-coco-udp": ("top_down/udp/hrnet_w32_coco_256x192_udp-aba0be42_20210220.pth", UDP),
+    "hrnet-w48-coco-udp": ("top_down/udp/hrnet_w48_coco_256x192_udp-2554c524_20210223.pth", UDP),
 }
 IMAGENET = {32: "pretrain_models/hrnet_w32-36af842e.pth",
             48: "pretrain_models/hrnet_w48-8ef0771d.pth"}
@@ -48,19 +46,18 @@ def save_model(model: HRNet, path: str | Path, *, half: bool = False,
 
     half: convolutions as 16 bit floats, which halves the file; batch norms keep 32 bits, as their
     variances can leave the range of 16. Raises CheckpointError if the file exists (and not
-    `overwrite`) or cannot be written.
+    `overwrite`) or is not called .safetensors, and WriteError.
     """
     path, model = Path(path), as_hintpose(model)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: give it a name that ends in .safetensors")
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path} exists: choose another name, or pass overwrite=True")
     state = {name: (value.half() if half and value.ndim == 4 else value).cpu().contiguous()
              for name, value in model.state_dict().items()}
     about = json.dumps({**model.spec.to_dict(), "trained_on": model.trained_on})
-    try:  # a single entry, since safetensors writes several in any order
-        write_whole(path, lambda name: name.write_bytes(save(state, {"spec": about})))
-    except OSError as error:
-        raise CheckpointError(f"{path} could not be written ({error}): check that the folder "
-                              f"exists, may be written to, and has space") from error
+    # A single entry beside the tensors, since safetensors writes several in any order.
+    write_whole(path, lambda name: name.write_bytes(save(state, {"spec": about})))
     return path
 
 
@@ -80,6 +77,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
                               f"from: initialise(model, {str(path)!r})")
     if found.spec is not None and settings:
         raise ConfigError(f"{path} says itself how to use it: leave out {', '.join(settings)}")
+    if known:
+        _same_family(known["codec"], settings.get("codec", known["codec"]), name_or_path)
     spec = found.spec or Spec(**{**found.architecture(), "cue": False, "hops": 1, **known,
                                  **settings})
     with torch.random.fork_rng(devices=[]):  # loading leaves the caller's random numbers alone
@@ -89,8 +88,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
     return model.to(device).eval()
 
 
-def load_weights(model: HRNet,
-                 source: str | Path | Mapping | StoredWeights) -> tuple[str, ...]:
+def load_weights(model: HRNet, source: str | Path | Mapping | StoredWeights) -> tuple[str, ...]:
     """Fills a network from a file or a state dictionary; returns the names it had no values for.
 
     Those can be: the final layer, if the source is a backbone; HintPose's additions, if it has
@@ -146,12 +144,23 @@ def initialise(model: HRNet, init: str | Path, say: Callable[[str], None] = prin
         if width not in IMAGENET:
             raise ConfigError(f"ImageNet weights exist for width 32 and 48, not {width}: "
                               f"take init='none' or the path of a file")
-        path = _download(IMAGENET[width])
+        path, known = _download(IMAGENET[width]), {}
     else:
-        path, _ = _locate(init)
-    fresh = [n for n in load_weights(model, path) if not n.endswith(".num_batches_tracked")]
+        path, known = _locate(init)
+    found = read_state(path)
+    if codec := found.spec.codec if found.spec else known.get("codec"):
+        _same_family(codec, as_hintpose(model).spec.codec, path)
+    fresh = [n for n in load_weights(model, found) if not n.endswith(".num_batches_tracked")]
     parts = ", ".join(sorted({name.split(".")[0] for name in fresh}))
     say(f"weights: {path}" + (f"; not in it, so fresh: {parts}" if fresh else ""))
+
+
+def _same_family(stored: str, wanted: str, source: str | Path) -> None:
+    """Raises ConfigError where one codec's heatmaps would be read as another's: UDP scales points
+    by (w - 1) / (W - 1), the others by 1 / 4 (see `heatmaps`)."""
+    if (stored == "udp") != (wanted == "udp"):
+        raise ConfigError(f"{source} was trained with codec {stored!r}, and {wanted!r} places "
+                          f"keypoints otherwise: use codec={stored!r} with it")
 
 
 def _locate(name_or_path: str | Path) -> tuple[Path, dict]:
@@ -160,7 +169,7 @@ def _locate(name_or_path: str | Path) -> tuple[Path, dict]:
         return Path(str(files("hintpose_lite") / "shipped" / f"{name_or_path}.safetensors")), {}
     if name_or_path in PUBLIC:
         address, settings = PUBLIC[name_or_path]
-        return _download(address), settings
+        return _download(address), {"codec": "quarter", **settings}
     if not Path(name_or_path).is_file():
         raise CheckpointError(f"{name_or_path} is neither a file nor a known network; those are "
                               f"{', '.join((*SHIPPED, *PUBLIC))}")

@@ -84,9 +84,8 @@ def draw_names(picture: np.ndarray, names: Sequence[str], places: np.ndarray) ->
 
 def overlay(picture: np.ndarray, values: np.ndarray, colour: tuple[int, int, int] = GREEN,
             strength: float = 0.7) -> np.ndarray:
-    """A picture (H, W, 3) uint8 with a map of values in [-1, 1] laid over it, such as a cue, a
-    heatmap or a mask (h, w), stretched to its size: colour where positive, the opposite colour
-    where negative, nothing at 0."""
+    """A picture (H, W, 3) uint8 with a map (h, w) of values in [-1, 1], such as a cue or a heatmap,
+    stretched over it: colour where positive, the opposite where negative, nothing at 0."""
     values = Image.fromarray(np.asarray(values, np.float32).clip(-1, 1))
     values = np.asarray(values.resize(picture.shape[1::-1], Image.Resampling.BILINEAR))[..., None]
     ink = np.where(values > 0, colour, 255 - np.array(colour))

@@ -63,8 +63,7 @@ class Scene:
 
     def middle(self, person: int) -> tuple[float, float]:
         """The visible joint of a person that is nearest to the mean of the visible ones."""
-        joints = self.people[person]
-        shown = joints[joints[:, 2] == 2, :2]
+        shown = self.people[person][self.people[person, :, 2] == 2, :2]
         best = (shown - shown.mean(0)).norm(dim=1).argmin()
         return tuple(shown[best].tolist())
 
@@ -96,9 +95,8 @@ def pair_scene(number: int = 0, overlap: tuple[float, float] = (0.2, 0.4)) -> Sc
 def cue_frame(model, scene: Scene, cue: Cue | None, hops: int = 3) -> SimpleNamespace:
     """The pose that a network finds in a scene's box after some hops, asked with that cue.
 
-    picture: the crop with cue, pose and the people's letters, and heat: the heatmaps, both
-    (H, W, 3) uint8; said: a line of text; near (P,): the OKS with each person; place: the first
-    point's in the crop, or None.
+    picture: the crop with cue, pose and people's letters, and heat: the heatmaps, (H, W, 3) uint8;
+    said: a line of text; near (P,): OKS with each person; place: the first point's there, or None.
     """
     seen = look(model, scene.picture, scene.boxes, cue, COCO17, hops)
     pose, place = seen.poses[-1], None

@@ -1,5 +1,4 @@
-"""What the labs of the notebooks are made of: pictures, one of them to drag on, and the frame that
-joins them to their controls.
+"""Parts of the notebooks' labs: pictures, one of them to drag on, in a frame with their controls.
 
 Tried in JupyterLab 4. Notebook 7 shares its widgets; VS Code and Colab were not tried.
 """

@@ -130,6 +130,14 @@ def test_unlabelled_people_and_crowds_are_counted(load):
     assert persons.counts == {"unlabelled": 3, "crowd": 1, "other category": 1}
 
 
+@pytest.mark.parametrize("category", [..., None, 3, "1", True])
+def test_people_of_no_known_category_are_skipped(load, category):
+    persons = load(person(1), person(2, category_id=category))
+    assert persons.skipped == [Skipped("annotation", "annotations[1], id 2, image_id 1",
+                                       "category_id names no category")]
+    assert len(persons) == 1 and not persons.counts
+
+
 # Overlap, partner, contested
 
 def test_overlap_and_partner(load):

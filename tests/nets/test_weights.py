@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hintpose_lite.errors import CheckpointError, ConfigError
+from hintpose_lite.errors import CheckpointError, ConfigError, WriteError
 from hintpose_lite.nets import weights
 from hintpose_lite.nets.hintpose import HintPose
 from hintpose_lite.nets.hrnet import HRNet
@@ -209,12 +209,14 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights.os, "replace", full)
-    with pytest.raises(CheckpointError, match="No space left.*space"):
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(WriteError, match="No space left.*space"):
         save_model(hint_net(cue_sigma=3.0), path, overwrite=True)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(CheckpointError, match="folder"):
+    with pytest.raises(WriteError, match="folder"):
         save_model(hint_net(), tmp_path / "missing" / "a.safetensors")
+    with pytest.raises(CheckpointError, match="ends in .safetensors"):
+        save_model(hint_net(), tmp_path / "a.pth")
 
 
 def test_settings_beside_a_spec_are_refused(tmp_path):
@@ -353,6 +355,20 @@ def test_public_names(name, server, tmp_path):
     assert len(server["sha256"]) == 8 and f"-{server['sha256']}_" in server["url"]
     assert server["path"].parent == tmp_path / "cache"
     assert server["path"].name == server["url"].rsplit("/", 1)[-1]
+
+
+def test_a_codec_of_the_other_family_is_refused(server, tmp_path):
+    server["content"] = mmpose("keypoint_head")(pose_net().state_dict())
+    assert load_model("hrnet-w32-coco", codec="dark").spec.codec == "dark"
+    for name, codec in (("hrnet-w32-coco-udp", "quarter"), ("hrnet-w32-coco", "udp")):
+        with pytest.raises(ConfigError, match="was trained with codec"):
+            load_model(name, codec=codec)
+        with pytest.raises(ConfigError, match="was trained with codec"):
+            initialise(hint_net(codec=codec, cue=False, hops=1), name)
+    path = save_model(hint_net(codec="udp"), tmp_path / "udp.safetensors")
+    initialise(hint_net(codec="udp"), path, lambda _: None)
+    with pytest.raises(ConfigError, match="use codec='udp'"):
+        initialise(hint_net(codec="dark"), path)
 
 
 def test_imagenet_is_fetched_for_its_width(server, monkeypatch):
