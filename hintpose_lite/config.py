@@ -39,7 +39,7 @@ class TrainConfig:
     normalises each hop by itself; so the network is given time to get used to them. In a short run
     a freeze while the rate is high can end the learning: there take 0.8 rather than 0.6, or 1.
     compile: use torch.compile, where it works. checkpoint_hops: forget what lies inside a hop and
-    compute it again in the backward pass: less memory, more time. init: "none", "imagenet", a file.
+    compute it again in the backward pass: less memory, more time. init: "none", "imagenet", a name.
     window: pixels of a context crop. images, scene_size, data_seed, val_images: the crowd scenes
     made where no data are given (validation scenes have another seed).
     """
