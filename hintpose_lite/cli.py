@@ -9,10 +9,6 @@ from pathlib import Path
 from . import __version__
 from .errors import ConfigError, DataError, HintPoseError
 
-# Options of `evaluate` that a result file has no use for, and their defaults.
-ASKED_OF_MODELS = {"protocol": "own", "cue": "joint", "hops": None, "detections": None,
-                   "no_flip": False, "seed": 0, "out": None, "results": None}
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one sub-command; returns the exit status (2: an error that was explained)."""
@@ -180,10 +176,10 @@ def cuenet(options):
 
 def evaluate(options):
     if options.poses:
-        given = [name for name, value in vars(options).items()
-                 if value != ASKED_OF_MODELS.get(name, value)]
-        if given:
-            raise ConfigError(f"--poses scores a file as it is: leave out --{', --'.join(given)}")
+        plain = parser().parse_args(["evaluate", "--poses", options.poses, "--data", *options.data])
+        if more := [f"--{name.replace('_', '-')}" for name, value in vars(plain).items()
+                    if getattr(options, name) != value]:
+            raise ConfigError(f"--poses scores a file as it is: leave out {', '.join(more)}")
         from .report import coco_table
         from .scoring import score_results
         return print(coco_table(score_results(_persons(options.data), options.poses)))

@@ -35,7 +35,8 @@ def export_onnx(model: HRNet, path: str | Path, hops: int | None = None, *,
     Output: `heatmaps` (hops, N, joints, H / 4, W / 4). Returns the path.
 
     Raises ConfigError without the packages onnx and onnxruntime, or for a wrong model or hops;
-    CheckpointError if the file exists (and not `overwrite`), or is off by TOLERANCE; WriteError.
+    CheckpointError if the file exists (and not `overwrite`), or answers otherwise than PyTorch
+    (TOLERANCE); WriteError.
     """
     path = Path(path)
     try:
