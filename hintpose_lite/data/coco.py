@@ -93,7 +93,7 @@ class CocoPersons:
         about = content.get("info")
         self.description = str(about.get("description", "")) if isinstance(about, dict) else ""
         self.category = entries.person_category(content["categories"], skeleton, self.annotations)
-        known = {entries.integer(entry, "id") for entry in content["categories"]}
+        known = {entries.integer(entry, "id") for entry in content["categories"]} - {None}
         try:
             files = set(os.listdir(self.images)) if check_pictures else None
         except OSError as error:
@@ -134,7 +134,7 @@ class CocoPersons:
         """Counts or keeps an annotation; says what is wrong with it, if anything is."""
         if (identity := entries.integer(entry, "id")) is None:
             return "no integer id"
-        if (category := entries.integer(entry, "category_id")) not in known - {None}:
+        if (category := entries.integer(entry, "category_id")) not in known:
             return "category_id names no category"
         if category != self.category:
             self.counts["other category"] += 1
