@@ -77,7 +77,7 @@ class TrainConfig:
     def __post_init__(self):
         for field in fields(self):
             value, default = getattr(self, field.name), field.default
-            if type(value) is not type(default) and {type(value), type(default)} != {int, float}:
+            if type(value) is not type(default) and (type(value), type(default)) != (int, float):
                 raise ConfigError(f"{field.name}={value!r}: expected something like {default!r}")
         for name, low in LEAST.items():
             if not low <= getattr(self, name) < math.inf:

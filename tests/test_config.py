@@ -61,6 +61,12 @@ def test_unusable_settings_are_refused(changes, message):
         TrainConfig().override(changes)
 
 
+def test_a_number_of_steps_is_a_whole_number_and_a_rate_may_be_one():
+    with pytest.raises(ConfigError, match=r"steps=3\.5: expected something like 3000"):
+        TrainConfig(steps=3.5)
+    assert TrainConfig(lr=1).lr == 1
+
+
 def test_every_setting_has_a_name_of_its_own():
     config = TrainConfig()
     names = [field.name for part in (config, config.spec, config.augment, config.cues)
