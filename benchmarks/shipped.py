@@ -2,12 +2,10 @@
 
     python benchmarks/shipped.py                              # the shipped weights
     python benchmarks/shipped.py MODEL TWIN --images 400      # other weights
-    python benchmarks/shipped.py --one-hop STEPS COMPUTE      # and two networks with one hop
 
 Scenes are drawn with a seed that neither training nor validation uses. Prints Markdown; all figures
 are per cent, and come from the stored (half-precision) files. Boxes are ground truth, so there is
-no detector; both networks get the same boxes, decoder and flip test. What hops are worth says a
-network that had a single hop throughout its training, with as many steps, and with as much compute.
+no detector; both networks get the same boxes, decoder and flip test.
 """
 
 import argparse
@@ -33,7 +31,7 @@ SEED = 2_000_000
 LABELS = [*STRATA][1:]  # a shared box has some overlap
 
 
-def print_aims(shared: dict, at_once: dict, own: dict, one_hop: dict) -> None:
+def print_aims(shared: dict, at_once: dict, own: dict) -> None:
     """What was aimed at beside what was reached; reports by name, and figures of `both_at_once`."""
     joint, wrong, mask = (shared[f"cue {cue}"].strata for cue in ("joint", "wrong", "mask"))
     rows = [(f"shared boxes, joint cue: right person, overlap {label}", aim,
@@ -47,9 +45,6 @@ def print_aims(shared: dict, at_once: dict, own: dict, one_hop: dict) -> None:
     both = [at_once[label] for label in LABELS]
     rows += [("own boxes, no cue: AP above the twin's", "within 1",
               own["cue none"].ap - own["twin, no cue"].ap),
-             *((f"shared boxes: AP above one hop with equal {what}", aim,
-                shared["cue joint"].ap - shared[f"one hop, equal {what}"].ap)
-               for what, aim in zip(one_hop, (1, "no aim"), strict=False)),
              ("shared boxes: AP of the cue network's peaks as cues / of true joint cues", 90,
               shared["cue network"].ap / shared["cue joint"].ap),
              ("shared boxes: mask above joint cue in AP, overlap [.5, 1]", "more than 0",
@@ -99,12 +94,8 @@ def main():
     options.add_argument("model", nargs="?", default="crowd-tiny")
     options.add_argument("twin", nargs="?", default="crowd-tiny-nocue")
     options.add_argument("--images", type=int, default=400)
-    options.add_argument("--one-hop", nargs=2, default=(), metavar=("STEPS", "COMPUTE"),
-                         help="networks trained with one hop: equal steps, equal compute")
     options = options.parse_args()
     model, twin = load_model(options.model), load_model(options.twin)
-    one_hop = {what: load_model(path)
-               for what, path in zip(("steps", "compute"), options.one_hop, strict=False)}
     with tempfile.TemporaryDirectory() as folder:
         persons = make_crowd(Path(folder) / "scenes", options.images, seed=SEED)
         print(f"{options.images} scenes of {GENERATOR}, seed {SEED}; python "
@@ -115,9 +106,6 @@ def main():
             for cue in CUES:
                 reports[f"cue {cue}"] = evaluate(model, persons, protocol=protocol, cue=cue)
             reports["cue network"] = evaluate(model, persons, protocol=protocol, cue=CueNetwork())
-            for what, other in one_hop.items():
-                reports[f"one hop, equal {what}"] = evaluate(other, persons, protocol=protocol,
-                                                             cue="joint", hops=1)
             print(f"## {protocol} boxes\n\n{compare(reports)}\n")
             print(f"Twin:\n\n{reports['twin, no cue'].table()}\n")
             print(f"Cue joint:\n\n{reports['cue joint'].table()}\n")
@@ -129,7 +117,7 @@ def main():
                             | {f"two cues at once, {cue}": at_once[cue] for cue in at_once})
                 counts = reports["cue network"].counts
                 print(f"Cue network: {counts or 'somebody named in every box'}\n")
-        print_aims(shared, at_once["joint"], reports, one_hop)
+        print_aims(shared, at_once["joint"], reports)
         print("## The joint cue moved by radius x sqrt(area), shared boxes\n")
         print("| radius | AP | right | other |\n|---:|---:|---:|---:|")
         for row in displacement_curve(model, persons, protocol="shared"):

@@ -1,0 +1,58 @@
+"""Three hops beside networks that were trained with one hop throughout.
+
+    python benchmarks/one_hop.py runs/one-hop-steps/model.safetensors \
+        runs/one-hop-compute/model.safetensors
+
+The two had as many steps as the shipped network, and as much compute. The same held-out scenes,
+boxes, cues (a joint) and flip test as in `shipped.py`. Prints Markdown, in per cent.
+"""
+
+import argparse
+import platform
+import tempfile
+from pathlib import Path
+
+import torch
+from shipped import LABELS, SEED
+
+from hintpose_lite.data.crowd import GENERATOR, make_crowd
+from hintpose_lite.evaluation import evaluate
+from hintpose_lite.nets.weights import load_model
+from hintpose_lite.report import Report
+
+HARD = "overlap >= .3"
+COLUMNS = ["shared AP", f"AP, {HARD}", "right", *(f"right {label}" for label in LABELS), "own AP",
+           f"own AP, {HARD}"]
+
+
+def row(name: str, shared: Report, own: Report) -> str:
+    """A line of the table, of the last hop."""
+    values = [shared.ap, shared.groups[HARD]["ap"], shared.identity["accuracy"],
+              *(shared.strata[label]["accuracy"] for label in LABELS),
+              own.ap, own.groups[HARD]["ap"]]
+    return f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |"
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("steps", help="a network trained with one hop, for as many steps")
+    options.add_argument("compute", help="one trained with one hop, with as much compute")
+    options.add_argument("--model", default="crowd-tiny")
+    options.add_argument("--images", type=int, default=400)
+    options = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        persons = make_crowd(Path(folder) / "scenes", options.images, seed=SEED)
+        print(f"{options.images} scenes of {GENERATOR}, seed {SEED}; python "
+              f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}\n")
+        print(f"| trained with | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")
+        for name, path, hops in (("one hop, equal steps", options.steps, 1),
+                                 ("one hop, equal compute", options.compute, 1),
+                                 *((f"up to three hops, asked with {hops}", options.model, hops)
+                                   for hops in (1, 2, 3))):
+            shared, own = (evaluate(load_model(path), persons, protocol=protocol, cue="joint",
+                                    hops=hops) for protocol in ("shared", "own"))
+            print(row(name, shared, own), flush=True)
+
+
+if __name__ == "__main__":
+    main()
