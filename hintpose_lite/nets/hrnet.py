@@ -103,7 +103,9 @@ class HRNet(nn.Module):
     """Pose HRNet: (N, 3, H, W) normalised float pictures -> (N, joints, H / 4, W / 4) heatmaps.
 
     width:   channels of the finest branch; the others have 2, 4 and 8 times as many. The
-             published networks are 32 (28.5 M parameters) and 48 (63.6 M).
+             published networks are 32 (28.5 M parameters) and 48 (63.6 M). The heatmaps are a
+             linear map of these channels, so with fewer than `joints` some pair of joints, mostly
+             the eyes, cannot be told apart (`benchmarks/channels.py` says which).
     joints:  heatmaps, one a joint.
     stem:    channels of the two strided convolutions; layer1 gives 4 * stem channels.
     modules: fuse modules in stages 2, 3 and 4.

@@ -95,3 +95,13 @@ def test_first_heatmaps_are_small_and_a_few_steps_reduce_the_loss():
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     assert all(p.grad is not None and p.grad.any() for p in net.parameters())
+
+
+@pytest.mark.parametrize(("width", "lost"), [(4, 1), (5, 0)])
+def test_fewer_channels_than_joints_lose_a_combination_of_heatmaps(width, lost):
+    torch.manual_seed(0)
+    net = HRNet(width, joints=5, stem=8, modules=(1, 1, 1), blocks=1).eval().double()
+    with torch.inference_mode():
+        maps = net(torch.randn(4, 3, 64, 64).double()).transpose(0, 1).flatten(1)
+    varying = maps - maps.mean(1, keepdim=True)
+    assert torch.linalg.matrix_rank(varying) == 5 - lost

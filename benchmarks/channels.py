@@ -1,0 +1,31 @@
+"""What a network cannot say, since it has fewer channels than joints.
+
+    python benchmarks/channels.py crowd-tiny runs/crowd-quick/both-0/model.safetensors
+
+Heatmaps are a linear map of the finest branch's channels. With `width` channels and more joints
+than that, some combinations of heatmaps are the same in every picture. For each network: the
+joints in the combination that is lost, with their shares.
+"""
+
+import argparse
+
+import torch
+
+from hintpose_lite.nets.weights import load_model
+from hintpose_lite.skeleton import COCO17
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("models", nargs="+")
+    print("| network | channels | combination of heatmaps that never changes |\n|---|---:|---|")
+    for name in options.parse_args().models:
+        weights = load_model(name).final_layer.weight.detach()[:, :, 0, 0]
+        lost = torch.linalg.svd(weights)[0][:, -1] if weights.shape[1] < weights.shape[0] else []
+        shares = [f"{share:+.2f} {joint.replace('_', ' ')}"
+                  for share, joint in zip(lost, COCO17.names, strict=False) if abs(share) > 0.1]
+        print(f"| {name} | {weights.shape[1]} | {', '.join(shares) or 'none'} |")
+
+
+if __name__ == "__main__":
+    main()
