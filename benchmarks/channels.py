@@ -4,7 +4,7 @@
 
 Heatmaps are a linear map of the finest branch's channels. With `width` channels and more joints
 than that, some combinations of heatmaps are the same in every picture. For each network: the
-joints in the combination that is lost, with their shares.
+joints in each combination that is lost, with their shares.
 """
 
 import argparse
@@ -21,10 +21,12 @@ def main():
     print("| network | channels | combination of heatmaps that never changes |\n|---|---:|---|")
     for name in options.parse_args().models:
         weights = load_model(name).final_layer.weight.detach()[:, :, 0, 0]
-        lost = torch.linalg.svd(weights)[0][:, -1] if weights.shape[1] < weights.shape[0] else []
-        shares = [f"{share:+.2f} {joint.replace('_', ' ')}"
-                  for share, joint in zip(lost, COCO17.names, strict=False) if abs(share) > 0.1]
-        print(f"| {name} | {weights.shape[1]} | {', '.join(shares) or 'none'} |")
+        channels = weights.shape[1]
+        lost = [", ".join(f"{share:+.2f} {joint.replace('_', ' ')}"
+                          for share, joint in zip(shares, COCO17.names, strict=True)
+                          if abs(share) > 0.1)
+                for shares in torch.linalg.svd(weights)[0].T[channels:]]
+        print(f"| {name} | {channels} | {'; '.join(lost) or 'none'} |")
 
 
 if __name__ == "__main__":

@@ -40,17 +40,18 @@ def main():
     options.add_argument("--model", default="crowd-tiny")
     options.add_argument("--images", type=int, default=400)
     options = options.parse_args()
+    steps, compute, model = map(load_model, (options.steps, options.compute, options.model))
     with tempfile.TemporaryDirectory() as folder:
         persons = make_crowd(Path(folder) / "scenes", options.images, seed=SEED)
         print(f"{options.images} scenes of {GENERATOR}, seed {SEED}; python "
               f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}\n")
         print(f"| trained with | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")
-        for name, path, hops in (("one hop, equal steps", options.steps, 1),
-                                 ("one hop, equal compute", options.compute, 1),
-                                 *((f"up to three hops, asked with {hops}", options.model, hops)
-                                   for hops in (1, 2, 3))):
-            shared, own = (evaluate(load_model(path), persons, protocol=protocol, cue="joint",
-                                    hops=hops) for protocol in ("shared", "own"))
+        for name, net, hops in (("one hop, equal steps", steps, 1),
+                                ("one hop, equal compute", compute, 1),
+                                *((f"up to three hops, asked with {hops}", model, hops)
+                                  for hops in (1, 2, 3))):
+            shared, own = (evaluate(net, persons, protocol=protocol, cue="joint", hops=hops)
+                           for protocol in ("shared", "own"))
             print(row(name, shared, own), flush=True)
 
 
