@@ -2,7 +2,6 @@
 
 import ast
 import json
-import math
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, fields, replace
 
@@ -10,6 +9,7 @@ from .cues import CueMix
 from .data.batches import Augment
 from .errors import ConfigError
 from .nets.spec import Spec
+from .settings import settle
 
 # Crowd scenes are drawn in any number, all upright, so little needs to be varied.
 LIGHT = Augment(rotate=0.0, scale=0.15, half_body=0.0, shared=0.6, light=0.2)
@@ -75,15 +75,12 @@ class TrainConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self):
-        for field in fields(self):
-            value, default = getattr(self, field.name), field.default
-            if type(value) is not type(default) and (type(value), type(default)) != (int, float):
-                raise ConfigError(f"{field.name}={value!r}: expected something like {default!r}")
+        settle(self)
         for name, low in LEAST.items():
-            if not low <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name}={getattr(self, name)}: must be finite, at least {low}")
-        if not 0 < self.lr < math.inf:
-            raise ConfigError(f"lr={self.lr}: must be finite, above 0")
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least {low}")
+        if self.lr <= 0:
+            raise ConfigError(f"lr={self.lr}: must be above 0")
         if max(self.seed, self.data_seed) >= 2 ** 32:
             raise ConfigError(f"seed={self.seed}, data_seed={self.data_seed}: must be below 2**32")
         if self.window < max(self.spec.input_size):
@@ -93,10 +90,8 @@ class TrainConfig:
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {choices}")
         for name, weights in {"hop_weights": self.hop_weights, "cues": astuple(self.cues)}.items():
-            numbers = all(isinstance(w, int | float) and 0 <= w < math.inf for w in weights)
-            if not numbers or not sum(weights) > 0:
-                raise ConfigError(f"{name}={weights}: give finite numbers of at least 0, one above "
-                                  "0")
+            if min(weights, default=0) < 0 or not any(weights):
+                raise ConfigError(f"{name}={weights}: give numbers of at least 0, one above 0")
         if (self.hop_dropout or self.hops_after) and not self.hop_weights[0]:
             raise ConfigError(f"hop_weights={self.hop_weights}: with hop_dropout or hops_after "
                               "some steps run a single hop, so the first weight must be above 0")
@@ -134,7 +129,7 @@ class TrainConfig:
             if name not in home or part not in ("", home[name]):
                 raise ConfigError(f"no setting {key!r}; there are {', '.join(sorted(home))}")
             holder = parts[home[name]]
-            new[home[name]][name] = _read(key, value, getattr(holder, name))
+            new[home[name]][name] = _read(value, getattr(holder, name))
         own = new.pop("")
         return replace(self, **own, **{part: replace(parts[part], **values)
                                        for part, values in new.items()})
@@ -159,17 +154,14 @@ class TrainConfig:
         return json.loads(json.dumps(asdict(self)))
 
 
-def _read(key: str, value, old):
-    """`value` (perhaps text from a command line) in the type of the value it replaces."""
+def _read(value, old):
+    """Text (perhaps from a command line) as the literal it spells, where no text is wanted; and a
+    whole float such as 2000 / 2 as an int, where one is."""
     if isinstance(value, str) and not isinstance(old, str):
         with suppress(ValueError, SyntaxError):  # what is no literal stays text, and is refused
             value = ast.literal_eval(value)
-    if {type(old), type(value)} == {int, float} and float(value).is_integer():
-        value = type(old)(value)  # 2000 / 2 is 1000.0
-    if isinstance(old, tuple) and isinstance(value, list):
-        value = tuple(value)
-    if type(value) is not type(old):
-        raise ConfigError(f"{key}={value}: expected something like {old!r}")
+    if type(old) is int and type(value) is float and value.is_integer():
+        value = int(value)
     return value
 
 

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from .errors import DataError
 from .geometry import apply, compose, corners, invert, pixel_grid, scale_of, warp
 from .heatmaps import gaussians
+from .settings import settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +170,9 @@ class CueMix:
     box: float = 0.04
     pose: float = 0.06
     none: float = 0.05
+
+    def __post_init__(self):
+        settle(self)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """The kinds of `count` cues, as numbers of the fields above (count,), drawn on the CPU."""

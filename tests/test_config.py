@@ -6,7 +6,10 @@ from dataclasses import fields
 import pytest
 
 from hintpose_lite.config import PRESETS, TrainConfig
+from hintpose_lite.cues import CueMix
+from hintpose_lite.data.batches import Augment
 from hintpose_lite.errors import ConfigError
+from hintpose_lite.nets.spec import Spec
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -36,7 +39,7 @@ def test_the_original_is_not_changed():
     ({"learning_rate": 1}, "no setting 'learning_rate'.*lr"),
     ({"augment.lr": 1e-3}, "no setting 'augment.lr'"),
     ({"spec": "none"}, "no setting 'spec'"),
-    ({"steps": "many"}, "steps=many"),
+    ({"steps": "many"}, "steps='many'"),
     ({"steps": 1.5}, "steps=1.5"),
     ({"steps": float("inf")}, "steps=inf"),
     ({"steps": 0}, "at least 1"),
@@ -65,6 +68,18 @@ def test_a_number_of_steps_is_a_whole_number_and_a_rate_may_be_one():
     with pytest.raises(ConfigError, match=r"steps=3\.5: expected something like 3000"):
         TrainConfig(steps=3.5)
     assert TrainConfig(lr=1).lr == 1
+    assert TrainConfig(lr=1).to_dict() == TrainConfig(lr=1.0).to_dict()  # so one run's folder
+
+
+def test_every_part_checks_its_own_values():
+    for build in (lambda: Augment(flip="half"), lambda: CueMix(mask=None),
+                  lambda: Spec(mean=("red", 0.5, 0.5)), lambda: TrainConfig(drops=0.5)):
+        with pytest.raises(ConfigError, match="expected something like"):
+            build()
+    with pytest.raises(ConfigError, match="2 numbers are needed"):
+        Spec(input_size=(96, 128, 3))
+    with pytest.raises(ConfigError, match="finite"):
+        Augment(scale=float("nan"))
 
 
 def test_every_setting_has_a_name_of_its_own():

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..cues import CuePeople, draw_cues
 from ..geometry import apply, compose, crop_matrix, flip_matrix, invert, pad, warp
 from ..heatmaps import encode
+from ..settings import settle
 from ..skeleton import Skeleton
 from .crops import MASK_STRIDE, Crops
 
@@ -37,6 +38,9 @@ class Augment:
     shift: float = 0.03
     shared: float = 0.5
     light: float = 0.3
+
+    def __post_init__(self):
+        settle(self)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """The frozen description of a HintPose: how to build it again, and how to use it."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from ..errors import CheckpointError, ConfigError
+from ..settings import settle
 from .hrnet import check_size
 
 CHOICES = {"codec": ("quarter", "dark", "udp"), "cue_level": ("image", "stem"),
@@ -53,9 +53,11 @@ class Spec:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self):
+        settle(self)
         for field in fields(self):
-            value = _like(field.name, getattr(self, field.name), field.default)
-            object.__setattr__(self, field.name, value)
+            value, default = getattr(self, field.name), field.default
+            if isinstance(default, tuple) and len(value) != len(default):
+                raise ConfigError(f"{field.name}={value}: {len(default)} numbers are needed")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}, "
@@ -82,16 +84,3 @@ class Spec:
             return cls(**values)
         except ConfigError as error:
             raise CheckpointError(f"the stored spec cannot be used: {error}") from error
-
-
-def _like(name: str, value, default):
-    """`value` in the type of `default`: whole numbers pass as floats, lists as tuples."""
-    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
-        if len(value) == len(default):
-            return tuple(_like(name, v, d) for v, d in zip(value, default, strict=True))
-    elif isinstance(default, float):
-        if type(value) in (int, float) and math.isfinite(value):
-            return float(value)
-    elif type(value) is type(default):
-        return value
-    raise ConfigError(f"{name} must look like {default!r}, not {value!r}")
