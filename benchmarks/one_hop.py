@@ -1,5 +1,8 @@
 """Three hops beside networks that were trained with one hop throughout.
 
+    python benchmarks/one_hop.py                 # how many steps with one hop cost as much
+    hintpose train --preset crowd-tiny --set hops=1 --out runs/one-hop-steps
+    hintpose train --preset crowd-tiny --set hops=1 --set steps=... --out runs/one-hop-compute
     python benchmarks/one_hop.py runs/one-hop-steps/model.safetensors \
         runs/one-hop-compute/model.safetensors
 
@@ -14,7 +17,9 @@ from pathlib import Path
 
 import torch
 from shipped import LABELS, SEED
+from switches import cost_of_hops
 
+from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.crowd import GENERATOR, make_crowd
 from hintpose_lite.evaluation import evaluate
 from hintpose_lite.nets.weights import load_model
@@ -33,13 +38,29 @@ def row(name: str, shared: Report, own: Report) -> str:
     return f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |"
 
 
+def print_cost(config: TrainConfig) -> None:
+    """What the steps of a config cost, counted in steps of a network with one hop."""
+    torch.set_num_threads(1)
+    one, two, three = cost_of_hops(config)
+    dropped = config.hop_dropout / 2  # a step that drops hops runs one or two of three
+    late = dropped * (one + two) + (1 - config.hop_dropout) * three
+    mean = config.hops_after + (1 - config.hops_after) * late
+    print(f"python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}; "
+          f"steps with two and three hops cost {two:.2f} and {three:.2f} times one with one hop; "
+          f"{config.steps} steps cost as much as {config.steps * mean:.0f} with one hop")
+
+
 def main():
     options = argparse.ArgumentParser()
-    options.add_argument("steps", help="a network trained with one hop, for as many steps")
-    options.add_argument("compute", help="one trained with one hop, with as much compute")
+    options.add_argument("steps", nargs="?",
+                         help="a network trained with one hop, for as many steps")
+    options.add_argument("compute", nargs="?",
+                         help="one trained with one hop, with as much compute")
     options.add_argument("--model", default="crowd-tiny")
     options.add_argument("--images", type=int, default=400)
     options = options.parse_args()
+    if not options.compute:
+        return print_cost(TrainConfig.preset("crowd-tiny"))
     steps, compute, model = map(load_model, (options.steps, options.compute, options.model))
     with tempfile.TemporaryDirectory() as folder:
         persons = make_crowd(Path(folder) / "scenes", options.images, seed=SEED)

@@ -52,7 +52,7 @@ class Cue:
         xy = _numbers(xy, "cue points")
         if xy.shape == (2,):
             xy = xy[None]
-        if xy.size and (xy.ndim != 2 or xy.shape[1] != 2):
+        if xy.shape != (0,) and xy.shape[1:] != (2,):
             raise DataError(f"cue points are (P, 2), x and y of each, not {xy.shape}")
         labels = np.ones(len(xy)) if labels is None else _numbers(labels, "cue labels").ravel()
         if len(xy) == 0 or len(labels) != len(xy):

@@ -1,7 +1,7 @@
 """A picture in, poses out: for people who have pictures rather than data sets."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -197,8 +197,8 @@ def check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
 
 
 def check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
-    if isinstance(cues, Cue) or not all(isinstance(cue, Cue | None) for cue in cues):
-        raise DataError("cues is a list with one Cue (or None) a person")
+    if not isinstance(cues, Sequence) or not all(isinstance(cue, Cue | None) for cue in cues):
+        raise DataError(f"cues is a list with one Cue (or None) a person, not {cues!r:.80}")
     cues = [cue or Cue.none() for cue in cues]
     if not takes_cues and any(cue.kind != "none" for cue in cues):
         raise ConfigError("this network takes no cues: call it without, or load another")

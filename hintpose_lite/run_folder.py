@@ -8,6 +8,7 @@
 """
 
 import json
+import operator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,11 +113,15 @@ def read_metrics(folder: Path) -> list[dict]:
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    for number, line in enumerate(lines, 1):
         try:  # what follows the last line's end is unfinished
             record = json.loads(line)
             names = ("loss", "seconds", "lr") if "loss" in record else ("ap", "identity")
             records.append({name: record[name] for name in ("step", *names)})
+            if not all(isinstance(record[name], int | float | None) for name in names):
+                raise TypeError("not all values are numbers")
+            operator.index(record["step"])
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}, line {number} is damaged ({error!r}): remove it") from error
     return records

@@ -109,6 +109,7 @@ def test_points_have_the_gradient_of_finite_differences():
     lambda: Cue.points([1, 2, 3]), lambda: Cue.points("here"), lambda: Cue.box("all of it"),
     lambda: Cue.mask([[1, 0], [1]]), lambda: Cue.pose("standing"),
     lambda: Cue.box((1, 2, 0, 4)), lambda: Cue.mask(np.zeros((4, 4))), lambda: Cue.mask([1, 2]),
+    lambda: Cue.point([], []),
     lambda: Cue.pose([[1, 2, 0]]), lambda: Cue.pose([1, 2, 3])])
 def test_unusable_cues_are_refused(make):
     with pytest.raises(DataError):

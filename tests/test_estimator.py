@@ -138,8 +138,9 @@ def test_as_many_cues_as_boxes(estimator):
     for boxes, cues in (([BOX], []), ([BOX], [None, None]), ([], [None]), ([BOX] * 2, [None])):
         with pytest.raises(DataError, match="each box one cue"):
             estimator(PICTURE, boxes, cues)
-    with pytest.raises(DataError, match="a list"):
-        estimator(PICTURE, [BOX], Cue.point(5, 5))
+    for wrong in (Cue.point(5, 5), 5, {Cue.point(5, 5)}):
+        with pytest.raises(DataError, match="a list"):
+            estimator(PICTURE, [BOX], wrong)
     assert estimator(PICTURE, []) == estimator(PICTURE, np.zeros((0, 4)), []) == []
 
 

@@ -82,10 +82,15 @@ def test_folders_that_are_no_runs_are_refused(folder, tmp_path):
         with pytest.raises(RunError, match="config.json"):
             watch(folder)
     (folder / "config.json").write_text('{"config": {"steps": 3}}')
-    for text in ("3\n", "[]\n", '{"step": 1}\n', '{"ap": 1, "identity": 1}\n', "\n{}\n"):
+    for text in ("3\n", "[]\n", '{"step": 1}\n', '{"ap": 1, "identity": 1}\n', "\n{}\n",
+                 '{"step": "3", "loss": 1, "seconds": 1, "lr": 1}\n', '{"step": 1, "ap": "a", '
+                 '"identity": 1}\n'):
         (folder / "metrics.jsonl").write_text(text)
         with pytest.raises(RunError, match="line 1"):
             status(folder)
+    (folder / "metrics.jsonl").write_bytes(b"\xff\n")
+    with pytest.raises(RunError, match="line 1"):
+        status(folder)
 
 
 def test_watching_says_each_entry_once_until_the_end(folder, monkeypatch):
