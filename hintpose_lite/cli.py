@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import __version__
-from .errors import ConfigError, DataError, HintPoseError
+from .errors import ConfigError, DataError, HintPoseError, WriteError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -292,4 +292,8 @@ def _make_room(paths: list[Path | None], overwrite: bool):
     for path in filter(None, paths):
         if path.exists() and not overwrite:
             raise DataError(f"{path} exists already: choose another name, or add --overwrite")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f"cannot write to a folder {path.parent} ({error.strerror}): give "
+                             "another place") from error

@@ -109,6 +109,9 @@ def test_a_bad_picture_stops_nothing_and_is_listed(folder, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 1
     assert main(["predict", str(folder / "text.jpg"), "--model", "crowd-tiny"]) == 2
+    capsys.readouterr()
+    assert main([*command[:4], "crowd-tiny", "--out", str(poses)]) == 2  # a file, no folder
+    assert "give another place" in capsys.readouterr().err
 
 
 def test_a_drawing_that_cannot_be_written_costs_no_pose(folder, capsys, monkeypatch):
