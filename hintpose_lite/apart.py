@@ -52,7 +52,8 @@ def asked_again(poses: list, reach: list[float], skeleton: Skeleton) -> dict[int
         alike = pose_oks(points[kept], points[i], (areas[kept] + areas[i]) / 2,
                          skeleton.sigmas) > SAME
         taken = [poses[j].keypoints[poses[j].scores > LOW]
-                 for j, same in zip(kept, alike.tolist(), strict=True) if same]
+                 for j, same in zip(kept, alike.tolist(), strict=True)
+                 if same and (-poses[j].score, j) < (-poses[i].score, i)]  # only surer ones
         if poses[i].cue.kind == "points" and taken:
             again[i] = against(poses[i].cue, np.concatenate(taken), reach[i])
     return again

@@ -92,6 +92,12 @@ class TrainConfig:
         for name, weights in {"hop_weights": self.hop_weights, "cues": astuple(self.cues)}.items():
             if min(weights, default=0) < 0 or not any(weights):
                 raise ConfigError(f"{name}={weights}: give numbers of at least 0, one above 0")
+        if not any(self.hop_weights[:self.spec.hops]):
+            raise ConfigError(f"hop_weights={self.hop_weights}: give one of the {self.spec.hops} "
+                              "hop(s) a weight")
+        if self.spec.input_size[0] > self.spec.input_size[1]:
+            raise ConfigError(f"input_size={self.spec.input_size}, width and height: people are "
+                              "trained on in crops that are not wider than high")
         if (self.hop_dropout or self.hops_after) and not self.hop_weights[0]:
             raise ConfigError(f"hop_weights={self.hop_weights}: with hop_dropout or hops_after "
                               "some steps run a single hop, so the first weight must be above 0")

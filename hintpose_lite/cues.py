@@ -73,10 +73,11 @@ class Cue:
     def mask(cls, array) -> "Cue":
         """The visible mask (h, w), booleans or numbers in [0, 1], as large as the picture."""
         array = _numbers(array, "the cue's mask")
+        array = array.clip(0, 1)
         if array.ndim != 2 or not array.any():
             raise DataError(f"a cue's mask is (h, w) with some pixels set; this one has shape "
                             f"{array.shape} and {np.count_nonzero(array)} pixels set")
-        return cls("mask", array=array.clip(0, 1))
+        return cls("mask", array=array)
 
     def middle(self) -> np.ndarray | None:
         """The mean place (2,) of what belongs to the person, picture pixels; None without any."""
@@ -99,8 +100,8 @@ class Cue:
 
 def _numbers(values, what: str) -> np.ndarray:
     try:
-        array = np.asarray(values, dtype=np.float32)
-    except (ValueError, TypeError) as error:
+        array = np.asarray(values, dtype=np.float32).copy()  # a cue does not change
+    except (ValueError, TypeError, RuntimeError) as error:  # the last: a tensor with a gradient
         raise DataError(f"{what}: {error}; give numbers, as many in each row") from error
     if not np.isfinite(array).all():
         raise DataError(f"{what}: a value is not a finite number")

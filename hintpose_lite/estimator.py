@@ -275,4 +275,4 @@ def _poses(keypoints: Tensor, scores: Tensor, boxes: Tensor, cues: list[Cue] | N
     totals = rescore(torch.ones(len(boxes)), scores[-1])
     return [Pose(keypoints[-1, i].numpy(), scores[-1, i].numpy(), float(totals[i]),
                  boxes[i].numpy(), cues[i] if cues else None, len(keypoints),
-                 keypoints[:, i].numpy()) for i in range(len(boxes))]
+                 keypoints[:, i].numpy().copy()) for i in range(len(boxes))]

@@ -90,7 +90,9 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     identity["followed"] = identity["swap_rate"] if source == "wrong" else None
     picture_ap = None
     if whole:
-        found = _results(persons, asked, keypoints[-1], joint_scores[-1], scores[-1])
+        width, height = model.spec.input_size
+        padded = pad(asked.boxes, width / height)[:, 2:].prod(1)  # HRNet's area for OKS-NMS
+        found = _results(persons, asked, padded, keypoints[-1], joint_scores[-1], scores[-1])
         picture_ap = score_results(persons, found)
         if results is not None:
             write_whole(results, lambda name: name.write_text(json.dumps(found)))
@@ -131,7 +133,9 @@ def _check_settings(protocol, cue, detections, radius, seed, batch, results, who
             (protocol == "detected" and cue == "wrong", 'cue "wrong" needs own or shared boxes'),
             (radius and cue != "joint",
              f'only the cue "joint" can be moved by a radius, not {cue!r}'),
-            (seed < 0 or batch < 1, f"{seed=} must be at least 0, and {batch=} at least 1"),
+            (not (isinstance(seed, int) and isinstance(batch, int)) or seed < 0 or batch < 1,
+             f"{seed=} must be a whole number of at least 0, and {batch=} of at least 1"),
+            (not radius >= 0, f"{radius=} must be at least 0"),
             (results is not None and not whole,
              "a result file holds all people's poses in own or detected boxes: give no rows, and "
              "neither shared boxes nor wrong cues"),
@@ -158,7 +162,10 @@ class _Asked:
 def people_asked(persons: CocoPersons, protocol: str, cue: str | Callable,
                  rows: Iterable[int] | None = None) -> np.ndarray:
     """Rows of the people that `evaluate` asks for with these arguments, ascending."""
-    chosen = np.arange(len(persons)) if rows is None else np.unique(np.array([*rows], int))
+    chosen = np.arange(len(persons)) if rows is None else np.unique([*rows])
+    if len(chosen) and chosen.dtype.kind not in "iu":
+        raise ConfigError("rows are whole numbers; of a mask, give np.flatnonzero(mask)")
+    chosen = chosen.astype(int)
     if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(persons):
         raise ConfigError(f"rows must lie in 0 to {len(persons) - 1}")
     partner, labelled = persons.partner[chosen], (persons.keypoints[..., 2] > 0).sum(1)
@@ -225,12 +232,12 @@ def _predict(model, persons: CocoPersons, asked: _Asked, source: str | Callable,
     return keypoints, scores
 
 
-def _results(persons: CocoPersons, asked: _Asked, points: Tensor, joint_scores: Tensor,
-             scores: Tensor) -> list[dict]:
+def _results(persons: CocoPersons, asked: _Asked, areas: Tensor, points: Tensor,
+             joint_scores: Tensor, scores: Tensor) -> list[dict]:
     """COCO results after OKS-NMS, at most 20 a picture."""
-    images, padded = torch.as_tensor(asked.source.image_ids[asked.rows]), pad(asked.boxes)
-    kept = oks_nms(points, scores, padded[:, 2] * padded[:, 3], persons.skeleton.sigmas,
-                   images=images, limit=PEOPLE_A_PICTURE)  # HRNet's area: that of the padded box
+    images = torch.as_tensor(asked.source.image_ids[asked.rows])
+    kept = oks_nms(points, scores, areas, persons.skeleton.sigmas, images=images,
+                   limit=PEOPLE_A_PICTURE)
     table = torch.cat([points, joint_scores[..., None]], -1)[kept].flatten(1)
     rows = zip(images[kept].tolist(), table.tolist(), scores[kept].tolist(), strict=True)
     return [{"image_id": image, "category_id": persons.category, "keypoints": keypoints,

@@ -104,7 +104,8 @@ def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] 
     boxes: picture pixels, not yet padded; cues: one a row or None. Pictures are decoded in the
     background, each once as long as its people stand in the same batch.
     """
-    rows, boxes = np.asarray(rows), torch.tensor(np.asarray(boxes), dtype=torch.float32)
+    rows = np.asarray(rows) if len(rows) else np.zeros(0, int)
+    boxes = torch.tensor(np.asarray(boxes), dtype=torch.float32)
     if not len(rows) == len(boxes) == (len(rows) if cues is None else len(cues)):
         raise DataError(f"{len(rows)} people, {len(boxes)} boxes and "
                         f"{'no' if cues is None else len(cues)} cues: give one of each a person")

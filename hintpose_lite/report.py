@@ -20,8 +20,9 @@ class Report:
     identity: of all of them at the last hop: people, ap, meant, other, neither (counts), counted
         (their sum), accuracy = meant / counted, swap_rate = other / counted, joint_swap_rate,
         separated (the joints behind that rate), left_out (fewer than three joints in common with
-        the partner), alone (no partner), pairs (two counted people who are each other's partners),
-        both (share of pairs with both meant), and followed (wrong cues only; the swap_rate).
+        the partner), alone (no partner), pairs (two counted people who are each other's partners,
+        counted with the first of them), both (share of pairs with both meant), and followed (wrong
+        cues only; the swap_rate).
     strata: the same for each overlap stratum; groups: for "overlap >= .3", contested, uncontested;
     per_hop: for each hop, all people (followed is left out there: it is the swap_rate).
     picture_ap: COCO's ten figures on whole pictures; None for shared boxes and for subsets.

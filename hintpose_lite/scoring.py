@@ -129,8 +129,9 @@ def score_results(persons: CocoPersons, results: str | Path | list) -> dict:
     columns = (column.tolist() for column in read_results(persons, results, "keypoints"))
     found = [{"image_id": image, "category_id": 1, "keypoints": points, "score": score}
              for image, points, score in zip(*columns, strict=True)]
-    if not found:
-        return dict.fromkeys(STATS, 0.0)
+    if not found:  # COCOeval needs a pose, to say where there was somebody to find
+        found = [{"image_id": next(iter(persons.pictures)), "category_id": 1, "score": 0.0,
+                  "keypoints": [-1e9] * 3 * len(persons.skeleton)}]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints at every step
         truth = _ground_truth(persons)
         scorer = COCOeval(truth, truth.loadRes(found), "keypoints")

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from .config import TrainConfig
+from .distributed import own_device
 from .errors import ConfigError
 from .evaluation import evaluate
 from .files import write_whole
@@ -88,7 +89,7 @@ def run_variant(config: TrainConfig, out: Path, data, val, device: str | None,
     """Trains one variant, unless that is done, and answers the questions about it."""
     persons, held_out = open_data(config, data, val)
     train(config, out, persons, held_out, device=device, position=position)
-    model = load_model(out / "model.safetensors", device or "cpu")
+    model = load_model(out / "model.safetensors", own_device(device))
     reports = {}
     for name, question in QUESTIONS.items():
         path = out / f"report-{name}.json"

@@ -18,7 +18,7 @@ from .config import TrainConfig
 from .data.batches import Batch, make_batch
 from .data.loader import prefetch
 from .distributed import Crew
-from .nets.hintpose import HintPose
+from .nets.hintpose import HintPose, norms
 from .nets.weights import initialise
 
 ALONE = Crew()
@@ -92,9 +92,8 @@ class Trainer:
         """Puts the model into training mode, batch norms only before `freeze_after`."""
         self.model.train()
         if self.step >= self.frozen_from:
-            for module in self.model.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            for module in norms(self.model):
+                module.eval()
 
     def run_step(self) -> Tensor:
         """One step; the loss stays on the device, so that nobody waits for it."""

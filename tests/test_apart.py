@@ -57,6 +57,15 @@ def test_three_equal_answers_and_cues_that_take_no_points():
     assert len(distinct(three, COCO17)) == 1 and distinct(three, COCO17)[0] is three[0]
 
 
+def test_only_surer_answers_speak_against_one():
+    cue = Cue.point(-50, 1)
+    near = 0.14 * np.ptp(BODY, axis=0).max()  # once is the same person, twice is not
+    chain = [pose(0, 0.9, cue), pose(near, 0.8, cue), pose(2 * near, 0.7, cue)]
+    again = asked_again(chain, [0.5] * 3, COCO17)
+    assert list(again) == [1], "the ends of the chain are two people"
+    assert np.array_equal(again[1].xy[1:], chain[0].keypoints)
+
+
 def test_points_that_would_wipe_out_the_cue_are_left_out():
     cue = Cue.points([(1, 1), (2, 2)], [1, -1])
     more = against(cue, np.array([[3, 3], [1, 2], [2, 2]]), reach=1.0)

@@ -55,6 +55,8 @@ def test_the_original_is_not_changed():
     ({"seed": -1}, "seed"), ({"seed": 2 ** 32}, "below 2"), ({"data_seed": -1}, "data_seed"),
     ({"drops": (2.0, 3.0)}, "drops lie between 0 and 1"), ({"rotation": -5.0}, "rotation"),
     ({"window": 64}, "at least as large"),
+    ({"hops": 1, "hop_weights": (0.0, 1.0)}, "give one of the 1 hop"),
+    ({"input_size": (256, 192)}, "not wider than high"),
     ({"augment.scale": 1.5}, "scale"),
     ({"flip": 2}, "between 0 and 1"),
     ({"cues.joint": -1}, "cues"),

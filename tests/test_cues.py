@@ -109,11 +109,20 @@ def test_points_have_the_gradient_of_finite_differences():
     lambda: Cue.points([1, 2, 3]), lambda: Cue.points("here"), lambda: Cue.box("all of it"),
     lambda: Cue.mask([[1, 0], [1]]), lambda: Cue.pose("standing"),
     lambda: Cue.box((1, 2, 0, 4)), lambda: Cue.mask(np.zeros((4, 4))), lambda: Cue.mask([1, 2]),
-    lambda: Cue.point([], []),
+    lambda: Cue.point([], []), lambda: Cue.mask(-np.ones((3, 3))),
+    lambda: Cue.points(torch.ones(1, 2, requires_grad=True)),
     lambda: Cue.pose([[1, 2, 0]]), lambda: Cue.pose([1, 2, 3])])
 def test_unusable_cues_are_refused(make):
     with pytest.raises(DataError):
         make()
+
+
+def test_a_cue_does_not_change_with_what_it_was_made_of():
+    xy = np.array([[5, 6]], np.float32)
+    cue, box = Cue.points(xy), np.array([1, 2, 3, 4], np.float32)
+    boxed = Cue.box(box)
+    xy[:] = box[:] = 0
+    assert cue.xy.tolist() == [[5, 6]] and boxed.xywh.tolist() == [1, 2, 3, 4]
 
 
 def people(count: int, masked: bool = True) -> tuple[CuePeople, torch.Tensor]:

@@ -104,8 +104,8 @@ def chimera(persons, i):
     return np.where(odd, other(persons, i), right(persons, i))
 
 
-CUED = SimpleNamespace(spec=SimpleNamespace(cue=True))
-CUELESS = SimpleNamespace(spec=SimpleNamespace(cue=False))
+CUED = SimpleNamespace(spec=SimpleNamespace(cue=True, input_size=(192, 256)))
+CUELESS = SimpleNamespace(spec=SimpleNamespace(cue=False, input_size=(192, 256)))
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -278,6 +278,12 @@ def test_a_cue_source_is_asked_in_each_box_and_its_nearest_cue_taken(tmp_path, p
     report = evaluate(CUED, persons, protocol="shared", cue=source)
     assert [cue.kind for cue in asked[1].cues] == ["none", "none"]
     assert sum(report.counts.values()) == 2
+    for nobody in (Cue.none(), Cue.points([(5, 5)], [-1])):  # they name nobody's place
+        report = evaluate(CUED, persons, protocol="shared", cue=lambda *_, one=nobody: [[one]])
+        assert [cue.kind for cue in asked[-1].cues] == ["none", "none"]
+    for odd in ([], [None], [[(1, 2)]]):
+        with pytest.raises(DataError, match="one list of cues"):
+            evaluate(CUED, persons, protocol="shared", cue=lambda *_, odd=odd: odd)
 
 
 def test_strata_groups_and_whole_pictures(tmp_path, predictor):
@@ -332,7 +338,11 @@ def test_a_cueless_network_gets_no_cue_for_the_same_people(tmp_path, predictor):
     (dict(cue="smell"), "cue 'smell' does not exist"),
     (dict(protocol="detected"), "go together"), (dict(detections=[]), "go together"),
     (dict(protocol="detected", detections=[], cue="wrong"), "needs own or shared"),
-    (dict(cue="centroid", radius=.1), 'only the cue "joint"'), (dict(rows=[3]), "0 to 2")])
+    (dict(cue="centroid", radius=.1), 'only the cue "joint"'), (dict(rows=[3]), "0 to 2"),
+    (dict(rows=[True, False, True]), "flatnonzero"), (dict(rows=[0, "x"]), "whole numbers"),
+    (dict(rows=[0.7]), "whole numbers"), (dict(radius=-1.0), "radius=-1.0"),
+    (dict(seed=0.5), "whole number"), (dict(seed=None), "whole number"),
+    (dict(batch=2.5), "whole number")])
 def test_settings_that_make_no_sense(tmp_path, predictor, wrong, message):
     persons = write(tmp_path, [SIDE_BY_SIDE])
     predictor(right)
@@ -581,7 +591,9 @@ def test_picture_figures_with_another_skeleton_and_odd_entries(tmp_path, predict
     assert scoring.score_results(persons, [result, *extra]) == alone
     assert alone["AP"] == pytest.approx(34 / 101) and alone["APl"] is None
     with_box = scoring.score_results(persons, [{**result, "bbox": [0, 0, 9, 9]}])
-    assert with_box == alone and set(scoring.score_results(persons, []).values()) == {0.0}
+    assert with_box == alone
+    nothing = {name: None if value is None else 0.0 for name, value in alone.items()}
+    assert scoring.score_results(persons, []) == nothing
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

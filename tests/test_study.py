@@ -35,6 +35,17 @@ def test_a_study_end_to_end(crowd, tmp_path, monkeypatch):
     assert (tmp_path / "study" / "both-0" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_answers_come_from_the_device_of_the_training(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "own_device", lambda device: f"own {device}")
+    monkeypatch.setattr(module, "open_data", lambda *_: (None, None))
+    monkeypatch.setattr(module, "train", lambda *_, **__: None)
+    monkeypatch.setattr(module, "load_model", lambda path, device: asked.append(device))
+    monkeypatch.setattr(module, "QUESTIONS", {})
+    module.run_variant(TINY, tmp_path, None, None, None)
+    assert asked == ["own None"]
+
+
 def test_seeds_give_mean_and_spread():
     def reports(value):
         figures = dict.fromkeys(("ap", "accuracy", "swap_rate", "followed"), value)

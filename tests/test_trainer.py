@@ -10,7 +10,7 @@ from hintpose_lite import preflight as module
 from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.crops import build_crops
 from hintpose_lite.errors import ConfigError, RunError
-from hintpose_lite.nets.hintpose import HintPose
+from hintpose_lite.nets.hintpose import HintPose, _no_statistics
 from hintpose_lite.preflight import Estimate, preflight, require_space
 from hintpose_lite.skeleton import COCO17
 from hintpose_lite.trainer import Trainer, draw_hops
@@ -196,3 +196,14 @@ def test_the_w32_preset_takes_real_steps(crowd):
     still = [name for name, value in run.model.named_parameters()
              if torch.equal(value, before[name])]
     assert not still, still  # the zero convs have let the gradient through, to the first layers too
+
+
+def test_shared_batch_norms_freeze_and_keep_their_statistics_too(crops):
+    made = trainer(crops, steps=4, freeze_after=0.0)
+    made.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(made.model)  # runs on CUDA only
+    made.ready()
+    shared = [m for m in made.model.modules() if isinstance(m, torch.nn.SyncBatchNorm)]
+    assert len(shared) > 20 and not any(module.training for module in shared)
+    with _no_statistics(made.model):
+        assert {module.momentum for module in shared} == {0.0}
+    assert 0.0 not in {module.momentum for module in shared}

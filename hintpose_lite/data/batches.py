@@ -152,7 +152,7 @@ def _half_body(keypoints: Tensor, boxes: Tensor, skeleton: Skeleton,
     low = torch.where(half[..., None], keypoints[..., :2], torch.inf).amin(1)
     high = torch.where(half[..., None], keypoints[..., :2], -torch.inf).amax(1)
     size = (high - low) * 1.5 / 1.25 + 1  # HRNet grows the joints' extent by 1.5 in all
-    usable = ((labelled.sum(1) > 8) & (half.sum(1) >= 3))[:, None]
+    usable = ((labelled.sum(1) > 8) & (half.sum(1) >= 3))[:, None] & bool(skeleton.upper)
     return torch.where(usable, torch.cat([(low + high - size) / 2, size], -1), boxes)
 
 

@@ -61,7 +61,8 @@ class View:
         for start, extent in ((self.left, picture.shape[1]), (self.top, picture.shape[0])):
             first = max(0, int(np.ceil(-start * scale)))
             last = min(size, int(np.floor((extent - start) * scale)))
-            spans.append((first, last, start + first / scale, start + last / scale))
+            spans.append((first, last, max(0.0, start + first / scale),  # rounding may step over
+                          min(float(extent), start + last / scale)))  # the edge: Pillow refuses it
         (x0, x1, left, right), (y0, y1, top, bottom) = spans
         if x0 < x1 and y0 < y1:  # resizing averages over all pixels it drops, so nothing aliases
             if scale == 1:

@@ -37,6 +37,8 @@ def find_peaks(maps: Tensor, low: float, most: int = 8) -> tuple[Tensor, Tensor]
     maps = maps.clamp(min=0)
     height, width = maps.shape[-2:]
     tops = (maps == F.max_pool2d(maps, 5, 1, 2)) & (maps >= low)
+    ranks = tops * torch.arange(height * width, 0.0, -1, device=maps.device).view(height, width)
+    tops &= ranks == F.max_pool2d(ranks, 5, 1, 2)  # of equal neighbours the first
     heights, flat = (maps * tops).flatten(1).topk(min(most, height * width), dim=1)
     shift = torch.arange(-1.0, 2, device=maps.device)
     kernels = torch.stack([torch.ones(3, 3, device=maps.device), shift.expand(3, 3),

@@ -203,10 +203,15 @@ def as_hintpose(model: HRNet, **settings) -> HintPose:
     return wrapped
 
 
+def norms(model: nn.Module) -> list[nn.Module]:
+    """The batch norms of a model, also those that processes share."""
+    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
+
+
 @contextmanager
 def _no_statistics(model: nn.Module):
     """Batch norms leave their running averages as they are."""
-    momenta = {m: m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
+    momenta = {module: module.momentum for module in norms(model)}
     try:
         for module in momenta:
             module.momentum = 0.0

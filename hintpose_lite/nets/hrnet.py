@@ -179,7 +179,8 @@ def _check_settings(width, joints, stem, modules, blocks) -> None:
     for name, value in (("width", width), ("joints", joints), ("stem", stem), ("blocks", blocks)):
         if type(value) is not int or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
-    if len(modules) != 3 or any(type(m) is not int or m < 1 for m in modules):
+    if (not isinstance(modules, (list, tuple)) or len(modules) != 3
+            or any(type(m) is not int or m < 1 for m in modules)):
         raise ConfigError(f"modules must be three whole numbers of at least 1, one each for "
                           f"stages 2, 3 and 4, not {modules!r}")
 

@@ -1,10 +1,11 @@
 """Context crops: the window shows what the matrix says."""
 
 import numpy as np
+import pytest
 import torch
 
-from hintpose_lite.data.crops import View, build_crops
-from hintpose_lite.geometry import apply
+from hintpose_lite.data.crops import CONTEXT, View, build_crops
+from hintpose_lite.geometry import apply, pad
 
 
 def blob(height, width, x, y):
@@ -64,3 +65,15 @@ def test_windows_of_large_pictures_follow_the_people(crowd):
     visible = crops.keypoints[..., 2] > 0
     places = apply(crops.matrices, crops.keypoints[..., :2])[visible]
     assert ((places > -1) & (places < 64)).all(), "every joint of a person is in the window"
+
+
+@pytest.mark.parametrize("picture, box, size", [
+    ((1925, 1443), (106, 507, 1040, 533), 256), ((1717, 1526), (27, 127, 405, 152), 384),
+    ((1604, 1649), (9, 21, 432, 423), 192)])
+def test_rounding_at_the_edge_of_a_picture(picture, box, size):
+    for spread in (0, 1):  # as the predictor and as training has it
+        regions = pad(pad(torch.tensor([box]).float()), aspect=1.0,
+                      padding=CONTEXT if spread else 1.02)
+        window = View.around(regions[0].numpy(), picture[::-1], size).cut(
+            np.full((*picture, 3), 255, np.uint8))
+        assert window.max() == 255

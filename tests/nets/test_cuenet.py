@@ -41,6 +41,14 @@ def test_peaks_are_those_of_a_search_by_hand(seed, height, width, most):
         assert torch.allclose(got, torch.tensor(expected).view(-1, 3).float(), atol=1e-4)
 
 
+def test_of_equal_neighbours_one_is_a_peak():
+    maps = torch.zeros(1, 1, 8, 9)
+    maps[0, 0, 3, 4:6], maps[0, 0, 7, 8] = 0.9, 0.8
+    points, heights = find_peaks(maps, 0.3, 4)
+    assert heights[0].tolist() == pytest.approx([0.9, 0.8, 0, 0])
+    assert torch.allclose(points[0, :2], torch.tensor([[4.5, 3], [8, 7]]))
+
+
 def test_targets_have_a_peak_a_person_that_is_there_and_inside():
     points = torch.tensor([[[40.0, 60.0], [20.0, 20.0], [-3.0, 50.0], [70.0, 100.0]]])
     maps = people_maps(points, torch.tensor([[True, True, True, False]]), SPEC)

@@ -74,7 +74,7 @@ def test_pictures_of_another_form_are_refused(images):
 
 @pytest.mark.parametrize("settings", [
     {"width": 0}, {"joints": 2.5}, {"stem": -1}, {"blocks": 0}, {"modules": (1, 1)},
-    {"modules": (1, 0, 1)}, {"width": True}])
+    {"modules": (1, 0, 1)}, {"modules": 3}, {"width": True}])
 def test_bad_settings_are_refused(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         HRNet(**{**SMALL, **settings})
