@@ -11,7 +11,8 @@ from .run_folder import is_running
 
 KNOWN = ("config.json", "metrics.jsonl", "last.pt", "model.safetensors", "report*.json", "stop",
          "lock", "train.log", "table.md", "cost_of_hops.txt", "*.part", "*.part.*",
-         "annotations.json", "unfinished.json", "images/*.jpg", "info.json", "shard-?????.bin")
+         "annotations.json", "unfinished.json", "images/" + 12 * "[0-9]" + ".jpg",
+         "info.json", "shard-?????.bin")
 
 
 def clean(root: Path, ask: bool = True):
@@ -31,8 +32,9 @@ def clean(root: Path, ask: bool = True):
 
 def generated(root: Path) -> list[Path]:
     """Folders below root/runs and root/data that hold our files and no others; follows no links."""
-    found = []
-    for start in (root / "runs", root / "data"):
+    found, runs = [], root / "runs"
+    running = any(is_running(lock.parent) for lock in runs.rglob("lock"))
+    for start in (runs, root / "data"):
         for name, inside, _ in os.walk(start) if not start.is_symlink() else ():
             folder = Path(name)
             if folder != start and _is_ours(folder):
@@ -42,6 +44,8 @@ def generated(root: Path) -> list[Path]:
                     print(f"kept {folder}: not all of it was generated, such as {strange[0].name}")
                 elif any(is_running(lock.parent) for lock in folder.rglob("lock")):
                     print(f"kept {folder}: a process is training there")
+                elif running and start != runs:
+                    print(f"kept {folder}: a process is training, and may want it")
                 else:
                     found.append(folder)
     return sorted(found)
@@ -50,7 +54,7 @@ def generated(root: Path) -> list[Path]:
 def _is_ours(folder: Path) -> bool:
     """A training run, a study of runs, a crop cache, or our own scenes (finished or not)."""
     for name in ("config.json", "info.json", "annotations.json", "unfinished.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             stored = json.loads((folder / name).read_text(encoding="utf-8"))
             if name == "config.json":
                 return isinstance(stored["config"]["spec"], dict) and "data" in stored

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from . import __version__
@@ -13,6 +14,9 @@ from .errors import ConfigError, DataError, HintPoseError, WriteError
 def main(arguments: list[str] | None = None) -> int:
     """Run one sub-command; returns the exit status (2: an error that was explained)."""
     options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show stops nothing
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return options.run(options) or 0
     except (HintPoseError, OSError) as error:
@@ -169,13 +173,14 @@ def watch(options):
 def cuenet(options):
     from .proposals import train_cuenet
     from .sources import crowd_scenes
+    _make_room([Path(options.out)], options.overwrite)
     persons = _persons(options.data) or crowd_scenes(4000, 192, 0)
     train_cuenet(persons, options.out, steps=options.steps, seed=options.seed,
                  overwrite=options.overwrite)
 
 
 def evaluate(options):
-    if options.poses:
+    if options.poses is not None:
         plain = parser().parse_args(["evaluate", "--poses", options.poses, "--data", *options.data])
         if more := [f"--{name.replace('_', '-')}" for name, value in vars(plain).items()
                     if getattr(options, name) != value]:
@@ -186,14 +191,15 @@ def evaluate(options):
     from .evaluation import evaluate as score
     from .nets.weights import load_model
     _make_room([options.out, options.results], options.overwrite)
-    if options.results:
-        options.results.unlink(missing_ok=True)
+    if options.out and options.out == options.results:
+        raise ConfigError("--out and --results name the same file: give each its own")
     if options.cue == "network":
         from .proposals import CueNetwork
         options.cue = CueNetwork()
     report = score(load_model(options.model), _persons(options.data), protocol=options.protocol,
                    cue=options.cue, hops=options.hops, flip=not options.no_flip,
-                   seed=options.seed, detections=options.detections, results=options.results)
+                   seed=options.seed, detections=options.detections, results=options.results,
+                   overwrite=options.overwrite)
     print(report.table())
     if options.out:
         report.to_json(options.out, overwrite=options.overwrite)
@@ -216,12 +222,13 @@ def predict(options):
     estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks)
     cues = options.click and [Cue.points([*zip(click[::2], click[1::2], strict=True)])
                               for click in options.click]
-    found, failed = [], []
+    found, failed, ended = [], [], False
     try:
         for result in predict_photos(estimator, photos, cues, failed):
             found.append(result)
-    finally:  # whoever stops a long job keeps what is done
-        if options.json:
+        ended = len(failed) < len(photos)
+    finally:  # whoever stops a long job keeps what is done; where nothing was, nothing is replaced
+        if options.json and (found or ended):
             write_whole(options.json, lambda name: name.write_text(json.dumps(found) + "\n"))
     if failed:
         print(f"{len(failed)} of {len(photos)} pictures could not be used or drawn:", *failed,
@@ -290,6 +297,8 @@ def _numbers(count: int, more: bool = False):
 def _make_room(paths: list[Path | None], overwrite: bool):
     """Before the work is done rather than after it: nothing is in the way, the folders exist."""
     for path in filter(None, paths):
+        if path.is_dir():
+            raise DataError(f"{path} is a folder: give the name of a file")
         if path.exists() and not overwrite:
             raise DataError(f"{path} exists already: choose another name, or add --overwrite")
         try:

@@ -44,7 +44,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
              cue: str | Callable = "joint", hops: int | None = None, flip: bool = True,
              seed: int = 0, detections: str | Path | list | None = None, batch: int = 64,
              rows: Iterable[int] | None = None, radius: float = 0.0,
-             results: str | Path | None = None) -> Report:
+             results: str | Path | None = None, overwrite: bool = False) -> Report:
     """How well a HintPose or HRNet (in eval mode) finds the people of a data set.
 
     protocol: "own", each person's own box; "shared", for people with a partner, the union of both
@@ -59,13 +59,14 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
         .5, and get that person's cue; the others run without one; people left over are misses.
     rows: evaluate only these people (whole pictures are then not scored).
     radius: moves the cue "joint" by that many sqrt(area) in a direction drawn from the seed.
-    results: a new file for all poses, after OKS-NMS, as COCO results (own or detected boxes only).
+    results: a new file for all poses, after OKS-NMS, as COCO results (own or detected boxes only);
+        overwrite: it may exist.
 
     Raises ConfigError for settings that do not exist or contradict each other, DataError for
     detections, masks or pictures that cannot be used.
     """
     whole = protocol != "shared" and rows is None and cue != "wrong"
-    _check_settings(protocol, cue, detections, radius, seed, batch, results, whole)
+    _check_settings(protocol, cue, detections, radius, seed, batch, results, whole, overwrite)
     model, counts = as_hintpose(model), Counter()
     counts["entries of the file that were skipped"] = len(persons.skipped)
     source = cue if model.spec.cue else "none"
@@ -122,7 +123,8 @@ def displacement_curve(model, persons: CocoPersons, radii: Sequence[float] = RAD
             for radius in radii]
 
 
-def _check_settings(protocol, cue, detections, radius, seed, batch, results, whole) -> None:
+def _check_settings(protocol, cue, detections, radius, seed, batch, results, whole,
+                    overwrite) -> None:
     for wrong, why in (
             (protocol not in PROTOCOLS,
              f"protocol {protocol!r} does not exist; choose {', '.join(PROTOCOLS)}"),
@@ -139,7 +141,7 @@ def _check_settings(protocol, cue, detections, radius, seed, batch, results, who
             (results is not None and not whole,
              "a result file holds all people's poses in own or detected boxes: give no rows, and "
              "neither shared boxes nor wrong cues"),
-            (results is not None and Path(results).exists(),
+            (results is not None and not overwrite and Path(results).exists(),
              f"{results} exists: give the result file another name")):
         if wrong:
             raise ConfigError(why)

@@ -28,13 +28,15 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 @dataclass
 class Photo:
     """A picture file and what is known of it: a new file for its drawing, its number in results,
-    boxes (n, 4), a cue source, a result file that has its people; each None where it is not known.
+    boxes (n, 4) and the size (w, h) of the picture they are for, a cue source, a result file that
+    has its people; each None where it is not known.
     """
 
     path: Path
     drawing: Path | None = None
     image_id: int | None = None
     boxes: object = None
+    size: tuple[int, int] | None = None
     source: Callable | None = None
     results: ResultFile | None = None
 
@@ -70,17 +72,29 @@ def find_photos(names: list[str], boxes=None, out: Path | None = None) -> list[P
 def add_boxes(photos: list[Photo], annotations: str | Path) -> None:
     """Gives pictures the number and the people's boxes that a COCO file has for their file name.
 
-    Raises DataError, before any work, if there are pictures that it does not list.
+    Where it lists several of that name, the folders before it must tell which one is meant. Says
+    what of the file is not used, such as people without a labelled joint. Raises DataError, before
+    any work, if there are pictures that it does not list, or not clearly.
     """
     persons = CocoPersons(annotations, photos[0].path.parent, check_pictures=False)
-    ids = {Path(name).name: image_id for image_id, (name, *_) in persons.pictures.items()}
+    ids: dict[str, list[int]] = {}
+    for image_id, (name, *_) in persons.pictures.items():
+        ids.setdefault(Path(name).name, []).append(image_id)
     missing = [photo.path.name for photo in photos if photo.path.name not in ids]
     if missing:
         raise DataError(f"{annotations} does not list {len(missing)} of {len(photos)} pictures, "
                         f"such as {missing[0]}: take the file that belongs to them")
     for photo in photos:
-        photo.image_id = ids[photo.path.name]
+        named = ids[photo.path.name]
+        if len(named) > 1:
+            named = [i for i in named if photo.path.resolve().match(persons.pictures[i][0])]
+        if len(named) != 1:
+            raise DataError(f"{annotations} lists several pictures of the name {photo.path.name}, "
+                            f"and {photo.path} is not clearly one of them: name it with its folder")
+        photo.image_id, photo.size = named[0], persons.pictures[named[0]][1:]
         photo.boxes = persons.boxes[persons.image_ids == photo.image_id]
+    if persons.skipped or persons.counts:
+        print(persons.summary(), file=sys.stderr)
 
 
 def add_sources(photos: list[Photo], cues: str | None, detect: bool,
@@ -128,7 +142,7 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
     bar = tqdm(photos, "poses", unit="picture", disable=None if len(photos) > 1 else True)
     for number, photo in enumerate(bar, 1):
         try:
-            picture = read_picture(photo.path)
+            picture = read_picture(photo.path, photo.size)
             boxes, estimator.source = photo.boxes, photo.source
             if photo.results:
                 estimator.source = people = photo.results.of(photo.image_id)

@@ -85,8 +85,8 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
         torch.manual_seed(seed)
         model = HintPose.from_spec(SPEC)
     model.trained_on = persons.description
-    if not overwrite:
-        save_model(model, out).unlink()  # whether that works is told now, not at the end
+    probe = Path(out).with_name(f".{Path(out).name}") if overwrite else out
+    save_model(model, probe, overwrite=overwrite).unlink()  # whether it works is told now
     model.to(device, memory_format=torch.channels_last).train()
     middles, whole = _company(persons)
     crops = build_crops(persons, window, progress=progress, masks=False).to(device)

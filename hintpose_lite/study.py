@@ -57,6 +57,7 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
     (default: all cores; 1 on a GPU). Reports lie in the run folders, the table in `out`/table.md.
     """
     out, variants = Path(out), VARIANTS if variants is None else variants
+    seeds = [*dict.fromkeys(seeds)]  # the same run twice would look like a spread of nothing
     jobs = jobs or (1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4))
     if data is not None and val is None:
         raise ConfigError("a study of given data needs held-out people: give val, too")

@@ -82,11 +82,16 @@ def _run(config: TrainConfig, source, persons: CocoPersons, held_out: CocoPerson
          device: torch.device, crew: Crew, progress: bool, position: int) -> None:
     """Makes a trainer, and takes its remaining steps."""
     started = (out / "last.pt").exists()
+    if not started and (out / "model.safetensors").exists():
+        raise RunError(f"{out} has weights, but no last.pt to go on from: put it back, or train in "
+                       f"another folder, perhaps with --init {out / 'model.safetensors'}")
     try:
         trainer = Trainer(config, source, persons.skeleton, device, not started, crew)
         trainer.model.trained_on = persons.description
         if started:
             _resume(trainer, out / "last.pt")
+            if crew.leads:  # the last start may have ended between the two files
+                _save_weights(trainer, out)
         elif progress and config.steps >= LONG and crew.size == 1:
             estimate = preflight(trainer)
             require_space(estimate, out)
@@ -191,4 +196,9 @@ def _finite_mean(losses: list[Tensor], step: int, out: Path) -> Tensor:
 def _save(trainer: Trainer, out: Path) -> None:
     with run_folder.writing(f"the checkpoint of step {trainer.step} to {out}"):
         write_whole(out / "last.pt", lambda name: torch.save(trainer.state(), name))
+    _save_weights(trainer, out)
+
+
+def _save_weights(trainer: Trainer, out: Path) -> None:
+    with run_folder.writing(f"the weights of step {trainer.step} to {out}"):
         save_model(trainer.model, out / "model.safetensors", overwrite=True)

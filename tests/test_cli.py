@@ -134,7 +134,7 @@ def test_evaluate(calls, capsys, tmp_path):
         ("load_model", ("m",), {}),
         ("evaluate", ("model", ("persons", "a.json", "a")),
          dict(protocol="shared", cue="wrong", hops=2, flip=False, seed=7, detections="d.json",
-              results=None)),
+              results=None, overwrite=False)),
         ("to_json", (out,), {"overwrite": False})]
     assert capsys.readouterr().out == "a table\n" and out.parent.is_dir()
 
@@ -147,6 +147,15 @@ def test_an_existing_report_is_refused_before_the_work(calls, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err and out.read_text() == "mine"
     assert main([*command, "--overwrite"]) == 0
     assert calls[-1] == ("to_json", (out,), {"overwrite": True})
+
+
+def test_nothing_is_deleted_before_the_work(tmp_path, capsys):
+    results, data = tmp_path / "old.json", ["--data", "missing.json", "missing"]
+    results.write_text("mine")
+    command = ["evaluate", "--model", "typo", *data, "--results", str(results), "--overwrite"]
+    assert main(command) == 2 and results.read_text() == "mine"
+    assert main([*command, "--out", str(results)]) == 2
+    assert "name the same file" in capsys.readouterr().err and results.read_text() == "mine"
 
 
 def test_predict(calls, tmp_path, capsys):
@@ -291,7 +300,7 @@ def generated(tmp_path, monkeypatch):
         "runs/a/report.json": "{}", "runs/a/lock": "",
         "runs/deep/b/config.json": RUN,
         "runs/added/config.json": RUN, "runs/added/thesis.tex": "years of work",
-        "data/crowd/annotations.json": scenes, "data/crowd/images/0.jpg": "",
+        "data/crowd/annotations.json": scenes, "data/crowd/images/000000000001.jpg": "",
         "data/half/unfinished.json": scenes,
         "data/cache/info.json": '{"made_of": "a.json", "shards": [], "complete": true}',
         "data/cache/shard-00000.bin": "x", "data/index/info.json": "{}",
@@ -329,11 +338,21 @@ def test_clean_removes_what_we_made_and_nothing_else(generated, capsys):
     assert main(["clean"]) == 0  # nothing left: nothing to ask
 
 
-def test_clean_keeps_a_run_that_is_running(generated, capsys):
+def test_clean_keeps_a_run_that_is_running_and_its_data(generated, capsys):
     with alone(Path("runs/a")):
         assert main(["clean", "--yes"]) == 0
-    assert "kept runs/a: a process is training there" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "kept runs/a: a process is training there" in said and "kept data/crowd" in said
     assert Path("runs/a/last.pt").is_file() and not Path("runs/deep/b").exists()
+    assert Path("data/crowd/annotations.json").is_file()
+
+
+def test_clean_keeps_pictures_of_your_own(generated, capsys):
+    Path("data/crowd/images/holiday.jpg").touch()
+    Path("data/index/info.json").write_text("[1, 2]")
+    assert main(["clean", "--yes"]) == 0
+    assert "holiday.jpg" in capsys.readouterr().out
+    assert Path("data/crowd/images/holiday.jpg").is_file() and Path("data/index").is_dir()
 
 
 @pytest.mark.parametrize("answer", ["\n", "n\n", "", "yes please\n"])

@@ -1,6 +1,9 @@
 """`hintpose predict` on real files: what is found, numbered, drawn, written, and what is bad."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -218,3 +221,54 @@ def test_weights_that_know_drawings_only_are_warned_of(capsys):
 
 def test_crowd_scenes_say_what_they_are(crowd):
     assert isinstance(crowd, CocoPersons) and crowd.description == "procedural crowd scenes"
+
+
+def listed(tmp_path, names, size=(50, 60)):
+    """An annotation file of one person with a box of its own in each picture, and one unlabelled.
+    """
+    person = {"category_id": 1, "iscrowd": 0, "area": 100.0, "keypoints": [5, 5, 2] * 17}
+    people = [{**person, "id": i, "image_id": i, "bbox": [i, i, 20, 30]} for i in range(len(names))]
+    nobody = {**person, "id": 99, "image_id": 0, "bbox": [1, 1, 9, 9], "keypoints": [0] * 51}
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps({
+        "images": [{"id": i, "file_name": name, "width": size[0], "height": size[1]}
+                   for i, name in enumerate(names)],
+        "annotations": [*people, nobody], "categories": [{"id": 1, "name": "person"}]}))
+    return path
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_folders(folder, estimator, capsys):
+    (folder / "deeper" / "a.png").write_bytes((folder / "a.png").read_bytes())
+    ann = listed(folder, ["deeper/a.png", "other/a.png"])
+    photos = find_photos([str(folder / "deeper" / "a.png")])
+    add_boxes(photos, ann)
+    assert photos[0].image_id == 0 and photos[0].boxes.tolist() == [[0, 0, 20, 30]]
+    assert "unlabelled: 1" in capsys.readouterr().err, "who is left out is counted"
+    with pytest.raises(DataError, match="not clearly one of them"):
+        add_boxes(find_photos([str(folder / "a.png")]), ann)
+
+
+def test_boxes_of_another_size_of_the_picture_are_refused(folder, estimator):
+    photos = find_photos([str(folder / "a.png")])
+    add_boxes(photos, listed(folder, ["a.png"], size=(500, 600)))
+    assert not [*predict_photos(estimator, photos, None, failed := [])]
+    assert "made for (500, 600)" in failed[0]
+
+
+def test_what_cannot_start_replaces_nothing(folder, tmp_path):
+    poses, picture = tmp_path / "poses.json", str(folder / "a.png")
+    command = ["predict", picture, "--model", "crowd-tiny-nocue", "--json", str(poses)]
+    assert main([*command, "--click", "5,5"]) == 2 and not poses.exists()
+    poses.write_text("mine")
+    assert main([*command, "--click", "5,5", "--overwrite"]) == 2
+    assert main([*command[:-1], str(folder), "--overwrite"]) == 2  # a folder, before the work
+    assert poses.read_text() == "mine"
+
+
+def test_a_name_that_the_terminal_cannot_show_stops_nothing(folder):
+    odd = os.fsencode(folder) + b"/caf\xe9.png"
+    os.rename(folder / "a.png", odd)
+    ended = subprocess.run([sys.executable, "-m", "hintpose_lite", "predict", folder, "--model",
+                            "crowd-tiny", "--hops", "1"], capture_output=True,
+                           env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"})
+    assert ended.returncode == 0 and ended.stdout.count(b"1 pose(s)") == 2

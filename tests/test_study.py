@@ -35,6 +35,13 @@ def test_a_study_end_to_end(crowd, tmp_path, monkeypatch):
     assert (tmp_path / "study" / "both-0" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_seed_counts_once(crowd, tmp_path, monkeypatch):
+    data = (crowd.annotations, crowd.images)
+    table = study(TINY, tmp_path / "study", [3, 3], variants={"+cue": {"hops": 1}}, data=data,
+                  val=data, jobs=1, device="cpu")
+    assert "±" not in table
+
+
 def test_answers_come_from_the_device_of_the_training(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(module, "own_device", lambda device: f"own {device}")

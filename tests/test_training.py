@@ -12,7 +12,8 @@ from hintpose_lite import trainer, training
 from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.batches import Batch
 from hintpose_lite.errors import ConfigError, HintPoseError, RunError
-from hintpose_lite.nets.weights import load_model
+from hintpose_lite.nets.hintpose import HintPose
+from hintpose_lite.nets.weights import load_model, save_model
 from hintpose_lite.trainer import Trainer, heatmap_loss, learning_rate, rows_of_step
 from hintpose_lite.training import train
 
@@ -95,6 +96,25 @@ def test_a_stopped_run_resumes_bit_for_bit(crowd, tmp_path):
 
     assert losses(whole) == losses(cut) and len(losses(whole)) == 3
     assert run(tmp_path / "cut", crowd) == cut, "a finished run is not run again"
+
+
+def test_weights_and_checkpoint_belong_together(crowd, tmp_path):
+    folder = run(tmp_path / "run", crowd)
+    last = weights(folder)
+    model, metrics = folder / "model.safetensors", (folder / "metrics.jsonl").read_text()
+    # A disk that was full, or a kill, between the two files: the weights are older, or missing.
+    save_model(HintPose.from_spec(TINY.spec), model, overwrite=True)
+    (folder / "metrics.jsonl").write_text("".join(metrics.splitlines(keepends=True)[:-1]))
+    run(folder, crowd)
+    assert all(torch.equal(value, last[name]) for name, value in weights(folder).items())
+    model.unlink()
+    run(folder, crowd)
+    assert all(torch.equal(value, last[name]) for name, value in weights(folder).items())
+    (folder / "last.pt").unlink()
+    (folder / "metrics.jsonl").write_text("")
+    with pytest.raises(RunError, match="no last.pt to go on from"):
+        run(folder, crowd)
+    assert model.exists()
 
 
 def test_two_processes_never_share_a_run(crowd, tmp_path):

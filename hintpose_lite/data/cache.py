@@ -87,10 +87,15 @@ def build_cache(persons: CocoPersons, folder: str | Path, size: int = 384, *, qu
     folder, plan = Path(folder), _Plan(persons, size, quality)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        ours = {*folder.glob("info.json*"), *folder.glob("shard-?????.bin*")}
+        halves = {*folder.glob(".info.part.json"), *folder.glob(".shard-?????.part.bin")}
+        ours = halves | {*folder.glob("info.json*"), *folder.glob("shard-?????.bin*")}
+        if rebuild and (folder / "info.json").exists() and not _is_ours(folder / "info.json"):
+            ours.discard(folder / "info.json")
         if strangers := set(folder.iterdir()) - ours:
             raise DataError(f"{min(strangers)} belongs to no crop cache: give the name of a new or "
                             "empty folder")
+        for path in halves:  # of a build that was killed
+            path.unlink()
         if (folder / "info.json").exists() and not rebuild:
             info = _read_info(folder, persons)
             _require(info, plan, folder)
@@ -229,6 +234,16 @@ def _require(info: dict, plan: _Plan, folder: Path) -> None:
             f"{info['made_of']}, and now you give {plan.persons.annotations} "
             f"({'; '.join(different)}). Give what it was made of, or another folder, or replace "
             f"it: {_command(plan.persons, folder, plan.settings)} --rebuild")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether an info.json is of a cache, perhaps a damaged one, and not of somebody else."""
+    try:
+        return {"made_of", "shards"} <= json.loads(path.read_bytes()).keys()
+    except ValueError:
+        return True
+    except AttributeError:
+        return False
 
 
 def _read_info(folder: Path, persons: CocoPersons) -> dict:

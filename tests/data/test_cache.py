@@ -284,6 +284,21 @@ def test_folders_that_are_no_cache_are_left_alone(people, tmp_path):
     assert contents(tmp_path) == {"thesis.txt": b"mine"}
 
 
+def test_halves_of_a_killed_build_are_ours_and_another_info_is_not(people, built, tmp_path):
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    for name in (".shard-00000.part.bin", ".info.part.json"):
+        (folder / name).write_text("half")
+    build_cache(people, folder, SIZE, **SETTINGS)
+    assert sorted(contents(folder)) == ["info.json", "shard-00000.bin"]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "info.json").write_text('{"mine": "precious"}')
+    with pytest.raises(DataError, match="belongs to no crop cache"):
+        build_cache(people, other, SIZE, rebuild=True, **SETTINGS)
+    assert "precious" in (other / "info.json").read_text()
+
+
 def test_the_estimate_is_near_and_too_small_a_disk_refused(people, built, tmp_path, monkeypatch):
     size, seconds = estimate_cache(people, SIZE, workers=1)
     real = sum(path.stat().st_size for path in built.folder.glob("shard-*.bin"))

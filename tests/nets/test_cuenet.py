@@ -82,6 +82,9 @@ def test_training_is_repeatable_learns_and_keeps_what_exists(crowd, tmp_path):
         train_cuenet(crowd, tmp_path / "c.safetensors", steps=30, batch=4, window=128, lr=1e20,
                      progress=False)
     assert not (tmp_path / "c.safetensors").exists()
+    for overwrite in (False, True):  # told before the work, which here would not end
+        with pytest.raises(CheckpointError, match="safetensors"):
+            train_cuenet(crowd, tmp_path / "c.pt", steps=10**9, overwrite=overwrite)
 
 
 @pytest.fixture
