@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     except HintPoseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
     print(f"{options.out}: {len(cache)} people, complete" + ", undamaged" * options.check)
     return 0
 

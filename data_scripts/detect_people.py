@@ -7,6 +7,7 @@ continues. Pictures that cannot be read are listed at the end.
 
 import argparse
 import json
+import sys
 import zlib
 from pathlib import Path
 
@@ -17,11 +18,24 @@ from tqdm import tqdm
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.data.pictures import read_picture
 from hintpose_lite.detectors import Detections, Detector
-from hintpose_lite.errors import DataError
+from hintpose_lite.errors import DataError, HintPoseError
 from hintpose_lite.files import write_whole
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (2: an error that was explained)."""
+    try:
+        detect(arguments)
+    except (HintPoseError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def detect(arguments: list[str] | None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("annotations", "images", "out", "--cues"):
         parser.add_argument(name, type=Path)
@@ -73,4 +87,4 @@ def results(found: Detections, **ids: int) -> list[dict]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -170,7 +170,7 @@ class ResultFile:
         found = sorted(self._people.get(image_id, []), key=lambda entry: -entry["score"])
         boxes = np.array([entry["bbox"] for entry in found], "f4").reshape(-1, 4)
         scores = np.array([entry["score"] for entry in found], "f4")
-        if all("keypoints" in entry for entry in found):
+        if all(entry.get("keypoints") is not None for entry in found):
             points = np.array([e["keypoints"] for e in found], "f4").reshape(-1, len(COCO17), 3)
             points[..., 2] = points[..., 2] > KNOWN
             return Detections(boxes, scores, keypoints=points)

@@ -65,7 +65,11 @@ class Crew:
 @contextmanager
 def crew_of(device: torch.device) -> Iterator[Crew]:
     """The crew of this process for as long as the block runs."""
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    given = os.environ.get("WORLD_SIZE", "1")
+    if not given.isdecimal() or (int(given) > 1 and "MASTER_ADDR" not in os.environ):
+        raise ConfigError(f"WORLD_SIZE={given} was not set by torchrun: unset it, or start with "
+                          "torchrun")
+    size = int(given)
     if size == 1:
         yield Crew()
         return

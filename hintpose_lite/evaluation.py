@@ -179,7 +179,7 @@ def people_asked(persons: CocoPersons, protocol: str, cue: str | Callable,
 
 def _ask_detections(persons: CocoPersons, detections, counts: Counter) -> _Asked:
     image_ids, boxes, scores = read_results(persons, detections, "bbox", counts)
-    solid = (boxes[:, 2:] > 0).all(1)
+    solid = (boxes[:, 2:] >= 1e-3).all(1)  # pixels, as in annotations
     counts["results left out, of a box without area"] = int((~solid).sum())
     image_ids, boxes, scores = image_ids[solid], boxes[solid].astype(np.float32), scores[solid]
     person = match_detections(persons, image_ids, boxes, scores)

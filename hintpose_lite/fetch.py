@@ -53,7 +53,7 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
                              f"was thrown away; try again, or get {path} from elsewhere")
         os.replace(part, path)
         _forget(part)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the second: of addresses
         kept = f" {_size(part)} bytes stay in {part}, the next try continues there." * part.exists()
         raise FetchError(f"{url} could not be downloaded: {getattr(error, 'reason', error)}. Look "
                          f"at the address, the network and the space on the disk.{kept} Or get "
@@ -70,8 +70,8 @@ def remote_size(url: str) -> int | None:
     try:
         with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT) as response:
             length = response.headers.get("Content-Length", "")
-    except (OSError, http.client.HTTPException) as error:
-        if getattr(error, "code", None) in (404, 410):
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, ValueError) or getattr(error, "code", None) in (404, 410):
             raise FetchError(f"{url}: {error}. Look at the address") from error
         return None
     return int(length) if length.isdecimal() else None

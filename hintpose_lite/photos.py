@@ -112,6 +112,8 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
         source = CueNetwork()
     elif cues:
         results = ResultFile(cues)
+        if image_ids and None not in known:
+            raise ConfigError("--boxes knows which results are whose: leave out --image-id")
         if None in known:
             known = image_ids or results.image_ids
             if len(known) != len(photos) or (not image_ids and len(known) > 1):

@@ -37,6 +37,8 @@ def open_folder(out: Path, wanted: dict) -> None:
     if file.exists():
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("it holds no settings")
         except ValueError as error:
             raise RunError(f"{file} is damaged ({error}): train into another folder") from error
         if different := _differences(found, wanted):

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import statistics
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 
 from .config import TrainConfig
 from .distributed import own_device
-from .errors import ConfigError
+from .errors import ConfigError, RunError
 from .evaluation import evaluate
 from .files import write_whole
 from .nets.weights import load_model
@@ -59,6 +60,8 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
     out, variants = Path(out), VARIANTS if variants is None else variants
     seeds = [*dict.fromkeys(seeds)]  # the same run twice would look like a spread of nothing
     jobs = jobs or (1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4))
+    if jobs < 1:
+        raise ConfigError(f"jobs={jobs}: give a whole number of at least 1")
     if data is not None and val is None:
         raise ConfigError("a study of given data needs held-out people: give val, too")
     persons, held_out = open_data(config, data, val)  # made once, before the processes want it
@@ -75,7 +78,11 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
         order = sorted(tasks, key=lambda task: -tasks[task].spec.hops * tasks[task].steps)
         futures = {task: pool.submit(run_variant, tasks[task], out / _folder(*task), data, val,
                                      device, position) for position, task in enumerate(order)}
-        done = {task: future.result() for task, future in futures.items()}
+        try:
+            done = {task: future.result() for task, future in futures.items()}
+        except BrokenProcessPool as error:
+            raise RunError("a training was killed, perhaps for want of memory: start again with "
+                           "fewer jobs; what is finished is kept") from error
     table = summary(done, list(variants), seeds)
     write_whole(out / "table.md", lambda name: name.write_text(table + "\n", encoding="utf-8"))
     return table

@@ -47,8 +47,8 @@ def looked(crowd, monkeypatch):
     return shown
 
 
-def call(script, crowd, *arguments) -> None:
-    script.main([str(a) for a in (crowd.annotations, crowd.images, *arguments)])
+def call(script, crowd, *arguments) -> int:
+    return script.main([str(a) for a in (crowd.annotations, crowd.images, *arguments)])
 
 
 def test_boxes_and_masks(script, crowd, looked, tmp_path, capsys):
@@ -95,8 +95,7 @@ def test_a_stopped_run_is_continued(script, crowd, looked, tmp_path, monkeypatch
             return detect(self, picture)
 
         monkeypatch.setattr(Detector, "detect", detect_until)
-        with pytest.raises(KeyboardInterrupt):
-            call(script, crowd, out)
+        assert call(script, crowd, out) == 130
         part, = tmp_path.glob("*.part")
         with part.open("ab") as log:
             log.write(cut)
@@ -141,10 +140,12 @@ def test_nothing_is_overwritten_and_nothing_is_ambiguous(script, crowd, looked, 
     assert cues.read_text() == "mine" and not looked and not out.exists()
 
 
-def test_a_detector_that_cannot_be_had_stops_it(script, crowd, tmp_path, monkeypatch):
+def test_a_detector_that_cannot_be_had_stops_it(script, crowd, tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise FetchError("offline")
     monkeypatch.setattr(Detector, "detect", fail)
-    with pytest.raises(FetchError, match="offline"):
-        call(script, crowd, tmp_path / "boxes.json")
+    assert call(script, crowd, tmp_path / "boxes.json") == 2
+    assert capsys.readouterr().err.strip().endswith("error: offline")
+    assert script.main(["missing.json", str(tmp_path), str(tmp_path / "boxes.json")]) == 2
+    assert "missing.json" in capsys.readouterr().err
     assert not (tmp_path / "boxes.json").exists()

@@ -323,6 +323,8 @@ def test_masks_of_a_result_file():
     (cue,), = results.of(1)(PICTURE, [(0, 0, 80, 60)])
     assert cue.kind == "mask" and np.array_equal(cue.array > 0, mask)
     assert results.of(2)(PICTURE, [(0, 0, 80, 60)]) == [[]]
+    (same,), = ResultFile([{**entry, "keypoints": None}]).of(1)(PICTURE, [(0, 0, 80, 60)])
+    assert np.array_equal(same.array, cue.array)
     for damaged in ({"size": [60, 80], "counts": "1"}, {"counts": "x"}, {"size": 3, "counts": "x"}):
         with pytest.raises(DataError, match="image_id 1.*damaged"):
             ResultFile([{**entry, "segmentation": damaged}]).of(1)
@@ -340,7 +342,8 @@ def test_other_formats_are_refused(wrong):
 
 
 @pytest.mark.parametrize("content, message", [
-    ("{", "cannot read"), ('{"annotations": []}', "entry 0.*list of entries"), ("[3]", "entry 0"),
+    ("{", "cannot read"), (100_000 * "[", "cannot read"),
+    ('{"annotations": []}', "entry 0.*list of entries"), ("[3]", "entry 0"),
     ('[{"image_id": 1, "score": 1, "bbox": [1, 2, 3, 4]}]', "entry 0"),
     ('[{"image_id": 1, "score": 1, "segmentation": {}}]', "entry 0")])
 def test_other_files_are_refused(tmp_path, content, message):

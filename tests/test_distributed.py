@@ -10,7 +10,7 @@ import torch
 
 from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.crops import build_crops
-from hintpose_lite.distributed import Crew, own_device
+from hintpose_lite.distributed import Crew, crew_of, own_device
 from hintpose_lite.errors import ConfigError
 from hintpose_lite.trainer import Trainer
 
@@ -76,3 +76,11 @@ def test_each_process_has_its_own_gpu(monkeypatch, asked, rank, chosen):
         monkeypatch.setenv("LOCAL_RANK", rank)
     assert own_device(asked) == torch.device(chosen)
     assert used == [torch.device(chosen)] * (chosen != "cpu")
+
+
+@pytest.mark.parametrize("size", ["2", "x", "-1"])
+def test_a_world_size_that_torchrun_did_not_set_is_named(monkeypatch, size):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ConfigError, match=f"WORLD_SIZE={size}"), crew_of(torch.device("cpu")):
+        pass

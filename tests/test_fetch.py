@@ -184,6 +184,13 @@ def test_only_web_addresses(tmp_path, url):
         fetch(url, tmp_path / "x")
 
 
+@pytest.mark.parametrize("url", ["http://[bad", "http://127.0.0.1:1/\u00fc"])
+def test_addresses_that_are_none(tmp_path, url):
+    for ask in (lambda: fetch(url, tmp_path / "x"), lambda: remote_size(url)):
+        with pytest.raises(FetchError, match="Look at the address"):
+            ask()
+
+
 def test_missing_on_the_server_is_said_at_once(server, tmp_path):
     server.statuses = [404]
     with pytest.raises(FetchError, match="Not Found"):

@@ -1,7 +1,10 @@
 """The four variants: same data and steps, one table, and what is finished is kept."""
 
+import pytest
+
 from hintpose_lite import study as module
 from hintpose_lite.config import TrainConfig
+from hintpose_lite.errors import ConfigError
 from hintpose_lite.report import Report
 from hintpose_lite.study import VARIANTS, study, summary
 
@@ -40,6 +43,12 @@ def test_a_seed_counts_once(crowd, tmp_path, monkeypatch):
     table = study(TINY, tmp_path / "study", [3, 3], variants={"+cue": {"hops": 1}}, data=data,
                   val=data, jobs=1, device="cpu")
     assert "±" not in table
+
+
+def test_no_jobs_are_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(ConfigError, match="jobs=-1"):
+        study(TINY, tmp_path / "study", jobs=-1, data=("a.json", "a"), val=("a.json", "a"))
+    assert not (tmp_path / "study").exists()
 
 
 def test_answers_come_from_the_device_of_the_training(tmp_path, monkeypatch):

@@ -205,6 +205,9 @@ def test_damaged_files_of_a_run(crowd, tmp_path):
     (folder / "last.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(RunError, match="last.pt cannot be continued"):
         run(folder, crowd)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(RunError, match="config.json is damaged"):
+        run(folder, crowd)
 
 
 def test_another_number_of_joints_is_refused(crowd, tmp_path):

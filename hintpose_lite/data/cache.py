@@ -84,6 +84,8 @@ def build_cache(persons: CocoPersons, folder: str | Path, size: int = 384, *, qu
     not depend on it. A build that was stopped is continued. rebuild: start anew, whatever cache is
     there. DataError for too little space, a folder of something else, or an unreadable picture.
     """
+    if workers is not None and workers < 1:
+        raise DataError(f"workers={workers}: give a whole number of at least 1")
     folder, plan = Path(folder), _Plan(persons, size, quality)
     try:
         folder.mkdir(parents=True, exist_ok=True)

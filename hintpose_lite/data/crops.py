@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..errors import RunError
 from ..geometry import pad, union
 from .coco import CocoPersons
 
@@ -168,7 +169,12 @@ def build_crops(persons: CocoPersons, size: int, workers: int | None = None,
     where pictures are no larger than `size`.
     """
     layout = Layout(persons, size)
-    windows = np.zeros((layout.window_count, 3, size, size), np.uint8)
+    try:
+        windows = np.zeros((layout.window_count, 3, size, size), np.uint8)
+    except MemoryError as error:
+        raise RunError(f"the crops of {len(persons)} people in windows of {size} pixels need "
+                       f"{layout.window_count * 3e-9 * size ** 2:.0f} GB of memory: take smaller "
+                       "windows, or a crop cache (--cache)") from error
     small = np.zeros((len(persons), size // MASK_STRIDE, size // MASK_STRIDE), bool)
 
     def cut(rows: list[int]) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 import os
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -259,7 +260,7 @@ def _check(settings: dict, workers: int | None) -> None:
 
 def _complete(folder: Path, settings: dict) -> bool:
     """Whether the folder holds exactly these scenes; False if they are still to be made there."""
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or not any(path for path in folder.rglob("*") if not path.is_dir()):
         return False
     unfinished, advice = (folder / MARKER).exists(), "give another folder, or delete this one"
     there = folder / (MARKER if unfinished else FILE)
@@ -283,13 +284,17 @@ def _complete(folder: Path, settings: dict) -> bool:
 def _generate(folder: Path, settings: dict, workers: int) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     info = {"description": DESCRIPTION, "version": GENERATOR, "settings": settings}
-    (folder / MARKER).write_text(json.dumps({"info": info}))
+    write_whole(folder / MARKER, lambda name: name.write_text(json.dumps({"info": info})))
     count, side = settings["images"], settings["size"]
     workers = min(workers, math.ceil(count / CHUNK))
     with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         mapper = partial(pool.map, chunksize=CHUNK) if pool else map
         made = mapper(partial(_write_scene, folder, settings), range(count))
-        scenes = list(tqdm(made, total=count, unit="scene", disable=count < 500))
+        try:
+            scenes = list(tqdm(made, total=count, unit="scene", disable=count < 500))
+        except BrokenProcessPool as error:
+            raise DataError(f"a process that draws scenes for {folder} was killed, perhaps for "
+                            "want of memory: call again with fewer workers") from error
     pictures = [{"id": i + 1, "file_name": _name(i), "width": side, "height": side, "license": 1}
                 for i in range(count)]
     people = [{"image_id": i + 1, **person} for i, scene in enumerate(scenes) for person in scene]

@@ -46,7 +46,7 @@ def load_results(source: str | Path | list) -> tuple[str, object]:
         return "the results", source
     try:
         return str(source), json.loads(Path(source).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read COCO results from {source}: {error}") from error
 
 
@@ -92,7 +92,7 @@ def box_problem(box: list, width: int, height: int) -> str | None:
     if not finite(box, 4):
         return "bbox is not four finite numbers"
     x, y, w, h = box
-    if w <= 0 or h <= 0:
+    if min(w, h) < 1e-3:  # pixels; much less is no number apart from 0 for the network
         return "bbox has no width or no height"
     inside = x < width and y < height and x + w > 0 and y + h > 0
     return None if inside else "bbox lies outside the picture"

@@ -272,6 +272,12 @@ def test_a_damaged_info_is_refused(people, copy, text):
             use()
 
 
+def test_no_workers_are_refused(people, tmp_path):
+    with pytest.raises(DataError, match="workers=-1"):
+        build_cache(people, tmp_path / "cache", SIZE, workers=-1)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_folders_that_are_no_cache_are_left_alone(people, tmp_path):
     with pytest.raises(DataError, match="no crop cache"):
         CropCache(tmp_path / "nothing", people)

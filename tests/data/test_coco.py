@@ -270,6 +270,7 @@ nan, inf = float("nan"), float("inf")
     ({"bbox": ["0", 0, 5, 5]}, "bbox is not four finite numbers"),
     ({"bbox": ...}, "bbox is not four finite numbers"),
     ({"bbox": [5, 5, 0, 5]}, "bbox has no width or no height"),
+    ({"bbox": [5, 5, 1e-50, 5]}, "bbox has no width or no height"),
     ({"bbox": [5, 5, 5, -1]}, "bbox has no width or no height"),
     ({"bbox": [100, 0, 5, 5]}, "bbox lies outside the picture"),
     ({"bbox": [-5, 0, 5, 5]}, "bbox lies outside the picture"),
@@ -355,6 +356,8 @@ def test_a_damaged_mask_names_the_annotation(load):
     persons = load(person(31, segmentation={"size": [4, 4], "counts": [16]}))
     with pytest.raises(DataError, match=r"annotation 31 of image 1: damaged segmentation \(RLE of"):
         persons[0].mask()
+    with pytest.raises(DataError, match="damaged segmentation"):
+        load(person(31, segmentation=[[10**400, 1, 2, 3, 4, 5]]))[0].mask()
 
 
 def test_a_picture_of_another_size_is_refused_when_read(load, tmp_path):

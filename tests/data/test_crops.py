@@ -1,10 +1,13 @@
 """Context crops: the window shows what the matrix says."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from hintpose_lite.data.crops import CONTEXT, View, build_crops
+from hintpose_lite.errors import RunError
 from hintpose_lite.geometry import apply, pad
 
 
@@ -77,3 +80,13 @@ def test_rounding_at_the_edge_of_a_picture(picture, box, size):
         window = View.around(regions[0].numpy(), picture[::-1], size).cut(
             np.full((*picture, 3), 255, np.uint8))
         assert window.max() == 255
+
+
+def test_windows_that_do_not_fit_into_memory_are_named(crowd, monkeypatch):
+    def full(shape, *_):
+        raise MemoryError
+    monkeypatch.setattr(np, "zeros", full)
+    monkeypatch.setattr("hintpose_lite.data.crops.Layout", lambda *_: SimpleNamespace(
+        window_count=9))
+    with pytest.raises(RunError, match="need 27000 GB.*--cache"):
+        build_crops(crowd, 1_000_000)

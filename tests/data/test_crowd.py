@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from pycocotools.coco import COCO
 
 from hintpose_lite.data import crowd, figures
 from hintpose_lite.data.crowd import draw_scene, make_crowd
-from hintpose_lite.errors import ConfigError, DataError
+from hintpose_lite.errors import ConfigError, DataError, HintPoseError
 from hintpose_lite.skeleton import COCO17
 
 SEED, SCENES = 11, 120
@@ -301,6 +303,21 @@ def test_a_full_disk_is_explained(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(DataError, match="No space left.*free some space"):
+        make_crowd(tmp_path / "a", images=2, size=64, workers=1)
+    monkeypatch.undo()
+    with monkeypatch.context() as patch:  # full at the very first file
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(HintPoseError, match="No space left"):
+            make_crowd(tmp_path / "b", images=2, size=64, workers=1)
+    for name in "ab":
+        assert len(make_crowd(tmp_path / name, images=2, size=64, workers=1).pictures) == 2
+
+
+def test_a_killed_process_is_explained(tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise BrokenProcessPool
+    monkeypatch.setattr(crowd, "tqdm", killed)
+    with pytest.raises(DataError, match="fewer workers"):
         make_crowd(tmp_path / "a", images=2, size=64, workers=1)
 
 
