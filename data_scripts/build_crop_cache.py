@@ -8,11 +8,10 @@ compares it with its checksums.
 """
 
 import argparse
-import sys
 
 from hintpose_lite.data.cache import CropCache, build_cache
 from hintpose_lite.data.coco import CocoPersons
-from hintpose_lite.errors import HintPoseError
+from hintpose_lite.errors import exit_status
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,22 +26,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only compare with the checksums")
     parser.add_argument("--rebuild", action="store_true", help="start anew, whatever is in OUT")
     options = parser.parse_args(arguments)
-    try:
-        persons = CocoPersons(options.annotations, options.images)
-        if options.check:
-            cache = CropCache(options.out, persons)
-            cache.check()
-        else:
-            cache = build_cache(persons, options.out, options.size, quality=options.quality,
-                                workers=options.workers, rebuild=options.rebuild)
-    except HintPoseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
+    return exit_status(lambda: build(options), "stopped; the same command goes on")
+
+
+def build(options: argparse.Namespace) -> None:
+    persons = CocoPersons(options.annotations, options.images)
+    if options.check:
+        cache = CropCache(options.out, persons)
+        cache.check()
+    else:
+        cache = build_cache(persons, options.out, options.size, quality=options.quality,
+                            workers=options.workers, rebuild=options.rebuild)
     print(f"{options.out}: {len(cache)} people, complete" + ", undamaged" * options.check)
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ continues. Pictures that cannot be read are listed at the end.
 
 import argparse
 import json
-import sys
 import zlib
 from pathlib import Path
 
@@ -18,21 +17,13 @@ from tqdm import tqdm
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.data.pictures import read_picture
 from hintpose_lite.detectors import Detections, Detector
-from hintpose_lite.errors import DataError, HintPoseError
+from hintpose_lite.errors import DataError, exit_status
 from hintpose_lite.files import write_whole
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status (2: an error that was explained)."""
-    try:
-        detect(arguments)
-    except (HintPoseError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: detect(arguments), "stopped; the same command goes on")
 
 
 def detect(arguments: list[str] | None) -> None:

@@ -6,10 +6,9 @@
 import argparse
 import re
 import shlex
-import sys
 
 from hintpose_lite.data import download
-from hintpose_lite.errors import HintPoseError
+from hintpose_lite.errors import exit_status
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,16 +23,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sha256", type=_digest, action="append", default=[], metavar="NAME=HEX",
                         help="of an archive (TensorFlow Datasets lists them); may be repeated")
     given = parser.parse_args(arguments)
+    return exit_status(lambda: get(given), "stopped; the same command continues")
+
+
+def get(given: argparse.Namespace) -> int:
+    """Downloads, and says what is missing and what comes next; 1 if pictures are missing."""
     splits = [given.only] if given.only else ["train", "val"]
-    try:
-        missing = download.download_coco(given.out, splits, base=given.base, jobs=given.jobs,
-                                         sha256=dict(given.sha256), keep=given.keep_archives)
-    except (HintPoseError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        return 130
+    missing = download.download_coco(given.out, splits, base=given.base, jobs=given.jobs,
+                                     sha256=dict(given.sha256), keep=given.keep_archives)
     for split, names in missing.items():
         print(f"{split}2017: {len(names) or 'no'} picture(s) missing or empty", *names[:3])
         if names:

@@ -32,9 +32,10 @@ def clean(root: Path, ask: bool = True):
 
 def generated(root: Path) -> list[Path]:
     """Folders below root/runs and root/data that hold our files and no others; follows no links."""
-    found, runs = [], root / "runs"
-    running = any(is_running(lock.parent) for lock in runs.rglob("lock"))
-    for start in (runs, root / "data"):
+    found, runs, data = [], root / "runs", root / "data"
+    live = [lock.parent for start in (runs, data) for lock in start.rglob("lock")
+            if is_running(lock.parent)]
+    for start in (runs, data):
         for name, inside, _ in os.walk(start) if not start.is_symlink() else ():
             folder = Path(name)
             if folder != start and _is_ours(folder):
@@ -42,9 +43,9 @@ def generated(root: Path) -> list[Path]:
                 if strange := [path for path in folder.rglob("*") if not any(
                         map(path.match, KNOWN)) and (path.is_symlink() or not path.is_dir())]:
                     print(f"kept {folder}: not all of it was generated, such as {strange[0].name}")
-                elif any(is_running(lock.parent) for lock in folder.rglob("lock")):
+                elif any(run.is_relative_to(folder) for run in live):
                     print(f"kept {folder}: a process is training there")
-                elif running and start != runs:
+                elif live and start == data:
                     print(f"kept {folder}: a process is training, and may want it")
                 else:
                     found.append(folder)

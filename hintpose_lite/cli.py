@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from . import __version__
-from .errors import ConfigError, DataError, HintPoseError, WriteError
+from .errors import ConfigError, DataError, WriteError, exit_status
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,14 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show stops nothing
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
-    try:
-        return options.run(options) or 0
-    except (HintPoseError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return exit_status(lambda: options.run(options))
 
 
 def parser() -> argparse.ArgumentParser:

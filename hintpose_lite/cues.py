@@ -9,6 +9,7 @@ so many points never exceed 1.
 The report has a single Gaussian; negatives, boxes, masks and poses are our extension.
 """
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
@@ -72,8 +73,7 @@ class Cue:
     @classmethod
     def mask(cls, array) -> "Cue":
         """The visible mask (h, w), booleans or numbers in [0, 1], as large as the picture."""
-        array = _numbers(array, "the cue's mask")
-        array = array.clip(0, 1)
+        array = _numbers(array, "the cue's mask").clip(0, 1)
         if array.ndim != 2 or not array.any():
             raise DataError(f"a cue's mask is (h, w) with some pixels set; this one has shape "
                             f"{array.shape} and {np.count_nonzero(array)} pixels set")
@@ -106,6 +106,16 @@ def _numbers(values, what: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise DataError(f"{what}: a value is not a finite number")
     return array
+
+
+def ask_source(source: Callable, picture: np.ndarray, boxes: Tensor) -> list[list]:
+    """Whom a cue source names in each of the boxes (n, 4) of a picture (H, W, 3) uint8. Raises
+    DataError where that is not n lists; what is in them is for the caller to check."""
+    named = source(picture, boxes.numpy().copy())
+    if len(named) != len(boxes) or not all(isinstance(own, list) for own in named):
+        raise DataError(f"the cue source must return one list of cues for each of {len(boxes)} "
+                        f"boxes, empty where it finds nobody, not {named!r:.80}")
+    return named
 
 
 # --- cues to maps ---------------------------------------------------------------------------------

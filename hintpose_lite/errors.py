@@ -4,6 +4,9 @@ Every message says what is wrong, where (file, image id, annotation id) and what
 so that a user can act on it without opening our code.
 """
 
+import sys
+from collections.abc import Callable
+
 
 class HintPoseError(Exception):
     """Base of all errors that are the input's fault and not a bug of ours."""
@@ -31,3 +34,16 @@ class WriteError(HintPoseError, OSError):
 
 class FetchError(HintPoseError):
     """A download that failed, or that did not have the promised content."""
+
+
+def exit_status(run: Callable[[], int | None], stopped: str = "stopped") -> int:
+    """What a command gives, or 0; 2 after an error that is explained, 130 after Ctrl-C, where
+    `stopped` is said."""
+    try:
+        return run() or 0
+    except (HintPoseError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return 130

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .apart import asked_again, distinct, told_apart
-from .cues import Cue
+from .cues import Cue, ask_source
 from .data.pictures import as_picture
 from .errors import ConfigError, DataError
 from .geometry import corners, crop_matrix, pad, scale_of
@@ -154,10 +154,7 @@ class PoseEstimator:
 
         One cue is one person, who is asked for once: where named first, and there in the smallest.
         """
-        named = self.source(picture, boxes.numpy().copy())
-        if len(named) != len(boxes) or not all(isinstance(cues, list) for cues in named):
-            raise DataError(f"the cue source must return a list of cues for each of {len(boxes)} "
-                            f"boxes, empty where it finds nobody, not {named!r:.80}")
+        named = ask_source(self.source, picture, boxes)
         named, sizes = [cues or [None] for cues in named], boxes[:, 2:].prod(1).tolist()
         places = [(rank, sizes[i], i) for i, cues in enumerate(named) for rank in range(len(cues))]
         cues = check_cues(sum(named, []), picture.shape[:2], self.model.spec.cue)

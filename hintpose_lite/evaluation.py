@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from . import __version__
 from .cues import Cue
+from .data import entries
 from .data.coco import STRATA, CocoPersons
 from .data.pictures import read_picture
 from .errors import ConfigError, DataError
@@ -179,7 +180,7 @@ def people_asked(persons: CocoPersons, protocol: str, cue: str | Callable,
 
 def _ask_detections(persons: CocoPersons, detections, counts: Counter) -> _Asked:
     image_ids, boxes, scores = read_results(persons, detections, "bbox", counts)
-    solid = (boxes[:, 2:] >= 1e-3).all(1)  # pixels, as in annotations
+    solid = (boxes[:, 2:] >= entries.LEAST_SIDE).all(1)
     counts["results left out, of a box without area"] = int((~solid).sum())
     image_ids, boxes, scores = image_ids[solid], boxes[solid].astype(np.float32), scores[solid]
     person = match_detections(persons, image_ids, boxes, scores)

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from tqdm import tqdm
@@ -35,7 +36,7 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
     FetchError: no answer, a refusal, another hash, a full disk, or something else at path.
     """
     path, digest = Path(path), (sha256 or "").lower()
-    _refuse_other_schemes(url)
+    _refuse_bad_address(url)
     if sha256 is not None and not re.fullmatch("[0-9a-f]{8,64}", digest):
         raise FetchError(f"{sha256!r} is no SHA-256: give at least its first 8 hex digits")
     part = path.with_name(path.name + ".part")
@@ -53,7 +54,7 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
                              f"was thrown away; try again, or get {path} from elsewhere")
         os.replace(part, path)
         _forget(part)
-    except (OSError, ValueError, http.client.HTTPException) as error:  # the second: of addresses
+    except (OSError, http.client.HTTPException) as error:
         kept = f" {_size(part)} bytes stay in {part}, the next try continues there." * part.exists()
         raise FetchError(f"{url} could not be downloaded: {getattr(error, 'reason', error)}. Look "
                          f"at the address, the network and the space on the disk.{kept} Or get "
@@ -66,12 +67,12 @@ def remote_size(url: str) -> int | None:
 
     FetchError if it has no such file. Other refusals are left to `fetch`, which tries again.
     """
-    _refuse_other_schemes(url)
+    _refuse_bad_address(url)
     try:
         with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT) as response:
             length = response.headers.get("Content-Length", "")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        if isinstance(error, ValueError) or getattr(error, "code", None) in (404, 410):
+    except (OSError, http.client.HTTPException) as error:
+        if getattr(error, "code", None) in (404, 410):
             raise FetchError(f"{url}: {error}. Look at the address") from error
         return None
     return int(length) if length.isdecimal() else None
@@ -85,7 +86,12 @@ def need_space(needed: float, folder: Path, what: object):
                          "GB are free: make room, or choose another folder")
 
 
-def _refuse_other_schemes(url: str):
+def _refuse_bad_address(url: str):
+    try:
+        parts = urlsplit(url)
+        (parts.path + parts.query).encode("ascii")  # as a request has it; a server's name may not
+    except ValueError as error:
+        raise FetchError(f"{url!r} is no address ({error}). Look at the address") from error
     if not url.startswith(("http://", "https://")):
         raise FetchError(f"cannot download {url!r}: the address must start with http(s)://")
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cues import Cue, oks_jitter
+from .cues import Cue, ask_source, oks_jitter
 from .data.coco import CocoPersons, PersonRecord
 from .errors import ConfigError, DataError
 
@@ -59,11 +59,10 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
 def nearest_cue(persons: CocoPersons, row: int, source: Callable, box: Tensor,
                 counts: Counter) -> Cue:
     """Of the cues that a source names in a box (4,), the one nearest to a person's centroid."""
-    named = source(persons.read(row), box[None].numpy())
-    if [*map(type, named)] != [list] or not all(isinstance(cue, Cue) for cue in named[0]):
-        raise DataError(f"the cue source must return one list of cues for one box, not "
-                        f"{named!r:.80}")
-    named = [cue for cue in named[0] if cue.middle() is not None]
+    named, = ask_source(source, persons.read(row), box[None])
+    if not all(isinstance(cue, Cue) for cue in named):
+        raise DataError(f"the cue source must return one list of cues a box, not [{named!r:.80}]")
+    named = [cue for cue in named if cue.middle() is not None]
     if not named:
         counts["people in whose box the source names nobody, run without a cue"] += 1
         return Cue.none()

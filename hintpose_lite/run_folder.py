@@ -8,7 +8,6 @@
 """
 
 import json
-import operator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -121,9 +120,9 @@ def read_metrics(folder: Path) -> list[dict]:
             record = json.loads(line)
             names = ("loss", "seconds", "lr") if "loss" in record else ("ap", "identity")
             records.append({name: record[name] for name in ("step", *names)})
-            if not all(isinstance(record[name], int | float | None) for name in names):
+            if not (isinstance(record["step"], int) and all(
+                    isinstance(record[name], int | float | None) for name in names)):
                 raise TypeError("not all values are numbers")
-            operator.index(record["step"])
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}, line {number} is damaged ({error!r}): remove it") from error
     return records

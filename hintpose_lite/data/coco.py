@@ -58,7 +58,7 @@ class PersonRecord:
         """The visible pixels, (height, width) bool; None without one. DataError if damaged."""
         try:
             return decode_mask(self.segmentation, *self.image_size)
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, TypeError) as error:
             raise DataError(f"annotation {self.annotation_id} of image {self.image_id}: damaged "
                             f"segmentation ({error}); repair or remove it") from error
 
@@ -165,7 +165,7 @@ class CocoPersons:
             return float(entry["area"])
         try:
             mask = decode_mask(entry.get("segmentation"), width, height)
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError):
             mask = None
         if mask is None or not mask.any():
             return np.nan

@@ -10,6 +10,8 @@ from pathlib import Path
 from ..errors import DataError
 from ..skeleton import Skeleton
 
+LEAST_SIDE = 1e-3  # of a box, in pixels; much less is no number apart from 0 for the network
+
 
 @contextmanager
 def uncollected():
@@ -92,7 +94,7 @@ def box_problem(box: list, width: int, height: int) -> str | None:
     if not finite(box, 4):
         return "bbox is not four finite numbers"
     x, y, w, h = box
-    if min(w, h) < 1e-3:  # pixels; much less is no number apart from 0 for the network
+    if min(w, h) < LEAST_SIDE:
         return "bbox has no width or no height"
     inside = x < width and y < height and x + w > 0 and y + h > 0
     return None if inside else "bbox lies outside the picture"

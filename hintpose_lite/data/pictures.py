@@ -83,6 +83,13 @@ def decode_mask(segmentation: list | dict | None, width: int, height: int) -> np
 
     None if there is nothing to draw. ValueError or TypeError if it is damaged.
     """
+    try:
+        return _decode(segmentation, width, height)
+    except OverflowError as error:
+        raise ValueError(f"a number is too large: {error}") from error
+
+
+def _decode(segmentation, width: int, height: int) -> np.ndarray | None:
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
         if segmentation.get("size") != [height, width]:
