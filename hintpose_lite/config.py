@@ -108,9 +108,9 @@ class TrainConfig:
             raise ConfigError("rotate, flip, half_body, shared, hop_dropout, freeze_after, "
                               f"hops_after and drops lie between 0 and 1, not {chances}")
         if not (0 <= light.scale < 1 and 0 <= light.light <= 1 and light.shift >= 0
-                and light.rotation >= 0):
+                and light.rotation >= 0 and light.cue_height > 0):
             raise ConfigError(f"{light}: scale must be in [0, 1), light in [0, 1], shift and "
-                              "rotation at least 0")
+                              "rotation at least 0, cue_height above 0")
 
     @classmethod
     def preset(cls, name: str, **changes) -> "TrainConfig":
@@ -182,9 +182,10 @@ LARGE = Spec(width=48, input_size=(288, 384), target_sigma=3.0, cue_sigma=12.0)
 PRESETS = {
     "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=2000, batch=16, lr=4e-3,
                                window=192, images=4000, validate_every=1000),
-    "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2), augment=LIGHT, steps=20_000,
-                              lr=4e-3, hop_dropout=0.6, hops_after=0.6, freeze_after=0.6,
-                              window=192, images=24000, val_images=400, validate_every=4000),
+    "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2, cue_amplitude=1.6),
+                              augment=replace(LIGHT, cue_height=0.625), steps=20_000, lr=4e-3,
+                              hop_dropout=0.6, hops_after=0.6, freeze_after=0.6, window=192,
+                              images=24000, val_images=400, validate_every=4000),
     "sample": TrainConfig(spec=SMALL, epochs=60.0, batch=16, lr=4e-3, warmup=50, window=192,
                           validate_every=500, checkpoint_every=100),
     "w32-256x192": FIELD,

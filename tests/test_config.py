@@ -57,7 +57,7 @@ def test_the_original_is_not_changed():
     ({"window": 64}, "at least as large"),
     ({"hops": 1, "hop_weights": (0.0, 1.0)}, "give one of the 1 hop"),
     ({"input_size": (256, 192)}, "not wider than high"),
-    ({"augment.scale": 1.5}, "scale"),
+    ({"augment.scale": 1.5}, "scale"), ({"cue_height": 0}, "cue_height above 0"),
     ({"flip": 2}, "between 0 and 1"),
     ({"cues.joint": -1}, "cues"),
 ])
@@ -89,6 +89,12 @@ def test_every_setting_has_a_name_of_its_own():
     names = [field.name for part in (config, config.spec, config.augment, config.cues)
              for field in fields(part)]
     assert len(names) == len(set(names))
+
+
+def test_the_shipped_network_is_its_preset_s_and_learned_from_plain_cues(model):
+    config = TrainConfig.preset("crowd-tiny")
+    assert model.spec == config.spec
+    assert config.spec.cue_amplitude * config.augment.cue_height == pytest.approx(1)
 
 
 def test_unknown_presets_are_named():

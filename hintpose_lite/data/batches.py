@@ -26,8 +26,9 @@ class Augment:
     of showing only the upper or lower body where more than 8 joints are labelled; shift: of the
     box's centre, in fractions of its size, standard deviation; shared: probability that a person
     with a partner (IoU of at least 0.1) is shown in the box of both; light: strength of brightness,
-    contrast and saturation changes. The last three are ours, and so is that half_body takes the
-    extent of the joints as box, and the whole body where the drawn half has fewer than three.
+    contrast and saturation changes; cue_height: of cue maps, which have 1 in use: from lower ones a
+    network learns to trust a cue in use more (RESULTS.md). The last four are ours, and so is that
+    half_body takes the extent of the joints as box, or the whole body for fewer than three joints.
     """
 
     rotation: float = 45.0
@@ -38,6 +39,7 @@ class Augment:
     shift: float = 0.03
     shared: float = 0.5
     light: float = 0.3
+    cue_height: float = 1.0
 
     def __post_init__(self):
         settle(self)
@@ -92,7 +94,8 @@ def make_batch(crops: Crops, rows: Tensor, kinds: Tensor, spec, augment: Augment
         people = CuePeople(keypoints, oriented(crops.partners[rows]), crops.boxes[rows],
                            crops.areas[rows], crops.masks[rows][:, None].float(),
                            compose(half, crops.matrices[rows]), crops.sigmas)
-        cues = draw_cues(people, kinds, matrices, spec.input_size, spec.cue_sigma, generator)
+        cues = augment.cue_height * draw_cues(people, kinds, matrices, spec.input_size,
+                                              spec.cue_sigma, generator)
     return Batch(images, cues, targets, weights, points)
 
 

@@ -19,6 +19,7 @@ import shutil
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count, islice
 from pathlib import Path
 
@@ -240,12 +241,10 @@ def _require(info: dict, plan: _Plan, folder: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether an info.json is of a cache, perhaps a damaged one, and not of somebody else."""
-    try:
-        return {"made_of", "shards"} <= json.loads(path.read_bytes()).keys()
-    except ValueError:
-        return True
-    except AttributeError:
-        return False
+    with suppress(ValueError):
+        stored = json.loads(path.read_bytes())
+        return isinstance(stored, dict) and {"made_of", "shards"} <= stored.keys()
+    return True
 
 
 def _read_info(folder: Path, persons: CocoPersons) -> dict:

@@ -81,6 +81,12 @@ def test_shared_boxes_show_both_people(crops):
         assert ((places > -2) & (places < places.new_tensor(SPEC.input_size) + 2)).all()
 
 
+def test_training_cues_are_as_high_as_asked(crops):
+    loud, low = (batch(crops, replace(STILL, cue_height=height)).cues for height in (1.0, 0.25))
+    assert loud.max() > 0.9
+    torch.testing.assert_close(low, loud / 4)
+
+
 def test_a_model_without_a_cue_gets_none(crops):
     spec = replace(SPEC, cue=False)
     made = make_batch(crops, torch.arange(3), torch.zeros(3), spec, Augment(), COCO17,

@@ -181,13 +181,12 @@ import os, signal, torch
 torch.set_num_threads(1)
 from hintpose_lite.data import cache
 from hintpose_lite.data.coco import CocoPersons
-encode, calls = cache._jpeg, []
-def dying(*window):
-    calls.append(1)
-    if os.path.exists("cache/shard-00000.bin"):
+note = cache._note
+def dying(folder, info):
+    note(folder, info)
+    if info["shards"]:
         os.kill(os.getpid(), signal.SIGKILL)
-    return encode(*window)
-cache.SHARD, cache._jpeg = 3, dying
+cache.SHARD, cache._note = 3, dying
 cache.estimate_cache = lambda *_, **__: (0, 0)
 cache.build_cache(CocoPersons({str(people.annotations)!r}, {str(people.images)!r}), "cache", {SIZE},
                   workers=1, progress=False)
