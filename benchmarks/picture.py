@@ -1,8 +1,8 @@
 """Draws the README's picture: one box, two people, the same network asked for either of them.
 
-    python benchmarks/picture.py assets/one_box_two_people.png --row 5
+    python benchmarks/picture.py assets/one_box_two_people.png
 
-The scene is held out (seed of benchmarks/shipped.py). `row` is the first person's; without it the
+The scene is held out (seed of benchmarks/shipped.py). `--row` is the first person; without it the
 first pair is taken that overlaps more than .3, has 12 or more labelled joints each, and in which
 both people are found when asked for (so it is a success by choice; the tables count the failures).
 """
