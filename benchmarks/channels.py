@@ -3,8 +3,9 @@
     python benchmarks/channels.py crowd-tiny runs/crowd-quick/both-0/model.safetensors
 
 Heatmaps are a linear map of the finest branch's channels. With `width` channels and more joints
-than that, some combinations of heatmaps are the same in every picture. For each network: the
-joints in each combination that is lost, with their shares.
+than that, some combinations of heatmaps are the same in every picture (unless the last convolution
+is 3x3, which reads nine pixels of each). For each network: the joints in each combination that is
+lost, with their shares.
 """
 
 import argparse
@@ -20,8 +21,8 @@ def main():
     options.add_argument("models", nargs="+")
     print("| network | channels | combination of heatmaps that never changes |\n|---|---:|---|")
     for name in options.parse_args().models:
-        weights = load_model(name).final_layer.weight.detach()[:, :, 0, 0]
-        channels = weights.shape[1]
+        weights = load_model(name).final_layer.weight.detach().flatten(1)
+        channels = weights.shape[1]  # times the pixels it reads
         lost = [", ".join(f"{share:+.2f} {joint.replace('_', ' ')}"
                           for share, joint in zip(shares, COCO17.names, strict=True)
                           if abs(share) > 0.1)

@@ -75,7 +75,7 @@ class TrainConfig:
     checkpoint_every: int = 500
 
     def __post_init__(self):
-        settle(self)
+        settle(self, **CHOICES)
         for name, low in LEAST.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least {low}")
@@ -86,9 +86,6 @@ class TrainConfig:
         if self.window < max(self.spec.input_size):
             raise ConfigError(f"window={self.window}: context crops must be at least as large as "
                               f"the input, {self.spec.input_size}")
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {choices}")
         for name, weights in {"hop_weights": self.hop_weights, "cues": astuple(self.cues)}.items():
             if min(weights, default=0) < 0 or not any(weights):
                 raise ConfigError(f"{name}={weights}: give numbers of at least 0, one above 0")

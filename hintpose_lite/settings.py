@@ -6,11 +6,13 @@ from dataclasses import fields
 from .errors import ConfigError
 
 
-def settle(settings) -> None:
-    """Puts every field of a new frozen dataclass into the type of its default: whole numbers pass
-    as floats, lists as tuples. For its `__post_init__`. Raises ConfigError for everything else."""
+def settle(settings, **choices: tuple) -> None:
+    """For `__post_init__` of a frozen dataclass: each field into its default's type (whole numbers
+    pass as floats, lists as tuples), and among its `choices`. Raises ConfigError for others."""
     for field in fields(settings):
         value = _like(field.name, getattr(settings, field.name), field.default)
+        if value not in choices.get(field.name, (value,)):
+            raise ConfigError(f"{field.name}={value!r}: choose one of {choices[field.name]}")
         object.__setattr__(settings, field.name, value)
 
 

@@ -72,7 +72,7 @@ class HintPose(HRNet):
                               f"it has {', '.join(field.name for field in fields(Spec))}")
         spec = Spec(width=width, joints=joints, cue=cue, hops=hops, **settings)
         super().__init__(spec.width, spec.joints, stem=spec.stem, modules=spec.modules,
-                         blocks=spec.blocks)
+                         blocks=spec.blocks, final_kernel=spec.final_kernel)
         self.spec = spec
         self.trained_on = ""  # what the data set calls itself; saved with the weights
         self.checkpoint_hops = False  # in training: less memory for more time, the same result

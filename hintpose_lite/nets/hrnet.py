@@ -103,10 +103,11 @@ class HRNet(nn.Module):
     """Pose HRNet: (N, 3, H, W) normalised float pictures -> (N, joints, H / 4, W / 4) heatmaps.
 
     width:   channels of the finest branch; the others have 2, 4 and 8 times as many. The
-             published networks are 32 (28.5 M parameters) and 48 (63.6 M). The heatmaps are a
-             linear map of these channels, so with fewer than `joints` some pair of joints, mostly
-             the eyes, cannot be told apart (`benchmarks/channels.py` says which).
+             published networks are 32 (28.5 M parameters) and 48 (63.6 M).
     joints:  heatmaps, one a joint.
+    final_kernel: 1 or 3, of the last convolution. With 1, heatmaps are a linear map of `width`
+             channels; where these are fewer than `joints`, some pair of joints, mostly the eyes,
+             cannot be told apart (`benchmarks/channels.py` says which).
     stem:    channels of the two strided convolutions; layer1 gives 4 * stem channels.
     modules: fuse modules in stages 2, 3 and 4.
     blocks:  residual blocks in layer1 and in every branch of a module.
@@ -115,11 +116,11 @@ class HRNet(nn.Module):
     """
 
     def __init__(self, width: int = 32, joints: int = 17, *, stem: int = 64,
-                 modules: tuple[int, int, int] = (1, 4, 3), blocks: int = 4):
+                 modules: tuple[int, int, int] = (1, 4, 3), blocks: int = 4, final_kernel: int = 1):
         super().__init__()
-        _check_settings(width, joints, stem, modules, blocks)
-        self.architecture = {"width": width, "joints": joints, "stem": stem,
-                             "modules": tuple(modules), "blocks": blocks}
+        _check_settings(width, joints, stem, modules, blocks, final_kernel)
+        self.architecture = {"width": width, "joints": joints, "stem": stem, "blocks": blocks,
+                             "modules": tuple(modules), "final_kernel": final_kernel}
         channels = [width * 2 ** i for i in range(4)]
         wide = 4 * stem
         self.conv1 = nn.Conv2d(3, stem, 3, 2, 1, bias=False)
@@ -135,7 +136,7 @@ class HRNet(nn.Module):
         self.stage3 = _stage(channels[:3], modules[1], blocks)
         self.transition3 = _new_branch(channels, 3)
         self.stage4 = _stage(channels, modules[2], blocks, finest_only=True)
-        self.final_layer = nn.Conv2d(width, joints, 1)
+        self.final_layer = nn.Conv2d(width, joints, final_kernel, padding=final_kernel // 2)
         _initialise(self)
 
     def stem(self, images: Tensor) -> Tensor:
@@ -175,10 +176,12 @@ def check_size(width: int, height: int) -> None:
             f"with those of the finer branches; take 192x256, for example")
 
 
-def _check_settings(width, joints, stem, modules, blocks) -> None:
+def _check_settings(width, joints, stem, modules, blocks, final_kernel) -> None:
     for name, value in (("width", width), ("joints", joints), ("stem", stem), ("blocks", blocks)):
         if type(value) is not int or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if final_kernel not in (1, 3):
+        raise ConfigError(f"final_kernel must be 1 or 3, not {final_kernel!r}")
     if (not isinstance(modules, (list, tuple)) or len(modules) != 3
             or any(type(m) is not int or m < 1 for m in modules)):
         raise ConfigError(f"modules must be three whole numbers of at least 1, one each for "

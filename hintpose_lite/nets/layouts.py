@@ -54,8 +54,8 @@ class StoredWeights:
         except KeyError as error:
             raise CheckpointError(f"{self.source} does not hold an HRNet: nothing in it is called "
                                   f"{error}; it begins with {few(self.state)}") from error
-        if "final_layer.weight" in self.state:
-            settings["joints"] = self.state["final_layer.weight"].shape[0]
+        if (final := self.state.get("final_layer.weight")) is not None:
+            settings |= {"joints": final.shape[0], "final_kernel": final.shape[-1]}
         return settings
 
 

@@ -15,7 +15,7 @@ CHOICES = {"codec": ("quarter", "dark", "udp"), "cue_level": ("image", "stem"),
 class Spec:
     """Everything needed to build a HintPose again and to use it; saved with its weights.
 
-    width, joints, stem, modules, blocks: the HRNet, see there.
+    width, joints, stem, modules, blocks, final_kernel: the HRNet, see there.
     cue, hops:     with an instance cue or not; hops run unless a call asks for another number
                    (1: built without recurrence).
     input_size:    (width, height) of the crops in pixels, multiples of 32.
@@ -39,6 +39,7 @@ class Spec:
     stem: int = 64
     modules: tuple[int, int, int] = (1, 4, 3)
     blocks: int = 4
+    final_kernel: int = 1
     input_size: tuple[int, int] = (192, 256)
     codec: str = "quarter"
     target_sigma: float = 2.0
@@ -53,15 +54,11 @@ class Spec:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self):
-        settle(self)
+        settle(self, **CHOICES)
         for field in fields(self):
             value, default = getattr(self, field.name), field.default
             if isinstance(default, tuple) and len(value) != len(default):
                 raise ConfigError(f"{field.name}={value}: {len(default)} numbers are needed")
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} must be one of {', '.join(choices)}, "
-                                  f"not {getattr(self, name)!r}")
         small = [n for n in ("hops", "cue_channels") if getattr(self, n) < 1]
         small += [n for n in ("target_sigma", "cue_sigma") if not getattr(self, n) > 0]
         if small or min(self.std) <= 0:
@@ -76,7 +73,8 @@ class Spec:
     def from_dict(cls, values: Mapping) -> "Spec":
         """Undoes to_dict, also after a trip through JSON. Raises CheckpointError."""
         names = {field.name for field in fields(cls)}
-        odd = names.symmetric_difference(values) if isinstance(values, Mapping) else names
+        values = {"final_kernel": 1, **values} if isinstance(values, Mapping) else {}  # older files
+        odd = names.symmetric_difference(values)
         if odd:
             raise CheckpointError(f"this is not a spec that this version knows: "
                                   f"{', '.join(sorted(odd))} missing or not known")

@@ -97,10 +97,11 @@ def test_first_heatmaps_are_small_and_a_few_steps_reduce_the_loss():
     assert all(p.grad is not None and p.grad.any() for p in net.parameters())
 
 
-@pytest.mark.parametrize(("width", "lost"), [(4, 1), (5, 0)])
-def test_fewer_channels_than_joints_lose_a_combination_of_heatmaps(width, lost):
+@pytest.mark.parametrize(("width", "kernel", "lost"), [(4, 1, 1), (5, 1, 0), (4, 3, 0)])
+def test_fewer_channels_than_joints_lose_a_combination_of_heatmaps(width, kernel, lost):
     torch.manual_seed(0)
-    net = HRNet(width, joints=5, stem=8, modules=(1, 1, 1), blocks=1).eval().double()
+    net = HRNet(width, joints=5, stem=8, modules=(1, 1, 1), blocks=1, final_kernel=kernel)
+    net.eval().double()
     with torch.inference_mode():
         maps = net(torch.randn(4, 3, 64, 64).double()).transpose(0, 1).flatten(1)
     varying = maps - maps.mean(1, keepdim=True)

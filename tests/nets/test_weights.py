@@ -95,6 +95,14 @@ POSE = [official, parallel, training_state, mmpose("head"), mmpose("keypoint_hea
 BACKBONE = [classifier, imagenet_head, mmpretrain]
 
 
+def test_a_wide_last_convolution_is_read_off_its_shape(tmp_path):
+    net = pose_net(final_kernel=3)
+    torch.save(net.state_dict(), tmp_path / "wide.pth")
+    model = load_model(tmp_path / "wide.pth", input_size=(64, 64))
+    assert model.spec.final_kernel == 3 and torch.equal(model(IMAGES)[0], net(IMAGES))
+    refused(pose_net(), net.state_dict(), "final_kernel 3 where this network has 1")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("layout", POSE)
 def test_pose_files_give_the_same_heatmaps(layout, zipped, tmp_path):
