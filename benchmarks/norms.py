@@ -13,13 +13,12 @@ import platform
 import tempfile
 
 import torch
+from shipped import SEED
 from torch import nn
 
 from hintpose_lite.data.crowd import GENERATOR, make_crowd
 from hintpose_lite.evaluation import evaluate
 from hintpose_lite.nets.weights import load_model
-
-SEED = 2_000_000
 
 
 def use_batch_statistics(model: nn.Module) -> None:

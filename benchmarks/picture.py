@@ -11,12 +11,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from shipped import SEED
+
 from hintpose_lite.data.crowd import make_crowd
 from hintpose_lite.evaluation import evaluate
 from hintpose_lite.nets.weights import load_model
 from hintpose_lite.show.draw import cue_figure
-
-SEED = 2_000_000
 
 
 def first_pair(model, persons, margin: float) -> int:

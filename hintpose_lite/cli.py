@@ -27,9 +27,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"hintpose-lite {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(run: Callable, purpose: str) -> argparse.ArgumentParser:
+    def command(run: Callable, purpose: str, writes: bool = False) -> argparse.ArgumentParser:
         sub = commands.add_parser(run.__name__, help=purpose, description=purpose)
         sub.set_defaults(run=run)
+        if writes:
+            sub.add_argument("--overwrite", action="store_true", help="replace files in the way")
         return sub
 
     command(check, "look at the environment, line by line")
@@ -62,14 +64,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", metavar="RUN")
     sub.add_argument("--stop", action="store_true", help="end the run cleanly")
 
-    sub = command(cuenet, "train the network that proposes cues, on crowd scenes or --data")
+    sub = command(cuenet, "train the network that proposes cues", writes=True)
     sub.add_argument("--out", required=True, metavar="FILE.SAFETENSORS")
     sub.add_argument("--steps", type=int, default=4000)
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--overwrite", action="store_true")
     _add_persons(sub, "--data", "train on these people instead of crowd scenes")
 
-    sub = command(evaluate, "score a model, or a result file, on people with known poses")
+    sub = command(evaluate, "score a model, or a result file, on known poses", writes=True)
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", metavar="M", help="a name or a path")
     what.add_argument("--poses", metavar="FILE", help="score these COCO results instead of a model")
@@ -83,18 +84,16 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, help="of the cues")
     sub.add_argument("--out", type=Path, metavar="REPORT.JSON")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the poses, COCO's format")
-    sub.add_argument("--overwrite", action="store_true")
 
-    sub = command(predict, "find poses in pictures")
+    sub = command(predict, "find poses in pictures", writes=True)
     sub.add_argument("pictures", nargs="+", metavar="PICTURE",
                      help='a file, a folder, or a pattern such as "holiday/*.jpg"')
     sub.add_argument("--model", required=True, metavar="M", help="a name or a path")
     sub.add_argument("--box", action="append", type=_numbers(4), metavar="X,Y,W,H",
                      help="a person's box; may be repeated (--box=-3,... for a negative x)")
     sub.add_argument("--click", action="append", type=_numbers(2, more=True),
-                     metavar="X,Y[,X,Y...]",
-                     help="a point, or several, on the person who is meant; several --click are "
-                          "several people, and the n-th goes with the n-th box")
+                     metavar="X,Y[,X,Y...]", help="a point, or several, on the person who is "
+                     "meant; several --click are several people, the n-th goes with the n-th box")
     sub.add_argument("--boxes", metavar="ANN", help="the people's boxes from a COCO annotation "
                      "file, which lists the pictures by name")
     sub.add_argument("--detector", action="store_true",
@@ -110,13 +109,11 @@ def parser() -> argparse.ArgumentParser:
                      "the box of a click that has none (3; 0: the whole picture is its box)")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="write pictures with the poses")
     sub.add_argument("--json", type=Path, metavar="POSES.JSON", help="write a COCO result file")
-    sub.add_argument("--overwrite", action="store_true")
 
-    sub = command(export, "write a network as one ONNX file")
+    sub = command(export, "write a network as one ONNX file", writes=True)
     sub.add_argument("--model", required=True, metavar="M", help="a name or a path")
     sub.add_argument("--out", required=True, type=Path, metavar="FILE.ONNX")
     sub.add_argument("--hops", type=int, metavar="K", help="fixed in the file (default: its own)")
-    sub.add_argument("--overwrite", action="store_true")
 
     sub = command(clean, "remove what was generated under ./runs and ./data, after asking")
     sub.add_argument("--yes", action="store_true", help="do not ask")

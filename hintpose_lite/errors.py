@@ -37,8 +37,7 @@ class FetchError(HintPoseError):
 
 
 def exit_status(run: Callable[[], int | None], stopped: str = "stopped") -> int:
-    """What a command gives, or 0; 2 after an error that is explained, 130 after Ctrl-C, where
-    `stopped` is said."""
+    """What a command gives, or 0; 2 after an explained error, 130 after Ctrl-C (says `stopped`)."""
     try:
         return run() or 0
     except (HintPoseError, OSError) as error:

@@ -18,6 +18,7 @@ from .detectors import NETWORKS, PERSON, Detector, ResultFile
 from .errors import ConfigError, DataError, WriteError
 from .estimator import Pose, PoseEstimator
 from .files import write_whole
+from .nets.layouts import few
 from .nets.weights import SHIPPED
 from .proposals import CueNetwork
 from .show.draw import draw_poses
@@ -112,13 +113,16 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
         source = CueNetwork()
     elif cues:
         results = ResultFile(cues)
+        if results.left_out:
+            print(f"note: {cues}: {results.left_out} result(s) without area", file=sys.stderr)
         if image_ids and None not in known:
             raise ConfigError("--boxes knows which results are whose: leave out --image-id")
         if None in known:
-            known = image_ids or results.image_ids
-            if len(known) != len(photos) or (not image_ids and len(known) > 1):
-                raise ConfigError(f"{cues} has results of {len(results.image_ids)} pictures: say "
-                                  "with one --image-id for each PICTURE which are its own")
+            known = image_ids or (results.image_ids if len(photos) == 1 else [])
+            if len(known) != len(photos):
+                raise ConfigError(f"{cues} has results of {len(results.image_ids)} pictures "
+                                  f"({few(results.image_ids)}): say with one --image-id for each "
+                                  "PICTURE which are its own")
     for photo, photo.image_id in zip(photos, known, strict=True):
         photo.source, photo.results = source, results
     return detector if detect else None

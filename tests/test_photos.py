@@ -165,7 +165,7 @@ def test_pictures_that_the_annotations_do_not_list_are_told_before_the_work(fold
         add_boxes(find_photos([str(folder)]), crowd.annotations)
 
 
-def test_cues_come_from_networks_and_result_files(folder, crowd, tmp_path):
+def test_cues_come_from_networks_and_result_files(folder, crowd, tmp_path, capsys):
     photos = find_photos([str(folder)])
     assert add_sources(photos, None, False, None) is None and photos[0].source is None
     assert add_sources(photos, None, True, None).kind == "keypoints" and photos[0].source is None
@@ -177,11 +177,17 @@ def test_cues_come_from_networks_and_result_files(folder, crowd, tmp_path):
                                  + [0] * 45} for i in (5, 8)]))
     with pytest.raises(ConfigError, match="results of 2 pictures"):
         add_sources(photos, str(path), False, None)
-    with pytest.raises(ConfigError, match="--image-id"):
+    with pytest.raises(ConfigError, match=r"\(5, 8\).*--image-id"):
         add_sources(photos, str(path), False, [5])
     add_sources(photos, str(path), True, [8, 5])
     assert [photo.image_id for photo in photos] == [8, 5] and photos[0].source is None
     assert photos[0].results.image_ids == [5, 8]
+    assert "note" not in capsys.readouterr().err
+    path.write_text(json.dumps([{"image_id": i, "score": 1, "keypoints": 51 * [0]} for i in (5, 8)]
+                               + [{"image_id": 5, "score": 1, "keypoints": 17 * [9, 9, 1],
+                                   "bbox": [1, 2, 3, 4]}]))
+    add_sources(photos[:1], str(path), False, None)
+    assert f"{path}: 2 result(s) without area" in capsys.readouterr().err
 
 
 def test_people_of_a_result_file_are_asked_for(crowd, tmp_path, estimator):

@@ -127,7 +127,7 @@ def _count(state: Mapping, part: str, least: int = 1) -> int:
 
 def few(names) -> str:
     """The first names of many, for messages."""
-    names = list(names)
+    names = [*map(str, names)]
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
