@@ -34,7 +34,7 @@ def generated(root: Path) -> list[Path]:
     """Folders below root/runs and root/data that hold our files and no others; follows no links."""
     found, runs, data = [], root / "runs", root / "data"
     live = [lock.parent for start in (runs, data) for lock in start.rglob("lock")
-            if is_running(lock.parent)]
+            if _is_ours(lock.parent) and is_running(lock.parent)]
     for start in (runs, data):
         for name, inside, _ in os.walk(start) if not start.is_symlink() else ():
             folder = Path(name)

@@ -82,7 +82,8 @@ class Cue:
     def middle(self) -> np.ndarray | None:
         """The mean place (2,) of what belongs to the person, picture pixels; None without any."""
         if self.kind == "mask":
-            return np.argwhere(self.array)[:, ::-1].mean(0)
+            shares = self.array[self.array > 0]  # a soft mask may be above 0 everywhere
+            return np.average(np.argwhere(self.array)[:, ::-1], axis=0, weights=shares)
         if self.kind == "box":
             return self.xywh[:2] + (self.xywh[2:] - 1) / 2
         own = self.xy[self.labels > 0] if self.kind == "points" else ()
@@ -112,7 +113,8 @@ def ask_source(source: Callable, picture: np.ndarray, boxes: Tensor) -> list[lis
     """Whom a cue source names in each of the boxes (n, 4) of a picture (H, W, 3) uint8. Raises
     DataError where that is not n lists; what is in them is for the caller to check."""
     named = source(picture, boxes.numpy().copy())
-    if len(named) != len(boxes) or not all(isinstance(own, list) for own in named):
+    if (not isinstance(named, list | tuple) or len(named) != len(boxes)
+            or not all(isinstance(own, list) for own in named)):
         raise DataError(f"the cue source must return one list of cues for each of {len(boxes)} "
                         f"boxes, empty where it finds nobody, not {named!r:.80}")
     return named

@@ -143,7 +143,9 @@ def _check_settings(protocol, cue, detections, radius, seed, batch, results, who
              "a result file holds all people's poses in own or detected boxes: give no rows, and "
              "neither shared boxes nor wrong cues"),
             (results is not None and not overwrite and Path(results).exists(),
-             f"{results} exists: give the result file another name")):
+             f"{results} exists: give the result file another name"),
+            (results is not None and (Path(results).is_dir() or not Path(results).parent.is_dir()),
+             f"{results}: give the result file a name in a folder that exists")):
         if wrong:
             raise ConfigError(why)
 

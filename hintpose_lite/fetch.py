@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 from tqdm import tqdm
 
 from .errors import FetchError
+from .files import write_whole
 
 CHUNK, TIMEOUT = 1 << 18, 30  # bytes; seconds without an answer
 PAUSES = (1, 2, 4)  # seconds before each new attempt; any progress starts the count again
@@ -198,7 +199,9 @@ def unpack(archive: str | Path, folder: str | Path, *, members: Collection[str] 
             missing = [m for m in wanted if not _is_there(m, folder / m.filename)]
             need_space(sum(m.file_size for m in missing), folder, archive)
             for member in tqdm(missing, archive.name, disable=not progress):
-                _extract(source, member, folder / member.filename)
+                target = folder / member.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(target, lambda part, m=member: part.write_bytes(source.read(m)))
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
         raise FetchError(f"{archive} could not be unpacked into {folder}: {error}. If it is no "
                          "whole, plain zip file, delete it and download it again") from error
@@ -222,11 +225,3 @@ def _is_there(member: zipfile.ZipInfo, target: Path) -> bool:
         return True
     raise FetchError(f"{target} exists with another content than in the archive: move it away, or "
                      "unpack into another folder")
-
-
-def _extract(source: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path):
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    with source.open(member) as reader, part.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, CHUNK)
-    os.replace(part, target)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import WriteError
@@ -20,5 +21,6 @@ def write_whole(path: str | Path, write: Callable):
         raise WriteError(f"cannot write {path} ({error}): check that its folder exists, may be "
                          "written to, and has space on its disk") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
     return result

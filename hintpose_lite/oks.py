@@ -69,15 +69,15 @@ def oks_nms(keypoints: Tensor, scores: Tensor, areas: Tensor, sigmas, threshold:
                          for i, j in parts])
     stays = _settle(better[similar], worse[similar], len(scores))
     if limit is not None:
-        stays &= _rank_among(stays, picture) < limit
+        ahead = torch.bincount(worse[stays[better]], minlength=len(scores))
+        stays &= ahead < limit
     kept = ranking[stays].sort().values
     return kept[torch.argsort(scores[kept], descending=True, stable=True)]
 
 
 def _pairs(groups: Tensor) -> tuple[Tensor, Tensor]:
     """All positions i < j with equal groups (N,), which must be sorted: two (P,) tensors."""
-    _, sizes = torch.unique_consecutive(groups, return_counts=True)
-    ends = sizes.cumsum(0).repeat_interleave(sizes)
+    ends = torch.searchsorted(groups, groups, right=True)
     position = torch.arange(len(groups), device=groups.device)
     partners = ends - position - 1  # how many of the same group come later
     first = position.repeat_interleave(partners)
@@ -99,11 +99,3 @@ def _settle(better: Tensor, worse: Tensor, count: int) -> Tensor:
         if torch.equal(following, stays):
             return stays
         stays = following
-
-
-def _rank_among(chosen: Tensor, groups: Tensor) -> Tensor:
-    """How many chosen ones of the same (sorted) group stand before each: (N,)."""
-    before = chosen.cumsum(0) - chosen.long()
-    _, sizes = torch.unique_consecutive(groups, return_counts=True)
-    first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    return before - before[first]

@@ -59,9 +59,12 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
 def nearest_cue(persons: CocoPersons, row: int, source: Callable, box: Tensor,
                 counts: Counter) -> Cue:
     """Of the cues that a source names in a box (4,), the one nearest to a person's centroid."""
-    named, = ask_source(source, persons.read(row), box[None])
-    if not all(isinstance(cue, Cue) for cue in named):
-        raise DataError(f"the cue source must return one list of cues a box, not [{named!r:.80}]")
+    picture = persons.read(row)
+    named, = ask_source(source, picture, box[None])
+    if not all(isinstance(cue, Cue) and (cue.kind != "mask" or cue.array.shape == picture.shape[:2])
+               for cue in named):
+        raise DataError("the cue source must return one list of cues a box, masks of the picture's "
+                        f"size, not [{named!r:.80}]")
     named = [cue for cue in named if cue.middle() is not None]
     if not named:
         counts["people in whose box the source names nobody, run without a cue"] += 1

@@ -16,7 +16,7 @@ from .data.crowd import DESCRIPTION
 from .data.pictures import read_picture
 from .detectors import NETWORKS, PERSON, Detector, ResultFile
 from .errors import ConfigError, DataError, WriteError
-from .estimator import Pose, PoseEstimator
+from .estimator import PoseEstimator
 from .files import write_whole
 from .nets.layouts import few
 from .nets.weights import SHIPPED
@@ -48,7 +48,7 @@ def find_photos(names: list[str], boxes=None, out: Path | None = None) -> list[P
 
     boxes (n, 4) or None: of every picture. out: the folder for their drawings, or None. Files that
     are named one by one are not looked at. Raises DataError where there is nothing, ConfigError if
-    two drawings would be the same file.
+    two drawings would be the same file, or one of the pictures.
     """
     found: dict[Path, None] = {}
     for name in names:
@@ -64,6 +64,8 @@ def find_photos(names: list[str], boxes=None, out: Path | None = None) -> list[P
                             f"{', '.join(SUFFIXES)}")
         found.update(dict.fromkeys(part))
     photos = [Photo(path, out and out / f"{path.stem}_poses.png", boxes=boxes) for path in found]
+    if out and {photo.drawing.resolve() for photo in photos} & {path.resolve() for path in found}:
+        raise ConfigError(f"a drawing would replace a picture in {out}: give another --out")
     if out and len({photo.drawing for photo in photos}) < len(photos):
         raise ConfigError("two of the pictures have the same name, and so would their drawings: "
                           "give them one at a time, each with an --out of its own")
@@ -170,13 +172,8 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
         scores = " ".join(f"{pose.score:.2f}" for pose in poses)
         tqdm.write(f"{photo.path}: {len(poses)} pose(s)" + (f", scores {scores}" * bool(poses)))
         image_id = number if photo.image_id is None else photo.image_id
-        for pose in poses:
-            yield _result(pose, image_id, photo.path.name)
-
-
-def _result(pose: Pose, image_id: int, name: str) -> dict:
-    """A COCO result without "bbox", whose area COCO's evaluation would take for the person's."""
-    table = np.column_stack([pose.keypoints, pose.scores])
-    return {"image_id": image_id, "category_id": PERSON, "score": pose.score,
-            "keypoints": [round(value, 3) for value in table.ravel().tolist()],
-            "file_name": name, "box": pose.box.tolist()}
+        for pose in poses:  # no "bbox": COCO's evaluation would take its area for the person's
+            table = np.column_stack([pose.keypoints, pose.scores])
+            yield {"image_id": image_id, "category_id": PERSON, "score": pose.score,
+                   "keypoints": [round(value, 3) for value in table.ravel().tolist()],
+                   "file_name": photo.path.name, "box": pose.box.tolist()}

@@ -59,7 +59,9 @@ def predict_windows(model: HintPose, windows: Tensor, to_window: Tensor, boxes: 
     padded; cues: one a person, or None for none at all; rows: (N,), each person's window, where
     several share one (None: one a window). Everything on the model's device.
     """
-    _check_eval(model)
+    if model.training:
+        raise DataError("the model is in training mode, in which a batch changes its own answers: "
+                        "call model.eval() first")
     spec = model.spec
     images, maps, matrices = prepare(spec, windows, to_window, boxes, cues, rows)
     maps = heatmaps(model, images, maps, rows=rows, hops=hops, flip=flip, skeleton=skeleton)
@@ -110,7 +112,6 @@ def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] 
         raise DataError(f"{len(rows)} people, {len(boxes)} boxes and "
                         f"{'no' if cues is None else len(cues)} cues: give one of each a person")
     device = next(model.parameters()).device
-    _check_eval(model)
     if model.spec.joints != len(persons.skeleton):
         raise ConfigError(f"the network has {model.spec.joints} joints, the data set's skeleton "
                           f"{len(persons.skeleton)}: take a network trained on such a skeleton")
@@ -130,12 +131,6 @@ def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] 
         return Poses(torch.zeros(count, 0, joints, 2), torch.zeros(count, 0, joints))
     back = torch.from_numpy(np.argsort(order))
     return Poses(*(torch.cat(part, 1)[:, back] for part in zip(*parts, strict=True)))
-
-
-def _check_eval(model: HintPose) -> None:
-    if model.training:
-        raise DataError("the model is in training mode, in which a batch changes its own answers: "
-                        "call model.eval() first")
 
 
 def _read(persons: CocoPersons, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -24,7 +24,7 @@ from .nets.hrnet import STRIDE
 from .nets.weights import load_model, save_model
 from .person_cues import person_cue
 from .predictor import cut_windows, heatmaps, prepare
-from .skeleton import COCO17, Skeleton
+from .skeleton import Skeleton
 from .trainer import autocast, learning_rate, rows_of_step
 
 MIDDLE = Skeleton(names=("middle",), swaps=(), limbs=(), sigmas=(0.1,))
@@ -95,8 +95,8 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
     with tqdm(range(steps), str(out), unit="step", disable=not progress, mininterval=1) as bar:
         for step in bar:
             rows = rows_of_step(config, step, len(crops))
-            images, targets = _batch(config, crops, rows.to(device), middles[rows].to(device),
-                                     whole[rows].to(device), draws)
+            images, targets = _batch(config, persons.skeleton, crops, rows.to(device),
+                                     middles[rows].to(device), whole[rows].to(device), draws)
             optimiser.param_groups[0]["lr"] = learning_rate(config, step)
             with autocast(config.precision, images.device):
                 found = model(images.contiguous(memory_format=torch.channels_last))[-1]
@@ -122,15 +122,15 @@ def _company(persons: CocoPersons) -> tuple[Tensor, Tensor]:
             torch.tensor(whole, dtype=torch.float32))
 
 
-def _batch(config: TrainConfig, crops: Crops, rows: Tensor, middles: Tensor, whole: Tensor,
-           generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _batch(config: TrainConfig, skeleton: Skeleton, crops: Crops, rows: Tensor, middles: Tensor,
+           whole: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Pictures (N, 3, H, W) of people `rows` (N,) and their targets (N, 1, h, w)."""
     spec = config.spec
     chosen = torch.rand(len(rows), generator=generator, device=rows.device) < WHOLE
     boxes, overlap = crops.boxes.clone(), crops.overlap.clone()
     boxes[rows[chosen]], overlap[rows[chosen]] = whole[chosen], 0  # no box shared with a partner
     matrices, _ = draw_matrices(replace(crops, boxes=boxes, overlap=overlap), rows,
-                                spec.input_size, config.augment, COCO17, generator)
+                                spec.input_size, config.augment, skeleton, generator)
     images = draw_pictures(crops, rows, matrices, spec, config.augment.light, generator)
     shown = middles.isfinite().all(-1)
     return images, people_maps(apply(matrices, middles.nan_to_num()), shown, spec)

@@ -49,15 +49,6 @@ class Report:
         """Person AP of everybody at the last hop."""
         return self.identity["ap"]
 
-    @property
-    def contested(self) -> dict:
-        """The figures of people with three joints of somebody else in their box."""
-        return self.groups["contested"]
-
-    @property
-    def uncontested(self) -> dict:
-        return self.groups["uncontested"]
-
     def table(self) -> str:
         """The figures as Markdown tables; AP and rates in per cent, – where nobody was counted."""
         asked = f"{self.protocol} boxes, cue {self.cue}"

@@ -304,6 +304,7 @@ def generated(tmp_path, monkeypatch):
         "data/half/unfinished.json": scenes,
         "data/cache/info.json": '{"made_of": "a.json", "shards": [], "complete": true}',
         "data/cache/shard-00000.bin": "x", "data/index/info.json": "{}",
+        "data/mydb/lock": "7", "runs/door/lock/key.txt": "",
         "runs/notes.txt": "", "runs/other/config.json": "{}", "runs/other/metrics.jsonl": "",
         "data/coco/annotations.json": '{"info": {"description": "COCO"}}',
         "data/list/annotations.json": "[]", "data/torn/annotations.json": '{"info": {"gen',
@@ -329,6 +330,7 @@ def left():
 def test_clean_removes_what_we_made_and_nothing_else(generated, capsys):
     assert main(["clean", "--yes"]) == 0
     assert left() == {name for name in generated if not name.startswith(OURS)}
+    assert Path("data/mydb/lock").read_text() == "7", "another program's"
     assert Path("runs/link/run/config.json").is_file()
     out = capsys.readouterr().out
     kept, *removed = out.splitlines()[:-1]

@@ -35,6 +35,10 @@ def test_the_middle_of_a_cue():
     mask = np.zeros((6, 8))
     mask[2:4, 5:8] = 1
     assert Cue.mask(mask).middle().tolist() == [6, 2.5]
+    soft = 0.9 * mask + 0.1  # a third of its weight lies on the other pixels
+    y, x = np.indices(soft.shape)
+    assert Cue.mask(soft).middle() == pytest.approx(
+        [(x * soft).sum() / soft.sum(), (y * soft).sum() / soft.sum()], abs=1e-6)
     assert Cue.none().middle() is None and Cue.points([(1, 2)], [-1]).middle() is None
 
 

@@ -281,7 +281,7 @@ def test_a_cue_source_is_asked_in_each_box_and_its_nearest_cue_taken(tmp_path, p
     for nobody in (Cue.none(), Cue.points([(5, 5)], [-1])):  # they name nobody's place
         report = evaluate(CUED, persons, protocol="shared", cue=lambda *_, one=nobody: [[one]])
         assert [cue.kind for cue in asked[-1].cues] == ["none", "none"]
-    for odd in ([], [None], [[(1, 2)]]):
+    for odd in (None, [], [None], [[(1, 2)]], [[Cue.mask(np.ones((10, 10)))]]):
         with pytest.raises(DataError, match="one list of cues"):
             evaluate(CUED, persons, protocol="shared", cue=lambda *_, odd=odd: odd)
 
@@ -293,8 +293,8 @@ def test_strata_groups_and_whole_pictures(tmp_path, predictor):
     assert report.people == 5 and report.identity["alone"] == 1
     assert report.strata["[.3, .5)"]["ap"] == 0 and report.strata["[0, .1)"]["ap"] == 1
     assert report.strata["[0, .1)"]["people"] == 3 and report.groups["overlap >= .3"]["people"] == 2
-    assert report.contested["people"] + report.uncontested["people"] == 5
-    assert report.contested["people"] == persons.contested.sum() > 0
+    assert report.groups["contested"]["people"] + report.groups["uncontested"]["people"] == 5
+    assert report.groups["contested"]["people"] == persons.contested.sum() > 0
     # the two who are swapped are misses one by one, and two hits on the whole picture
     assert report.ap < .7 and report.picture_ap["AP"] == pytest.approx(1)
     some = evaluate(CUED, persons, rows=[4, 2])
@@ -614,7 +614,7 @@ def test_real_ground_truth_is_perfect(coco_sample, predictor):
         assert all(row["accuracy"] in (1, None) for row in rows)
         assert sum(row["people"] for row in report.strata.values()) == report.people
     report = evaluate(CUED, persons)
-    assert report.people == 360 and report.contested["people"] == 95
+    assert report.people == 360 and report.groups["contested"]["people"] == 95
     assert .98 < report.picture_ap["AP"] <= 1  # NMS sees all joints, (0, 0) if unlabelled
     truth = [dict(image_id=int(i), keypoints=k.ravel().tolist(), score=1)
              for i, k in zip(persons.image_ids, persons.keypoints, strict=True)]
@@ -690,6 +690,7 @@ def test_a_result_file_scores_as_the_report_says(tmp_path, crowd):
     assert scoring.score_results(crowd, tmp_path / "poses.json") == report.picture_ap
     found = json.loads((tmp_path / "poses.json").read_text())
     assert {*found[0]} == {"image_id", "category_id", "keypoints", "score"}, "no bbox: see COCOeval"
-    for odd in (dict(protocol="shared"), dict(cue="wrong"), dict(rows=[0]), {}):
+    for odd in (dict(protocol="shared"), dict(cue="wrong"), dict(rows=[0]), {},
+                dict(results=tmp_path / "new" / "p.json"), dict(results=tmp_path, overwrite=True)):
         with pytest.raises(ConfigError):
-            evaluate(model, crowd, results=tmp_path / "poses.json", **odd)
+            evaluate(model, crowd, **{"results": tmp_path / "poses.json", **odd})

@@ -274,7 +274,7 @@ def test_unpack_and_continue(tmp_path):
     assert content(unpack(archive, folder, progress=False)) == FILES
     kept = (folder / "a.json").stat().st_mtime_ns
     (folder / "images" / "2.jpg").unlink()
-    (folder / "images" / "2.jpg.part").write_bytes(b"half")
+    (folder / "images" / ".2.part.jpg").write_bytes(b"half")
     assert content(unpack(archive, folder, progress=False)) == FILES
     assert (folder / "a.json").stat().st_mtime_ns == kept
 

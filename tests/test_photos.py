@@ -59,6 +59,9 @@ def test_drawings_of_the_same_name_are_refused(folder):
     with pytest.raises(ConfigError, match="same name"):
         find_photos(names, out=folder / "drawn")
     assert find_photos(names[:1], out=folder)[0].drawing == folder / "a_poses.png"
+    (folder / "a_poses.png").write_bytes((folder / "a.png").read_bytes())
+    with pytest.raises(ConfigError, match="replace a picture"):
+        find_photos([str(folder)], out=folder)
 
 
 def test_a_name_with_brackets_is_a_file_if_there_is_one(folder):

@@ -36,4 +36,4 @@ def test_hintpose_train_overfits_sixteen_real_people(coco_sample, tmp_path):
     model = load_model(tmp_path / "run" / "model.safetensors")
     report = evaluate(model, persons, flip=False)
     assert report.ap > 0.9
-    assert report.contested["people"] + report.uncontested["people"] == 16
+    assert report.groups["contested"]["people"] + report.groups["uncontested"]["people"] == 16

@@ -91,15 +91,15 @@ def build_cache(persons: CocoPersons, folder: str | Path, size: int = 384, *, qu
     try:
         folder.mkdir(parents=True, exist_ok=True)
         halves = {*folder.glob(".info.part.json"), *folder.glob(".shard-?????.part.bin")}
-        ours = halves | {*folder.glob("info.json*"), *folder.glob("shard-?????.bin*")}
-        if rebuild and (folder / "info.json").exists() and not _is_ours(folder / "info.json"):
-            ours.discard(folder / "info.json")
+        info_file, ours = folder / "info.json", halves.copy()
+        if info_file.exists() and (not rebuild or _is_ours(info_file)):  # written before any shard
+            ours |= {info_file, *folder.glob("shard-?????.bin")}
         if strangers := set(folder.iterdir()) - ours:
             raise DataError(f"{min(strangers)} belongs to no crop cache: give the name of a new or "
                             "empty folder")
         for path in halves:  # of a build that was killed
             path.unlink()
-        if (folder / "info.json").exists() and not rebuild:
+        if info_file.exists() and not rebuild:
             info = _read_info(folder, persons)
             _require(info, plan, folder)
         else:
@@ -118,8 +118,8 @@ def build_cache(persons: CocoPersons, folder: str | Path, size: int = 384, *, qu
 def _fill(folder: Path, info: dict, plan: _Plan, workers: int | None, progress: bool) -> None:
     """Writes the shards that are missing."""
     done = len(info["shards"])
-    for path in sorted(folder.glob("shard-?????.bin*"))[done:]:  # half written, or of another build
-        path.unlink()
+    for path in {*folder.glob("shard-?????.bin")} - {folder / NAME.format(i) for i in range(done)}:
+        path.unlink()  # of another build
     left = plan.pictures[done * SHARD:]
     size, seconds = (value * len(left) / len(plan.pictures) for value in estimate_cache(
         plan.persons, info["size"], info["quality"], workers=workers))

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 from tqdm import tqdm
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, WriteError
 from ..files import write_whole
 from ..skeleton import COCO17
 from . import figures as fig
@@ -242,9 +242,9 @@ def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int =
         if not _complete(folder, settings):
             _generate(folder, settings, workers or os.cpu_count() or 1)
     except OSError as error:
-        raise DataError(f"cannot write crowd scenes to {folder}: {error.__cause__ or error}; free "
-                        "some space or give another folder, and call again: finished scenes are "
-                        "kept") from error
+        reason = error.__cause__ if isinstance(error, WriteError) else error
+        raise DataError(f"cannot write crowd scenes to {folder}: {reason}; free some space or give "
+                        "another folder, and call again") from error
     return CocoPersons(folder / FILE, folder / "images")
 
 
@@ -275,7 +275,7 @@ def _complete(folder: Path, settings: dict) -> bool:
     if unfinished:
         return False
     names = {_name(i) for i in range(settings["images"])}
-    if missing := names - set(os.listdir(folder / "images")):
+    if missing := names - {path.name for path in (folder / "images").glob("*")}:
         raise DataError(f"{len(missing)} pictures are missing from {folder / 'images'}, the first "
                         f"is {min(missing)}; {advice}")
     return True

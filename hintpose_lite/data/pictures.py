@@ -45,8 +45,11 @@ def as_picture(picture) -> np.ndarray:
     if isinstance(picture, Image.Image):
         try:
             return _to_rgb(_upright(picture))
-        except (ValueError, OSError) as error:
-            raise DataError(f"the PIL image cannot be used: {error}") from error
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow raises nearly anything, as it does for files
+            raise DataError("the PIL image cannot be used "
+                            f"({type(error).__name__}: {error})") from error
     if isinstance(picture, Tensor) and picture.ndim == 3 and len(picture) == 3:
         picture = picture.cpu().permute(1, 2, 0).numpy()
     if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size

@@ -137,7 +137,7 @@ def test_a_failed_build_cannot_be_opened_and_goes_on_to_the_same_bytes(people, b
         build_cache(people, folder, SIZE, **SETTINGS)
     with pytest.raises(DataError, match=f"2 shards.*build_crop_cache.py.*{folder} --size={SIZE}"):
         CropCache(folder, people)
-    (folder / "shard-00002.bin.part").write_bytes(b"half")
+    (folder / ".shard-00002.part.bin").write_bytes(b"half")
     limit, again = 0, len(calls)
     build_cache(people, folder, SIZE, **SETTINGS)
     assert contents(folder) == contents(built.folder)
@@ -302,6 +302,13 @@ def test_halves_of_a_killed_build_are_ours_and_another_info_is_not(people, built
     with pytest.raises(DataError, match="belongs to no crop cache"):
         build_cache(people, other, SIZE, rebuild=True, **SETTINGS)
     assert "precious" in (other / "info.json").read_text()
+    (other / "info.json").rename(other / "shard-00000.bin")  # ours never lie without an info.json
+    with pytest.raises(DataError, match="shard-00000.bin belongs to no crop cache"):
+        build_cache(people, other, SIZE, **SETTINGS)
+    (folder / "shard-00000.bin.bak").write_text("mine")
+    with pytest.raises(DataError, match="bak belongs to no crop cache"):
+        build_cache(people, folder, SIZE, **SETTINGS)
+    assert "precious" in (other / "shard-00000.bin").read_text()
 
 
 def test_the_estimate_is_near_and_too_small_a_disk_refused(people, built, tmp_path, monkeypatch):

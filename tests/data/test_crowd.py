@@ -296,6 +296,9 @@ def test_missing_pictures_are_named(tmp_path):
     (tmp_path / "a" / "images" / "000000000002.jpg").unlink()
     with pytest.raises(DataError, match="1 pictures are missing.*000000000002.jpg"):
         make_crowd(tmp_path / "a", images=3, size=64, workers=1)
+    (tmp_path / "a" / "images").rename(tmp_path / "b")
+    with pytest.raises(DataError, match="3 pictures are missing"):
+        make_crowd(tmp_path / "a", images=3, size=64, workers=1)
 
 
 def test_a_full_disk_is_explained(tmp_path, monkeypatch):
@@ -309,6 +312,12 @@ def test_a_full_disk_is_explained(tmp_path, monkeypatch):
         patch.setattr(Path, "write_text", full)
         with pytest.raises(HintPoseError, match="No space left"):
             make_crowd(tmp_path / "b", images=2, size=64, workers=1)
+    def of_a_worker(*_):  # where concurrent.futures gives a traceback's text as the cause
+        raise OSError(28, "No space left on device") from RuntimeError("Traceback ...")
+    with monkeypatch.context() as patch:
+        patch.setattr(crowd, "_generate", of_a_worker)
+        with pytest.raises(DataError, match="No space left"):
+            make_crowd(tmp_path / "c", images=2, size=64)
     for name in "ab":
         assert len(make_crowd(tmp_path / name, images=2, size=64, workers=1).pictures) == 2
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle
 
-from hintpose_lite.data.pictures import decode_mask, read_picture
+from hintpose_lite.data.pictures import as_picture, decode_mask, read_picture
 from hintpose_lite.errors import DataError
 
 WIDTH, HEIGHT = 7, 5
@@ -152,6 +152,13 @@ def test_what_is_no_picture(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.jpg.*not a readable picture"):
         read_picture(path)
+
+
+def test_a_closed_image_is_refused(tmp_path, pixels):
+    with Image.open(saved(tmp_path / "a.png", Image.fromarray(pixels))) as picture:
+        pass
+    with pytest.raises(DataError, match="PIL image cannot be used"):
+        as_picture(picture)
 
 
 def test_missing_picture_and_folder(tmp_path):

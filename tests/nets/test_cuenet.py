@@ -1,5 +1,7 @@
 """The cue network's targets and peaks, against brute force; its training, and its cues."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,12 @@ from hypothesis import strategies as st
 
 from hintpose_lite import PoseEstimator, load_model, save_model
 from hintpose_lite.cues import Cue
+from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.errors import CheckpointError, ConfigError, RunError
 from hintpose_lite.nets.cuenet import SPEC, find_peaks, people_maps
 from hintpose_lite.nets.hintpose import HintPose
 from hintpose_lite.proposals import CueNetwork, _company, train_cuenet
+from hintpose_lite.skeleton import COCO17, Skeleton
 
 
 def peaks_by_hand(heat: np.ndarray, low: float, most: int) -> list[tuple]:
@@ -85,6 +89,20 @@ def test_training_is_repeatable_learns_and_keeps_what_exists(crowd, tmp_path):
     for overwrite in (False, True):  # told before the work, which here would not end
         with pytest.raises(CheckpointError, match="safetensors"):
             train_cuenet(crowd, tmp_path / "c.pt", steps=10**9, overwrite=overwrite)
+
+
+def test_people_of_another_skeleton_teach_it_as_well(crowd, tmp_path):
+    """Eleven of COCO's joints: no hips, no legs."""
+    content = json.loads(crowd.annotations.read_text())
+    for entry in content["annotations"]:
+        entry["keypoints"] = entry["keypoints"][:33]
+    content["categories"][0] |= {"keypoints": COCO17.names[:11]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    upper = Skeleton(COCO17.names[:11], COCO17.swaps[:5], (), COCO17.sigmas[:11])
+    persons = CocoPersons(tmp_path / "a.json", crowd.images, upper)
+    out = train_cuenet(persons, tmp_path / "c.safetensors", steps=1, batch=4, window=128,
+                       progress=False)
+    assert out.exists()
 
 
 @pytest.fixture

@@ -221,6 +221,9 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(WriteError, match="No space left.*space"):
         save_model(hint_net(cue_sigma=3.0), path, overwrite=True)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(WriteError, match="folder"):
+        save_model(hint_net(), tmp_path / "notes.txt" / "m.safetensors")
     with pytest.raises(WriteError, match="folder"):
         save_model(hint_net(), tmp_path / "missing" / "a.safetensors")
     with pytest.raises(CheckpointError, match="ends in .safetensors"):
