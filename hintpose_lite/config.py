@@ -172,17 +172,17 @@ FIELD = TrainConfig(schedule="step", epochs=210.0, batch=128, warmup=500, init="
                     compile=True, validate_every=10_000, checkpoint_every=1000)
 LARGE = Spec(width=48, input_size=(288, 384), target_sigma=3.0, cue_sigma=12.0)
 
-# crowd-quick: one variant of the four-variant study, minutes on one core. crowd-tiny: the shipped
-# weights, two hours on one core; one hop at first, since hops are dear, then statistics that stay.
-# sample: the path of COCO training in small, for some hundred people.
-# w32, w48: HRNet's own schedule on COCO. w32-finetune: cue and recurrence for a trained HRNet.
+# crowd-quick: one variant of the study, minutes on one core. crowd-tiny: the shipped weights, two
+# hours on one core; one hop at first, since hops are dear, then statistics that stay. sample: COCO
+# training in small. w32, w48: HRNet's schedule on COCO; finetune: cue and hops for a trained HRNet.
 PRESETS = {
     "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=2000, batch=16, lr=4e-3,
                                window=192, images=4000, validate_every=1000),
-    "crowd-tiny": TrainConfig(spec=replace(SMALL, blocks=2, cue_amplitude=1.6),
-                              augment=replace(LIGHT, cue_height=0.625), steps=20_000, lr=4e-3,
-                              hop_dropout=0.6, hops_after=0.6, freeze_after=0.6, window=192,
-                              images=24000, val_images=400, validate_every=4000),
+    "crowd-tiny": TrainConfig(
+        spec=replace(SMALL, modules=(1, 2, 2), cue_amplitude=1.6), steps=20_000, lr=4e-3,
+        augment=replace(LIGHT, shared=0.85, cue_height=0.625), weight_decay=0.05, hop_dropout=0.6,
+        hops_after=0.7, freeze_after=0.7, window=192, images=24000, val_images=400,
+        validate_every=4000),
     "sample": TrainConfig(spec=SMALL, epochs=60.0, batch=16, lr=4e-3, warmup=50, window=192,
                           validate_every=500, checkpoint_every=100),
     "w32-256x192": FIELD,

@@ -87,7 +87,8 @@ def leading(out: Path):
         try:
             yield
         except HintPoseError:
-            if not any((out / name).exists() for name in ("last.pt", "metrics.jsonl")):
+            written = "last.pt", "metrics.jsonl", "model.safetensors"
+            if not any((out / name).exists() for name in written):
                 (out / "config.json").unlink(missing_ok=True)
             raise
 

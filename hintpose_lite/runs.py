@@ -64,11 +64,14 @@ def history(folder: str | Path) -> list[Status]:
     An unfinished last line is left out. RunError if the folder is no run or its files are damaged.
     """
     try:
-        steps = int(json.loads(Path(folder, "config.json").read_bytes())["config"]["steps"])
+        about = json.loads(Path(folder, "config.json").read_bytes())
+        steps = int(about["config"]["steps"])
     except OSError as error:
         raise RunError(f"{folder} is no run: it has no readable config.json ({error})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}/config.json is damaged, or of no run ({error!r})") from error
+    if "held_out" in about:
+        raise RunError(f"{folder} holds a study: name the folder of one of its runs in it")
     now, found = Status(0, steps), {}
     for record in read_metrics(Path(folder)):
         if "seconds" in record:
@@ -112,7 +115,8 @@ def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None,
     while time.monotonic() < end and process.poll() is None and not is_running(out):
         time.sleep(0.2)
     if process.poll():
-        words = (out / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+        lines = (out / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        words = [line for line in lines if line.startswith("error: ")][-1:] or lines[-5:]
         raise RunError("\n".join([f"the run in {out} ended at once (code {process.returncode}):",
                                   *words]))
     return out

@@ -7,6 +7,7 @@ with two, so variants run in processes of their own.
 
 import multiprocessing
 import os
+import signal
 import statistics
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -64,16 +65,15 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
         raise ConfigError(f"jobs={jobs}: give a whole number of at least 1")
     if data is not None and val is None:
         raise ConfigError("a study of given data needs held-out people: give val, too")
+    tasks = {(name, seed): replace(config.override(changes), seed=seed)
+             for seed in seeds for name, changes in variants.items()}
     persons, held_out = open_data(config, data, val)  # made once, before the processes want it
     for people in (persons, held_out):
         if people.skipped:
             print(people.summary(), flush=True)
     open_folder(out, {"config": config.to_dict(), "data": persons.sha256,
                       "held_out": held_out.sha256})
-    tasks = {(name, seed): replace(config.override(changes), seed=seed)
-             for seed in seeds for name, changes in variants.items()}
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), torch.set_num_threads,
-                             (1,)) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as pool:
         # The long ones first, so that no core waits for a last long one.
         order = sorted(tasks, key=lambda task: -tasks[task].spec.hops * tasks[task].steps)
         futures = {task: pool.submit(run_variant, tasks[task], out / _folder(*task), data, val,
@@ -86,6 +86,12 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
     table = summary(done, list(variants), seeds)
     write_whole(out / "table.md", lambda name: name.write_text(table + "\n", encoding="utf-8"))
     return table
+
+
+def _begin() -> None:
+    """In each process: one thread; and Ctrl-C ends it, where the pool would take the next task."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(1)
 
 
 def _folder(name: str, seed: int) -> str:

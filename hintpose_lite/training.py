@@ -104,7 +104,8 @@ def _run(config: TrainConfig, source, persons: CocoPersons, held_out: CocoPerson
         return
     except torch.OutOfMemoryError:
         trainer = None  # the traceback, which also holds tensors, goes with this block
-    fitting = fitting_batch(config, source, persons.skeleton, device)
+    share = replace(config, batch=config.batch // crew.size, batch_norm="local")  # of one process
+    fitting = crew.size * fitting_batch(share, source, persons.skeleton, device)
     advice = (f"{fitting} fits: start again in a new folder with --set batch={fitting} "
               f"--set lr={config.lr * fitting / config.batch:.2g}" if fitting else
               "Not even one person fits: take a smaller network or input size")

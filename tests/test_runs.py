@@ -81,6 +81,9 @@ def test_folders_that_are_no_runs_are_refused(folder, tmp_path):
         (folder / "config.json").write_text(text)
         with pytest.raises(RunError, match="config.json"):
             watch(folder)
+    (folder / "config.json").write_text('{"config": {"steps": 3}, "held_out": "0123"}')
+    with pytest.raises(RunError, match="holds a study"):
+        watch(folder)
     (folder / "config.json").write_text('{"config": {"steps": 3}}')
     for text in ("3\n", "[]\n", '{"step": 1}\n', '{"ap": 1, "identity": 1}\n', "\n{}\n",
                  '{"step": "3", "loss": 1, "seconds": 1, "lr": 1}\n', '{"step": 1, "ap": "a", '

@@ -1,5 +1,11 @@
 """The four variants: same data and steps, one table, and what is finished is kept."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 from hintpose_lite import study as module
@@ -43,6 +49,29 @@ def test_a_seed_counts_once(crowd, tmp_path, monkeypatch):
     table = study(TINY, tmp_path / "study", [3, 3], variants={"+cue": {"hops": 1}}, data=data,
                   val=data, jobs=1, device="cpu")
     assert "±" not in table
+
+
+def test_settings_that_a_variant_refuses_do_not_bind_the_folder(tmp_path):
+    with pytest.raises(ConfigError, match="hop_weights"):  # fine for three hops, not for one
+        study(TINY.override({"hop_weights": (0, 0, 1)}), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_ctrl_c_ends_all_of_it(crowd, tmp_path):
+    """One process, four variants: the first is stopped, and no other one begins."""
+    command = [sys.executable, "-m", "hintpose_lite", "study", "--jobs", "1", "--out",
+               tmp_path / "study", "--set", "steps=100000", "--set", "batch=2",
+               "--data", crowd.annotations, crowd.images, "--val", crowd.annotations, crowd.images]
+    process = subprocess.Popen(map(str, command), start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 120
+        while not [*tmp_path.glob("study/*/config.json")] and time.monotonic() < end:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+    assert len([*tmp_path.glob("study/*/config.json")]) == 1
 
 
 def test_no_jobs_are_refused_before_anything_is_made(tmp_path):

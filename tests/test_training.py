@@ -186,6 +186,11 @@ def test_a_refused_start_leaves_the_folder_free(crowd, tmp_path, wrong):
     with pytest.raises(RunError, match="other settings"):
         run(out, crowd, TINY.override({"lr": 1e-4}))
     assert (out / "last.pt").exists() and (out / "config.json").exists()
+    for name in ("last.pt", "metrics.jsonl"):  # not copied with the rest
+        (out / name).unlink()
+    with pytest.raises(RunError, match="no last.pt to go on from"):
+        run(out, crowd)
+    assert (out / "config.json").exists(), "so that last.pt can be put back"
 
 
 def test_an_unusable_folder_is_refused_before_scenes_are_drawn(tmp_path, monkeypatch):

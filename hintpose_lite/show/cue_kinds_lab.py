@@ -14,7 +14,7 @@ from .labs import SEED, Scene, crop_of, cue_frame, place_in_crop, point_in_pictu
 from .widgets import Lab, Pad, Still
 
 KINDS = ("point", "point and minus", "box", "mask", "pose", "none")
-HIDDEN = ((194, 1, 0, 8), (55, 0, 1, 7), (207, 4, 3, 8))  # scene, person A, B in front, A's joint
+HIDDEN = ((697, 3, 2, 8), (55, 0, 1, 7), (207, 4, 3, 8))  # scene, person A, B in front, A's joint
 
 
 def hidden_scene(number: int = 0) -> Scene:
