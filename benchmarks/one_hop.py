@@ -63,8 +63,8 @@ def main():
     options = options.parse_args()
     if not options.steps:
         return print_cost(TrainConfig.preset("crowd-tiny"))
-    rivals = {"one hop, equal steps": options.steps, "one hop, equal compute": options.compute}
-    rivals = [(name, load_model(path), 1) for name, path in rivals.items() if path]
+    rivals = [(f"one hop, equal {what}", load_model(path), 1) for what, path in (
+        ("steps", options.steps), ("compute", options.compute)) if path]
     model = load_model(options.model)
     with tempfile.TemporaryDirectory() as folder:
         persons = make_crowd(Path(folder) / "scenes", options.images, seed=SEED)

@@ -82,8 +82,8 @@ class Cue:
     def middle(self) -> np.ndarray | None:
         """The mean place (2,) of what belongs to the person, picture pixels; None without any."""
         if self.kind == "mask":
-            shares = self.array[self.array > 0]  # a soft mask may be above 0 everywhere
-            return np.average(np.argwhere(self.array)[:, ::-1], axis=0, weights=shares)
+            y, x = self.array.nonzero()
+            return np.average([x, y], axis=1, weights=self.array[y, x])  # a soft mask may be wide
         if self.kind == "box":
             return self.xywh[:2] + (self.xywh[2:] - 1) / 2
         own = self.xy[self.labels > 0] if self.kind == "points" else ()
