@@ -37,7 +37,8 @@ def row(name: str, shared: Report, own: Report) -> str:
     values = [shared.ap, shared.groups[HARD]["ap"], shared.identity["accuracy"],
               *(shared.strata[label]["accuracy"] for label in LABELS),
               own.ap, own.groups[HARD]["ap"]]
-    return f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |"
+    figures = ("–" if value is None else f"{100 * value:.1f}" for value in values)
+    return f"| {name} | {' | '.join(figures)} |"
 
 
 def print_cost(config: TrainConfig) -> None:

@@ -3,9 +3,10 @@
     python benchmarks/switches.py --out runs/switches
     python benchmarks/switches.py --out runs/switches --set steps=1500 --seeds 0 1
 
-Every row is preset crowd-quick with cue and three hops, and one thing changed. Prints Markdown, and
-keeps what is finished. "equal compute" takes so many steps with one hop as cost what three hops do:
-the ratio is timed here, both kinds of step in turn, when the other rows are done.
+Every row is preset crowd-quick with cue and three hops, and one thing changed; but a loss on the
+last hop only needs hops from the start, so it is to be compared with that row. Prints Markdown, and
+keeps what is finished. "equal compute" takes so many steps with one hop as cost what the default's
+do: the ratio is timed here, both kinds of step in turn, when the other rows are done.
 """
 
 import argparse
@@ -33,7 +34,9 @@ SWITCHES = {
     "cue sigma 2": {"cue_sigma": 2.0},
     "cue sigma 8": {"cue_sigma": 8.0},
     "cue amplitude 4": {"cue_amplitude": 4.0},
-    "loss on the last hop only": {"hop_weights": (0.0, 0.0, 1.0)},
+    "hops from the start": {"hops_after": 0.0},
+    "hops from the start, loss on the last only": {"hops_after": 0.0,
+                                                   "hop_weights": (0.0, 0.0, 1.0)},
     "hop dropout 0.5": {"hop_dropout": 0.5},
     "statistics frozen after 0.6": {"freeze_after": 0.6},
     "one hop, equal steps": {"hops": 1},
@@ -73,10 +76,12 @@ def main():
     if not stored.exists():
         stored.write_text(f"{cost_of_hops(config)[2]:.2f}\n")
     ratio = float(stored.read_text())
-    longer = {"hops": 1, "steps": round(config.steps * ratio)}
+    mean = config.hops_after + (1 - config.hops_after) * ratio
+    longer = {"hops": 1, "steps": round(config.steps * mean)}
     print(f"python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}; "
           f"{config.steps} steps of {config.batch}, seeds {options.seeds}; a step with three hops "
-          f"costs {ratio:.2f} times one with one\n")
+          f"costs {ratio:.2f} times one with one, {config.steps} of the default as much as "
+          f"{longer['steps']} with one\n")
     print(study(config, options.out, options.seeds, jobs=options.jobs,
                 variants=SWITCHES | {"one hop, equal compute": longer}))
 

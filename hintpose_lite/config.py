@@ -176,8 +176,8 @@ LARGE = Spec(width=48, input_size=(288, 384), target_sigma=3.0, cue_sigma=12.0)
 # hours on one core; one hop at first, since hops are dear, then statistics that stay. sample: COCO
 # training in small. w32, w48: HRNet's schedule on COCO; finetune: cue and hops for a trained HRNet.
 PRESETS = {
-    "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=2000, batch=16, lr=4e-3,
-                               window=192, images=4000, validate_every=1000),
+    "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=3000, batch=16, lr=4e-3,
+                               hops_after=0.5, window=192, images=4000, validate_every=1000),
     "crowd-tiny": TrainConfig(
         spec=replace(SMALL, modules=(1, 2, 2), cue_amplitude=1.6), steps=20_000, lr=4e-3,
         augment=replace(LIGHT, shared=0.85, cue_height=0.625), weight_decay=0.05, hop_dropout=0.6,

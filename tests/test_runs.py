@@ -146,7 +146,8 @@ def test_watching_ends_when_a_run_was_stopped_or_on_ctrl_c(folder, monkeypatch):
 
 
 SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64), "window": 64,
-            "batch": 4, "warmup": 1, "checkpoint_every": 2, "validate_every": 10_000}
+            "batch": 4, "warmup": 1, "checkpoint_every": 2, "validate_every": 10_000,
+            "hops_after": 0.0}
 
 
 def start(crowd, folder, steps):

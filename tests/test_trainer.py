@@ -17,7 +17,7 @@ from hintpose_lite.trainer import Trainer, draw_hops
 from hintpose_lite.training import fitting_batch, train
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(32, 64),
-                          window=64, steps=12, batch=4, warmup=1, lr=1e-3)
+                          window=64, steps=12, batch=4, warmup=1, lr=1e-3, hops_after=0.0)
 
 
 @pytest.fixture(scope="module")

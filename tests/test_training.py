@@ -19,7 +19,7 @@ from hintpose_lite.training import train
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(64, 96),
                           window=96, steps=6, batch=4, warmup=2, checkpoint_every=2,
-                          validate_every=4, lr=1e-3)
+                          validate_every=4, lr=1e-3, hops_after=0.0)
 
 
 @pytest.fixture(autouse=True)

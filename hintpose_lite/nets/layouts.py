@@ -34,14 +34,13 @@ class StoredWeights:
     """What a file holds, under HRNet's official names.
 
     kind: "hintpose" (ours, with its spec), "pose", or "backbone" (no final layer for joints).
-    dropped: names in the file that a pose network has no place for. trained_on: the data set or "".
+    trained_on: the data set, or "".
     """
 
     source: str
     kind: str
     state: dict[str, Tensor]
     spec: Spec | None = None
-    dropped: tuple[str, ...] = ()
     trained_on: str = ""
 
     def architecture(self) -> dict:
@@ -55,6 +54,10 @@ class StoredWeights:
             raise CheckpointError(f"{self.source} does not hold an HRNet: nothing in it is called "
                                   f"{error}; it begins with {few(self.state)}") from error
         if (final := self.state.get("final_layer.weight")) is not None:
+            if final.shape[2:] not in ((1, 1), (3, 3)):
+                raise CheckpointError(f"{self.source} ends in final_layer.weight of shape "
+                                      f"{tuple(final.shape)}, not in a 1x1 or 3x3 convolution: "
+                                      "take a pose network's file")
             settings |= {"joints": final.shape[0], "final_kernel": final.shape[-1]}
         return settings
 
@@ -110,10 +113,8 @@ def translate(content: Mapping, source: str = "these weights") -> StoredWeights:
     last = _count(state, "stage4", least=0) - 1
     # Classifiers use four resolutions of the last module's output, pose networks the finest.
     coarse = tuple(f"stage4.{last}.fuse_layers.{i}." for i in (1, 2, 3))
-    dropped = tuple(name for name in state if name.startswith((*unused, *coarse)))
-    for name in dropped:
-        del state[name]
-    return StoredWeights(source, kind, state, dropped=dropped)
+    return StoredWeights(source, kind, {name: value for name, value in state.items()
+                                        if not name.startswith((*unused, *coarse))})
 
 
 def _count(state: Mapping, part: str, least: int = 1) -> int:

@@ -103,6 +103,14 @@ def test_a_wide_last_convolution_is_read_off_its_shape(tmp_path):
     refused(pose_net(), net.state_dict(), "final_kernel 3 where this network has 1")
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 5, 5), (3, 4, 1, 3)])
+def test_another_last_layer_is_no_pose_network_of_ours(shape, tmp_path):
+    torch.save({**pose_net().state_dict(), "final_layer.weight": torch.zeros(shape)},
+               tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match="odd.pth ends in .* not in a 1x1 or 3x3"):
+        load_model(tmp_path / "odd.pth")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("layout", POSE)
 def test_pose_files_give_the_same_heatmaps(layout, zipped, tmp_path):
