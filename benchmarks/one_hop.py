@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 from shipped import LABELS, SEED
-from switches import cost_of_hops
+from switches import cost_of_hops, mean_cost
 
 from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.crowd import GENERATOR, make_crowd
 from hintpose_lite.evaluation import evaluate
 from hintpose_lite.nets.weights import load_model
-from hintpose_lite.report import Report
+from hintpose_lite.report import Report, percent
 
 HARD = "overlap >= .3"
 COLUMNS = ["shared AP", f"AP, {HARD}", "right", *(f"right {label}" for label in LABELS), "own AP",
@@ -37,20 +37,17 @@ def row(name: str, shared: Report, own: Report) -> str:
     values = [shared.ap, shared.groups[HARD]["ap"], shared.identity["accuracy"],
               *(shared.strata[label]["accuracy"] for label in LABELS),
               own.ap, own.groups[HARD]["ap"]]
-    figures = ("–" if value is None else f"{100 * value:.1f}" for value in values)
-    return f"| {name} | {' | '.join(figures)} |"
+    return f"| {name} | {' | '.join(map(percent, values))} |"
 
 
 def print_cost(config: TrainConfig) -> None:
     """What the steps of a config cost, counted in steps of a network with one hop."""
     torch.set_num_threads(1)
-    one, two, three = cost_of_hops(config)
-    dropped = config.hop_dropout / 2  # a step that drops hops runs one or two of three
-    late = dropped * (one + two) + (1 - config.hop_dropout) * three
-    mean = config.hops_after + (1 - config.hops_after) * late
+    costs = cost_of_hops(config)
+    steps = config.steps * mean_cost(config, costs)
     print(f"python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}; "
-          f"steps with two and three hops cost {two:.2f} and {three:.2f} times one with one hop; "
-          f"{config.steps} steps cost as much as {config.steps * mean:.0f} with one hop")
+          f"steps with two and three hops cost {costs[1]:.2f} and {costs[2]:.2f} times one with "
+          f"one hop; {config.steps} steps cost as much as {steps:.0f} with one hop")
 
 
 def main():

@@ -7,13 +7,14 @@ import argparse
 import statistics
 from pathlib import Path
 
-from hintpose_lite.report import Report
+from shipped import LABELS
+
+from hintpose_lite.report import Report, markdown
 
 ROWS = {"joint cue: AP": ("shared", "ap"), "joint cue: other person": ("shared", "swap_rate"),
         "centroid cue: AP": ("shared-centroid", "ap"),
         "centroid cue: other person": ("shared-centroid", "swap_rate"),
         "wrong cue followed": ("wrong", "swap_rate"), "own boxes: AP": ("own", "ap")}
-LABELS = ("[.1, .3)", "[.3, .5)", "[.5, 1]")
 
 
 def main():
@@ -22,19 +23,18 @@ def main():
     options.add_argument("--variants", nargs="+", default=["cue", "both"])
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = options.parse_args()
-    columns = [(variant, label) for variant in options.variants for label in LABELS]
-    print("| per cent | " + " | ".join(f"+{name} {label}" for name, label in columns) + " |")
-    print("|---|" + "---:|" * len(columns))
-    spreads = []
+    names, questions = options.variants, {question for question, _ in ROWS.values()}
+    reports = {(name, seed, question): Report.from_json(
+        options.study / f"{name}-{seed}" / f"report-{question}.json")
+        for name in names for seed in options.seeds for question in questions}
+    lines, spreads = [], [0.0]
     for title, (question, figure) in ROWS.items():
-        line = []
-        for variant, label in columns:
-            values = [100 * Report.from_json(options.study / f"{variant}-{seed}"
-                                             / f"report-{question}.json").strata[label][figure]
-                      for seed in options.seeds]
-            line.append(f"{statistics.mean(values):.1f}")
-            spreads.append(statistics.stdev(values) if len(values) > 1 else 0.0)
-        print(f"| {title} | {' | '.join(line)} |")
+        cells = [[100 * reports[name, seed, question].strata[label][figure]
+                  for seed in options.seeds] for name in names for label in LABELS]
+        lines.append([title, *(f"{statistics.mean(values):.1f}" for values in cells)])
+        spreads += [statistics.stdev(values) for values in cells if len(values) > 1]
+    heads = [f"+{name} {label}" for name in names for label in LABELS]
+    print("\n".join(markdown(["per cent", *heads], lines)))
     print(f"\nThe largest standard deviation over the seeds is {max(spreads):.1f}.")
 
 

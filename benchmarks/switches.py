@@ -10,6 +10,7 @@ do: the ratio is timed here, both kinds of step in turn, when the other rows are
 """
 
 import argparse
+import json
 import platform
 import statistics
 import time
@@ -60,6 +61,14 @@ def cost_of_hops(config: TrainConfig, rounds: int = 12) -> list[float]:
     return [median / medians[0] for median in medians]
 
 
+def mean_cost(config: TrainConfig, costs: list[float]) -> float:
+    """What a step of a config costs on average, from `cost_of_hops`."""
+    one, two, three = costs
+    dropped = config.hop_dropout / 2  # a step that drops hops runs one or two of three
+    late = dropped * (one + two) + (1 - config.hop_dropout) * three
+    return config.hops_after + (1 - config.hops_after) * late
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--out", required=True)
@@ -72,15 +81,14 @@ def main():
     config = config_of(options)
     torch.set_num_threads(1)
     study(config, options.out, options.seeds, jobs=options.jobs, variants=SWITCHES)
-    stored = Path(options.out) / "cost_of_hops.txt"  # measured once, so that a study can go on
+    stored = Path(options.out) / "cost_of_hops.json"  # measured once, so that a study can go on
     if not stored.exists():
-        stored.write_text(f"{cost_of_hops(config)[2]:.2f}\n")
-    ratio = float(stored.read_text())
-    mean = config.hops_after + (1 - config.hops_after) * ratio
-    longer = {"hops": 1, "steps": round(config.steps * mean)}
+        stored.write_text(json.dumps([round(cost, 2) for cost in cost_of_hops(config)]))
+    costs = json.loads(stored.read_text())
+    longer = {"hops": 1, "steps": round(config.steps * mean_cost(config, costs))}
     print(f"python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}; "
           f"{config.steps} steps of {config.batch}, seeds {options.seeds}; a step with three hops "
-          f"costs {ratio:.2f} times one with one, {config.steps} of the default as much as "
+          f"costs {costs[2]:.2f} times one with one, {config.steps} of the default as much as "
           f"{longer['steps']} with one\n")
     print(study(config, options.out, options.seeds, jobs=options.jobs,
                 variants=SWITCHES | {"one hop, equal compute": longer}))

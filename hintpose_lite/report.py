@@ -77,7 +77,7 @@ class Report:
             heights = [100 * (row[key] or 0) for row in strata.values()]
             places = [i + shift for i in range(len(strata))]
             drawn = axes.bar(places, heights, 0.25, color=colour, label=label)
-            axes.bar_label(drawn, [_percent(row[key]) for row in strata.values()], fontsize=8)
+            axes.bar_label(drawn, [percent(row[key]) for row in strata.values()], fontsize=8)
         names = [f"{label}\n{row['people']} people" for label, row in strata.items()]
         axes.set_xticks(range(len(strata)), names)
         axes.set(xlabel="overlap (box IoU)", ylabel="per cent", ylim=(0, 108),
@@ -112,14 +112,14 @@ def compare(reports: Mapping[str, Report]) -> str:
     for name, report in reports.items():
         parts = {"": report.identity, **{f" {label}": row for label, row in report.strata.items()}}
         rows.append([name, str(report.people),
-                     *(_percent(row[key]) for key in keys.values() for row in parts.values())])
+                     *(percent(row[key]) for key in keys.values() for row in parts.values())])
     header = ["", "people", *(title + label for title in keys for label in parts)]
     return "\n".join(markdown(header, rows))
 
 
 def coco_table(figures: Mapping[str, float | None]) -> str:
     """COCO's ten figures on whole pictures as a Markdown table, in per cent."""
-    cells = ["COCO", *map(_percent, figures.values())]
+    cells = ["COCO", *map(percent, figures.values())]
     return "\n".join(markdown(["whole pictures", *figures], [cells]))
 
 
@@ -131,12 +131,13 @@ def _figures(corner: str, rows: Mapping[str, dict]) -> list[str]:
         neither = row["neither"] / row["counted"] if row["counted"] else None
         rates = row["ap"], row["accuracy"], row["swap_rate"], neither, row["joint_swap_rate"]
         counts = row["left_out"], row["alone"], row["pairs"]
-        cells.append([name, str(row["people"]), *map(_percent, rates), *map(str, counts),
-                      _percent(row["both"])])
+        cells.append([name, str(row["people"]), *map(percent, rates), *map(str, counts),
+                      percent(row["both"])])
     return markdown(header, cells)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share of 1 in per cent; a dash where there is none."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 
