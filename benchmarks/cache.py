@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hintpose_lite.crowd.folder import make_crowd
 from hintpose_lite.data.cache import CropCache, build_cache, estimate_cache
-from hintpose_lite.data.crowd import make_crowd
 
 WINDOW, BATCH, BATCHES = 192, 64, 30
 PEOPLE_A_SCENE = 3.0

@@ -12,8 +12,8 @@ import argparse
 
 import torch
 
-from hintpose_lite.nets.weights import load_model
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.weights.weights import load_model
 
 
 def main():

@@ -14,9 +14,9 @@ import time
 import numpy as np
 import torch
 
-from hintpose_lite.heatmaps import decode
-from hintpose_lite.oks import oks_nms
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.pose.heatmaps import decode
+from hintpose_lite.pose.oks import oks_nms
+from hintpose_lite.pose.skeleton import COCO17
 
 ROUNDS, PEOPLE, PICTURES = 7, 640, 64
 SIGMAS = np.array(COCO17.sigmas)

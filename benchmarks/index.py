@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from hintpose_lite.data.coco import CocoPersons
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.pose.skeleton import COCO17
 
 
 def write(path: Path, people: int, seed: int = 0) -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from hintpose_lite.nets.weights import load_model
-from hintpose_lite.runs import read_metrics
+from hintpose_lite.runs.watch import read_metrics
+from hintpose_lite.weights.weights import load_model
 
 SETTINGS = ["--set", "width=4", "--set", "stem=8", "--set", "cue_channels=4", "--set",
             "input_size=(32, 64)", "--set", "window=64", "--set", "scene_size=64", "--set",

@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 import torch
 
+from hintpose_lite.crowd.folder import make_crowd
 from hintpose_lite.data.batches import Augment, make_batch
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.data.crops import build_crops
-from hintpose_lite.data.crowd import make_crowd
-from hintpose_lite.nets.spec import Spec
+from hintpose_lite.model.hintpose import Spec
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 ROUNDS, BATCH = 5, 32

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from shipped import LABELS
 
-from hintpose_lite.data.crowd import GENERATOR, make_crowd
-from hintpose_lite.evaluation import evaluate
-from hintpose_lite.nets.weights import load_model
+from hintpose_lite.crowd.folder import GENERATOR, make_crowd
+from hintpose_lite.evaluation.evaluate import evaluate
+from hintpose_lite.weights.weights import load_model
 
 SEEDS = 3_000_000, 4_000_000
 CUES = "joint", "interior", "centroid", "mask", "points", "pose"

@@ -16,9 +16,9 @@ import torch
 from shipped import SEED
 from torch import nn
 
-from hintpose_lite.data.crowd import GENERATOR, make_crowd
-from hintpose_lite.evaluation import evaluate
-from hintpose_lite.nets.weights import load_model
+from hintpose_lite.crowd.folder import GENERATOR, make_crowd
+from hintpose_lite.evaluation.evaluate import evaluate
+from hintpose_lite.weights.weights import load_model
 
 
 def use_batch_statistics(model: nn.Module) -> None:

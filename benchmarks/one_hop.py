@@ -21,11 +21,11 @@ import torch
 from shipped import LABELS, SEED
 from switches import cost_of_hops, mean_cost
 
-from hintpose_lite.config import TrainConfig
-from hintpose_lite.data.crowd import GENERATOR, make_crowd
-from hintpose_lite.evaluation import evaluate
-from hintpose_lite.nets.weights import load_model
-from hintpose_lite.report import Report, percent
+from hintpose_lite.crowd.folder import GENERATOR, make_crowd
+from hintpose_lite.evaluation.evaluate import evaluate
+from hintpose_lite.evaluation.report import Report, percent
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.weights.weights import load_model
 
 HARD = "overlap >= .3"
 COLUMNS = ["shared AP", f"AP, {HARD}", "right", *(f"right {label}" for label in LABELS), "own AP",

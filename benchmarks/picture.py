@@ -13,10 +13,10 @@ from pathlib import Path
 
 from shipped import SEED
 
-from hintpose_lite.data.crowd import make_crowd
-from hintpose_lite.evaluation import evaluate
-from hintpose_lite.nets.weights import load_model
-from hintpose_lite.show.draw import cue_figure
+from hintpose_lite.crowd.folder import make_crowd
+from hintpose_lite.evaluation.evaluate import evaluate
+from hintpose_lite.labs.figures import cue_figure
+from hintpose_lite.weights.weights import load_model
 
 
 def first_pair(model, persons, margin: float) -> int:

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from hintpose_lite import Cue, PoseEstimator, evaluate, load_model, make_crowd
-from hintpose_lite.person_cues import person_cue
-from hintpose_lite.scoring import judge
-from hintpose_lite.show.labs import cue_frame, pair_scene
-from hintpose_lite.show.widgets import encoded
+from hintpose_lite.cues.evaluation import person_cue
+from hintpose_lite.evaluation.judge import judge
+from hintpose_lite.labs.scene import cue_frame, pair_scene
+from hintpose_lite.labs.widgets import encoded
 
 
 def seconds(calls: dict, rounds: int) -> dict[str, float]:

@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hintpose_lite.crowd.folder import GENERATOR, make_crowd
+from hintpose_lite.cues.evaluation import person_cue
 from hintpose_lite.data.coco import STRATA
-from hintpose_lite.data.crowd import GENERATOR, make_crowd
-from hintpose_lite.estimator import PoseEstimator
-from hintpose_lite.evaluation import CUES, displacement_curve, evaluate, people_asked
-from hintpose_lite.geometry import union
-from hintpose_lite.nets.weights import load_model
-from hintpose_lite.person_cues import person_cue
-from hintpose_lite.proposals import CueNetwork
-from hintpose_lite.report import compare
-from hintpose_lite.scoring import judge
+from hintpose_lite.evaluation.evaluate import CUES, displacement_curve, evaluate, people_asked
+from hintpose_lite.evaluation.judge import judge
+from hintpose_lite.evaluation.report import compare
+from hintpose_lite.photos.cue_network import CueNetwork
+from hintpose_lite.photos.estimator import PoseEstimator
+from hintpose_lite.pose.geometry import union
+from hintpose_lite.weights.weights import load_model
 
 SEED = 2_000_000
 LABELS = [*STRATA][1:]  # a shared box has some overlap

@@ -21,11 +21,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.batches import Batch
-from hintpose_lite.heatmaps import encode
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.trainer import Trainer, autocast, heatmap_loss
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.pose.heatmaps import encode
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.training.step import Trainer, autocast, heatmap_loss
 
 
 def batch_of(config: TrainConfig, device) -> Batch:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
+from hintpose_lite.evaluation.report import Report
 from hintpose_lite.files import write_whole
-from hintpose_lite.report import Report
-from hintpose_lite.run_folder import read_metrics
-from hintpose_lite.study import COLUMNS, QUESTIONS, VARIANTS, figures_of
+from hintpose_lite.runs.study import COLUMNS, QUESTIONS, VARIANTS, figures_of
+from hintpose_lite.training.folder import read_metrics
 
 
 def main():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shipped import LABELS
 
-from hintpose_lite.report import Report, markdown
+from hintpose_lite.evaluation.report import Report, markdown
 
 ROWS = {"joint cue: AP": ("shared", "ap"), "joint cue: other person": ("shared", "swap_rate"),
         "centroid cue: AP": ("shared-centroid", "ap"),

@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 
 from hintpose_lite.cli import config_of
-from hintpose_lite.config import TrainConfig
+from hintpose_lite.crowd.folder import crowd_scenes
 from hintpose_lite.data.crops import build_crops
-from hintpose_lite.skeleton import COCO17
-from hintpose_lite.sources import crowd_scenes
-from hintpose_lite.study import study
-from hintpose_lite.training import Trainer
+from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.runs.study import study
+from hintpose_lite.training.loop import Trainer
 
 SWITCHES = {
     "default": {},

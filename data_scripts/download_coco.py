@@ -7,8 +7,8 @@ import argparse
 import re
 import shlex
 
-from hintpose_lite.data import download
 from hintpose_lite.errors import exit_status
+from hintpose_lite.runs import download
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,18 +9,18 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
-    "COCO17": "skeleton",
+    "COCO17": "pose.skeleton",
     "CocoPersons": "data.coco",
-    "Cue": "cues",
-    "HRNet": "nets.hrnet",
-    "HintPose": "nets.hintpose",
-    "PoseEstimator": "estimator",
-    "TrainConfig": "config",
-    "evaluate": "evaluation",
-    "load_model": "nets.weights",
-    "make_crowd": "data.crowd",
-    "save_model": "nets.weights",
-    "train": "training",
+    "Cue": "cues.cue",
+    "HRNet": "model.hrnet",
+    "HintPose": "model.hintpose",
+    "PoseEstimator": "photos.estimator",
+    "TrainConfig": "runs.presets",  # which fills the table of TrainConfig.preset
+    "evaluate": "evaluation.evaluate",
+    "load_model": "weights.weights",
+    "make_crowd": "crowd.folder",
+    "save_model": "weights.weights",
+    "train": "training.loop",
 }
 
 __all__ = list(_HOMES)

@@ -121,32 +121,37 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(_) -> int:
-    from .check import main as report
+    from .runs.check import main as report
     return report()
 
 
 def crowd(options):
-    from .data.crowd import make_crowd
+    from .crowd.folder import make_crowd
     persons = make_crowd(options.out, images=options.images, seed=options.seed, size=options.size,
                          workers=options.workers)
     print(persons.summary())
 
 
 def train(options):
-    from .training import train as run
-    run(config_of(options), options.out, data=_persons(options.data), val=_persons(options.val),
-        cache=options.cache)
+    from .runs.people import open_data
+    from .runs.preflight import announce
+    from .training.folder import refuse_others
+    from .training.loop import train as run
+    config = config_of(options)
+    refuse_others(Path(options.out))  # before scenes are drawn for it
+    run(config, options.out, *open_data(config, _persons(options.data), _persons(options.val)),
+        cache=options.cache, before=announce)
 
 
 def study(options):
-    from .study import study as run
+    from .runs.study import study as run
     print(run(config_of(options), options.out, options.seeds, data=options.data, val=options.val,
               jobs=options.jobs))
 
 
 def config_of(options):
     """The preset with what --set and --init change."""
-    from .config import TrainConfig
+    from .runs.presets import TrainConfig
     for pair in options.set:
         if "=" not in pair:
             raise ConfigError(f"--set {pair}: write it as key=value, such as --set lr=1e-3")
@@ -156,13 +161,13 @@ def config_of(options):
 
 
 def watch(options):
-    from .runs import watch as follow
+    from .runs.watch import watch as follow
     follow(options.folder, stop=options.stop)
 
 
 def cuenet(options):
-    from .proposals import train_cuenet
-    from .sources import crowd_scenes
+    from .crowd.folder import crowd_scenes
+    from .photos.cue_network import train_cuenet
     _make_room([Path(options.out)], options.overwrite)
     persons = _persons(options.data) or crowd_scenes(4000, 192, 0)
     train_cuenet(persons, options.out, steps=options.steps, seed=options.seed,
@@ -175,16 +180,16 @@ def evaluate(options):
         if more := [f"--{name.replace('_', '-')}" for name, value in vars(plain).items()
                     if getattr(options, name) != value]:
             raise ConfigError(f"--poses scores a file as it is: leave out {', '.join(more)}")
-        from .report import coco_table
-        from .scoring import score_results
+        from .evaluation.judge import score_results
+        from .evaluation.report import coco_table
         return print(coco_table(score_results(_persons(options.data), options.poses)))
-    from .evaluation import evaluate as score
-    from .nets.weights import load_model
+    from .evaluation.evaluate import evaluate as score
+    from .weights.weights import load_model
     _make_room([options.out, options.results], options.overwrite)
     if options.out and options.out == options.results:
         raise ConfigError("--out and --results name the same file: give each its own")
     if options.cue == "network":
-        from .proposals import CueNetwork
+        from .photos.cue_network import CueNetwork
         options.cue = CueNetwork()
     report = score(load_model(options.model), _persons(options.data), protocol=options.protocol,
                    cue=options.cue, hops=options.hops, flip=not options.no_flip,
@@ -196,11 +201,11 @@ def evaluate(options):
 
 
 def predict(options):
-    from .cues import Cue
-    from .estimator import PoseEstimator
+    from .cues.cue import Cue
     from .files import write_whole
-    from .nets.weights import load_model
-    from .photos import add_boxes, add_sources, find_photos, predict_photos, warn_if_drawn
+    from .photos.estimator import PoseEstimator
+    from .photos.files import add_boxes, add_sources, find_photos, predict_photos, warn_if_drawn
+    from .weights.weights import load_model
     _refuse_two_ways(options)
     photos = find_photos(options.pictures, options.box, options.out)
     if options.boxes:
@@ -241,14 +246,14 @@ def _refuse_two_ways(options):
 
 
 def export(options):
-    from .export import export_onnx
-    from .nets.weights import load_model
+    from .weights.onnx import export_onnx
+    from .weights.weights import load_model
     _make_room([options.out], options.overwrite)
     export_onnx(load_model(options.model), options.out, options.hops, overwrite=options.overwrite)
 
 
 def clean(options):
-    from .clean import clean as remove
+    from .runs.clean import clean as remove
     remove(Path(), ask=not options.yes)
 
 

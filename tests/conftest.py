@@ -22,7 +22,7 @@ def coco_sample() -> Path:
 @pytest.fixture(scope="session")
 def crowd(tmp_path_factory):
     """A few small crowd scenes, as people."""
-    from hintpose_lite.data.crowd import make_crowd
+    from hintpose_lite.crowd.folder import make_crowd
     return make_crowd(tmp_path_factory.mktemp("crowd") / "scenes", 8, seed=5, size=96, workers=1)
 
 
@@ -55,5 +55,5 @@ def model():
 @pytest.fixture(scope="module")
 def scene():
     """A drawn pair who share a box."""
-    from hintpose_lite.show.labs import pair_scene
+    from hintpose_lite.labs.scene import pair_scene
     return pair_scene()

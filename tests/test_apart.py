@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.apart import against, asked_again, distinct, told_apart
-from hintpose_lite.cues import Cue
-from hintpose_lite.data.crowd import make_crowd
-from hintpose_lite.estimator import PoseEstimator
-from hintpose_lite.evaluation import people_asked
-from hintpose_lite.geometry import union
-from hintpose_lite.nets.weights import load_model
-from hintpose_lite.person_cues import person_cue
-from hintpose_lite.scoring import judge
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.crowd.folder import make_crowd
+from hintpose_lite.cues.cue import Cue
+from hintpose_lite.cues.evaluation import person_cue
+from hintpose_lite.evaluation.evaluate import people_asked
+from hintpose_lite.evaluation.judge import judge
+from hintpose_lite.photos.duplicates import against, asked_again, distinct, told_apart
+from hintpose_lite.photos.estimator import PoseEstimator
+from hintpose_lite.pose.geometry import union
+from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.weights.weights import load_model
 
 BODY = np.random.default_rng(0).uniform(0, 100, (17, 2)).astype(np.float32)
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.crops import build_crops
-from hintpose_lite.heatmaps import decode
-from hintpose_lite.show.batch_lab import KINDS, NAMES, ZOOM, BatchLab, example, pictures, where
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.labs.batch_lab import KINDS, NAMES, ZOOM, BatchLab, example, pictures, where
+from hintpose_lite.pose.heatmaps import decode
+from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.runs.presets import TrainConfig
 
 SPEC = TrainConfig.preset("crowd-quick", input_size=(64, 96)).spec
 LEFT, RIGHT = NAMES.index("left wrist"), NAMES.index("right wrist")

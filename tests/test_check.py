@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hintpose_lite import check as module
-from hintpose_lite.check import Check, main, run_checks
+from hintpose_lite.runs import check as module
+from hintpose_lite.runs.check import Check, main, run_checks
 
 NEEDS = ["torch>=2.11", "pillow>=10", "jupyterlab>=4.2; extra == 'lab'",
          "pytest>=8; extra == 'test'"]
@@ -112,6 +112,6 @@ def test_shipped_weights_that_do_not_load(sound, tmp_path, monkeypatch):
 
 
 def test_nothing_heavy_is_imported_with_the_module():
-    code = "import sys, hintpose_lite.check; print({'torch', 'numpy'} & set(sys.modules))"
+    code = "import sys, hintpose_lite.runs.check; print({'torch', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -13,7 +13,7 @@ import hintpose_lite
 from hintpose_lite import cli
 from hintpose_lite.cli import main
 from hintpose_lite.errors import DataError
-from hintpose_lite.run_folder import alone
+from hintpose_lite.training.folder import alone
 
 PHOTOS = [SimpleNamespace(drawing=None)] * 6
 
@@ -38,24 +38,28 @@ def calls(monkeypatch):
     report = SimpleNamespace(table=lambda: "a table", to_json=note("to_json"))
     persons = SimpleNamespace(summary=lambda: "200 pictures")
     rooms = {
-        "config": {"TrainConfig": Config},
-        "training": {"train": note("train")},
-        "study": {"study": note("study", "a table")},
-        "runs": {"watch": note("watch")},
-        "evaluation": {"evaluate": note("evaluate", report)},
-        "estimator": {"PoseEstimator": note("PoseEstimator", "estimator")},
-        "photos": {"find_photos": note("find_photos", PHOTOS), "add_boxes": note("add_boxes"),
-                   "add_sources": note("add_sources", "detector"),
-                   "predict_photos": note("predict_photos", [{"image_id": 1}, {"image_id": 2}]),
-                   "warn_if_drawn": note("warn_if_drawn")},
-        "proposals": {"train_cuenet": note("train_cuenet"), "CueNetwork": lambda: "cue network"},
-        "report": {"coco_table": note("coco_table", "COCO's table")},
-        "scoring": {"score_results": note("score_results", "figures")},
-        "sources": {"crowd_scenes": note("crowd_scenes", "scenes")},
-        "cues": {"Cue": SimpleNamespace(points=lambda xy: ("points", xy))},
-        "nets.weights": {"load_model": note("load_model", "model")},
+        "runs.presets": {"TrainConfig": Config},
+        "training.loop": {"train": note("train")},
+        "runs.study": {"study": note("study", "a table")},
+        "runs.watch": {"watch": note("watch")},
+        "runs.people": {"open_data": lambda config, data, val: (data, val)},
+        "runs.preflight": {"announce": "announce"},
+        "evaluation.evaluate": {"evaluate": note("evaluate", report)},
+        "evaluation.report": {"coco_table": note("coco_table", "COCO's table")},
+        "evaluation.judge": {"score_results": note("score_results", "figures")},
+        "photos.estimator": {"PoseEstimator": note("PoseEstimator", "estimator")},
+        "photos.files": {
+            "find_photos": note("find_photos", PHOTOS), "add_boxes": note("add_boxes"),
+            "add_sources": note("add_sources", "detector"),
+            "predict_photos": note("predict_photos", [{"image_id": 1}, {"image_id": 2}]),
+            "warn_if_drawn": note("warn_if_drawn")},
+        "photos.cue_network": {"train_cuenet": note("train_cuenet"),
+                               "CueNetwork": lambda: "cue network"},
+        "crowd.folder": {"crowd_scenes": note("crowd_scenes", "scenes"),
+                         "make_crowd": note("make_crowd", persons)},
+        "cues.cue": {"Cue": SimpleNamespace(points=lambda xy: ("points", xy))},
+        "weights.weights": {"load_model": note("load_model", "model")},
         "data.coco": {"CocoPersons": lambda *paths: People(("persons", *paths))},
-        "data.crowd": {"make_crowd": note("make_crowd", persons)},
     }
     for room, content in rooms.items():
         module = ModuleType(room)
@@ -111,14 +115,15 @@ def test_train(calls):
     assert calls == [
         ("preset", ("crowd-quick",), {}),
         ("override", ({"lr": "1e-3", "note": "a=b", "init": "imagenet"},), {}),
-        ("train", ("config", "runs/a"), dict(data=("persons", "a.json", "a"),
-                                             val=("persons", "b.json", "b"), cache=None))]
+        ("train", ("config", "runs/a", ("persons", "a.json", "a"), ("persons", "b.json", "b")),
+         dict(cache=None, before="announce"))]
 
 
 def test_train_on_the_presets_own_data(calls):
     assert main("train --preset crowd-quick --out runs/a".split()) == 0
     assert calls[1:] == [("override", ({},), {}),
-                         ("train", ("config", "runs/a"), dict(data=None, val=None, cache=None))]
+                         ("train", ("config", "runs/a", None, None),
+                          dict(cache=None, before="announce"))]
 
 
 def test_watch(calls):
@@ -194,7 +199,7 @@ def test_predict_says_what_failed_and_keeps_what_did_not(calls, tmp_path, capsys
     def predict_photos(estimator, photos, cues, failed):
         yield {"image_id": 1}
         failed.append("b.jpg: not a picture")
-    module = sys.modules["hintpose_lite.photos"]
+    module = sys.modules["hintpose_lite.photos.files"]
     monkeypatch.setattr(module, "predict_photos", predict_photos)
     poses = tmp_path / "poses.json"
     assert main(["predict", "a", "--model", "m", "--json", str(poses)]) == 1
@@ -276,7 +281,7 @@ def test_bugs_keep_their_traceback(monkeypatch):
 
 
 def test_the_status_of_check_is_handed_on(monkeypatch):
-    monkeypatch.setattr("hintpose_lite.check.main", lambda: 1)
+    monkeypatch.setattr("hintpose_lite.runs.check.main", lambda: 1)
     assert main(["check"]) == 1
 
 

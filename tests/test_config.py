@@ -5,11 +5,11 @@ from dataclasses import fields
 
 import pytest
 
-from hintpose_lite.config import PRESETS, TrainConfig
-from hintpose_lite.cues import CueMix
+from hintpose_lite.cues.training import CueMix
 from hintpose_lite.data.batches import Augment
 from hintpose_lite.errors import ConfigError
-from hintpose_lite.nets.spec import Spec
+from hintpose_lite.model.hintpose import Spec
+from hintpose_lite.runs.presets import PRESETS, TrainConfig
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -5,15 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hintpose_lite.config import TrainConfig
-from hintpose_lite.show.cost_lab import (
-    CostLab,
-    cost,
-    cost_figure,
-    duration,
-    multiplications,
-    price,
-)
+from hintpose_lite.labs.cost_lab import CostLab, cost, cost_figure, duration, multiplications, price
+from hintpose_lite.runs.presets import TrainConfig
 
 FIELD = TrainConfig.preset("w32-256x192")
 SMALL = TrainConfig.preset("sample")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.cues import Cue
-from hintpose_lite.predictor import cut_windows, prepare
-from hintpose_lite.show.cue_kinds_lab import (
+from hintpose_lite.cues.cue import Cue
+from hintpose_lite.evaluation.predict import cut_windows, prepare
+from hintpose_lite.labs.cue_kinds_lab import (
     HIDDEN,
     KINDS,
     CueKindsLab,
@@ -16,7 +16,7 @@ from hintpose_lite.show.cue_kinds_lab import (
     map_picture,
     panels,
 )
-from hintpose_lite.show.labs import cue_frame, place_in_crop
+from hintpose_lite.labs.scene import cue_frame, place_in_crop
 
 
 @pytest.fixture(scope="module")

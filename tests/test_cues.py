@@ -6,19 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hintpose_lite import geometry
-from hintpose_lite.cues import (
-    Cue,
-    CueMix,
-    CuePeople,
-    draw_cues,
-    oks_jitter,
-    point_maps,
-    render_cues,
-)
+from hintpose_lite.cues.cue import Cue, point_maps, render_cues
+from hintpose_lite.cues.training import CueMix, CuePeople, draw_cues, oks_jitter
 from hintpose_lite.errors import DataError
-from hintpose_lite.oks import oks
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.pose import geometry
+from hintpose_lite.pose.oks import oks
+from hintpose_lite.pose.skeleton import COCO17
 
 SIZE = (48, 64)
 IDENTITY = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])

@@ -8,11 +8,11 @@ from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose
 
 from hintpose_lite.errors import RunError
-from hintpose_lite.nets.weights import load_model, save_model
-from hintpose_lite.run_folder import alone
-from hintpose_lite.show import curves as module
-from hintpose_lite.show.curves import curves, follow, sample, summary
-from hintpose_lite.show.widgets import encoded
+from hintpose_lite.labs import curves as module
+from hintpose_lite.labs.curves import curves, follow, sample, summary
+from hintpose_lite.labs.widgets import encoded
+from hintpose_lite.training.folder import alone
+from hintpose_lite.weights.weights import load_model, save_model
 
 LOSSES = [{"step": 500, "loss": 0.004, "seconds": 50, "lr": 0.001},
           {"step": 1000, "loss": 0.003, "seconds": 100, "lr": 0.0005}]

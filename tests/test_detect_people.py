@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from hintpose_lite.data.pictures import decode_mask
-from hintpose_lite.detectors import Detections, Detector, ResultFile
 from hintpose_lite.errors import FetchError
-from hintpose_lite.evaluation import evaluate
-from hintpose_lite.nets.hintpose import HintPose
+from hintpose_lite.evaluation.evaluate import evaluate
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.photos.detectors import Detections, Detector, ResultFile
 
 SCRIPT = Path(__file__).resolve().parents[1] / "data_scripts" / "detect_people.py"
 

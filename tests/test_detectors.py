@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle
 
-from hintpose_lite import detectors
-from hintpose_lite.cues import Cue
-from hintpose_lite.data.crowd import draw_scene
-from hintpose_lite.detectors import Detections, Detector, ResultFile
+from hintpose_lite.crowd.scenes import draw_scene
+from hintpose_lite.cues.cue import Cue
 from hintpose_lite.errors import CheckpointError, ConfigError, DataError, FetchError
-from hintpose_lite.estimator import PoseEstimator
-from hintpose_lite.geometry import union
-from hintpose_lite.nets.weights import load_model
-from hintpose_lite.oks import oks
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.photos import detectors
+from hintpose_lite.photos.detectors import Detections, Detector, ResultFile
+from hintpose_lite.photos.estimator import PoseEstimator
+from hintpose_lite.pose.geometry import union
+from hintpose_lite.pose.oks import oks
+from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.weights.weights import load_model
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 
@@ -232,7 +232,7 @@ def test_offline_it_says_what_to_do(tiny, monkeypatch, tmp_path):
     def offline(*_, **__):
         raise URLError("no way out")
 
-    monkeypatch.setattr("hintpose_lite.fetch.urlopen", offline)
+    monkeypatch.setattr("hintpose_lite.weights.fetch.urlopen", offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(FetchError, match="no way out.*put it at .*give boxes and cues") as caught:
         Detector("masks")(PICTURE)

@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.crops import build_crops
-from hintpose_lite.distributed import Crew, crew_of, own_device
 from hintpose_lite.errors import ConfigError
-from hintpose_lite.trainer import Trainer
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.training.processes import Crew, crew_of, own_device
+from hintpose_lite.training.step import Trainer
 
 SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64), "window": 64,
             "steps": 4, "batch": 4, "warmup": 1, "lr": 1e-3, "checkpoint_every": 2,

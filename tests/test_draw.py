@@ -10,15 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hintpose_lite.cues import Cue, render_cues
+from hintpose_lite.cues.cue import Cue, render_cues
 from hintpose_lite.errors import ConfigError, DataError
-from hintpose_lite.estimator import PoseEstimator
-from hintpose_lite.geometry import crop_matrix
-from hintpose_lite.heatmaps import encode
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.oks import oks
-from hintpose_lite.show import draw
-from hintpose_lite.show.draw import (
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.photos import draw
+from hintpose_lite.photos.draw import (
     BLUE,
     GREEN,
     GREY,
@@ -33,7 +29,11 @@ from hintpose_lite.show.draw import (
     hop_strip,
     overlay,
 )
-from hintpose_lite.skeleton import COCO17, Skeleton
+from hintpose_lite.photos.estimator import PoseEstimator
+from hintpose_lite.pose.geometry import crop_matrix
+from hintpose_lite.pose.heatmaps import encode
+from hintpose_lite.pose.oks import oks
+from hintpose_lite.pose.skeleton import COCO17, Skeleton
 
 # A square: left side, right side, and a line across the top that joins both.
 SQUARE = Skeleton(("l1", "l2", "r1", "r2"), ((0, 2), (1, 3)), ((0, 1), (2, 3), (0, 2)), (.1,) * 4)

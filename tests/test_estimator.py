@@ -8,19 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
-from hintpose_lite.cues import Cue
-from hintpose_lite.data.crowd import make_crowd
+from hintpose_lite.crowd.folder import make_crowd
+from hintpose_lite.cues.cue import Cue
+from hintpose_lite.cues.evaluation import person_cue
 from hintpose_lite.errors import ConfigError, DataError
-from hintpose_lite.estimator import BATCH, Pose, PoseEstimator, _box_of, as_picture
-from hintpose_lite.evaluation import CUES, evaluate
-from hintpose_lite.geometry import center
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.nets.hrnet import HRNet
-from hintpose_lite.nets.weights import load_model, save_model
-from hintpose_lite.oks import oks, rescore
-from hintpose_lite.person_cues import person_cue
-from hintpose_lite.predictor import Poses, predict
-from hintpose_lite.skeleton import Skeleton
+from hintpose_lite.evaluation.evaluate import CUES, evaluate
+from hintpose_lite.evaluation.predict import Poses, predict
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.model.hrnet import HRNet
+from hintpose_lite.photos.estimator import BATCH, Pose, PoseEstimator, _box_of, as_picture
+from hintpose_lite.pose.geometry import center
+from hintpose_lite.pose.oks import oks, rescore
+from hintpose_lite.pose.skeleton import Skeleton
+from hintpose_lite.weights.weights import load_model, save_model
 
 TINY = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1)
 USE = dict(input_size=(32, 64), target_sigma=1.2, cue_sigma=4.0)
@@ -269,7 +269,7 @@ def asked(monkeypatch):
         points = torch.tensor(np.array(middle))[:, None] + shape
         return Poses(points[None], (boxes[None, :, 2:3] / 100).expand(1, -1, 17))
 
-    monkeypatch.setattr("hintpose_lite.estimator.predict_windows", answer)
+    monkeypatch.setattr("hintpose_lite.photos.estimator.predict_windows", answer)
     return batches
 
 

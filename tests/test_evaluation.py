@@ -15,17 +15,18 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hintpose_lite import evaluation, scoring
-from hintpose_lite.cues import Cue
+from hintpose_lite.cues.cue import Cue
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.errors import ConfigError, DataError, WriteError
-from hintpose_lite.evaluation import CUES, displacement_curve, evaluate, person_cue
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.nets.hrnet import HRNet
-from hintpose_lite.nets.weights import load_model
-from hintpose_lite.predictor import Poses
-from hintpose_lite.report import Report, compare
-from hintpose_lite.skeleton import COCO17, Skeleton
+from hintpose_lite.evaluation import evaluate as evaluation
+from hintpose_lite.evaluation import judge as scoring
+from hintpose_lite.evaluation.evaluate import CUES, displacement_curve, evaluate, person_cue
+from hintpose_lite.evaluation.predict import Poses
+from hintpose_lite.evaluation.report import Report, compare
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.model.hrnet import HRNet
+from hintpose_lite.pose.skeleton import COCO17, Skeleton
+from hintpose_lite.weights.weights import load_model
 
 SIZE = 200, 160
 SIDE_BY_SIDE = ([10, 10, 60, 100], [40, 10, 60, 100], [150, 20, 40, 90])  # IoU 1/3, 1/3, 0

@@ -11,15 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from hintpose_lite import export
-from hintpose_lite.cues import Cue
+from hintpose_lite.cues.cue import Cue
 from hintpose_lite.errors import CheckpointError, ConfigError, WriteError
-from hintpose_lite.estimator import PoseEstimator
-from hintpose_lite.export import export_onnx
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.nets.hrnet import HRNet
-from hintpose_lite.nets.spec import Spec
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.model.hintpose import HintPose, Spec
+from hintpose_lite.model.hrnet import HRNet
+from hintpose_lite.photos.estimator import PoseEstimator
+from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.weights import onnx as export
+from hintpose_lite.weights.onnx import export_onnx
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

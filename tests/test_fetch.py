@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hintpose_lite import fetch as module
 from hintpose_lite.errors import FetchError
-from hintpose_lite.fetch import fetch, remote_size, unpack
+from hintpose_lite.weights import fetch as module
+from hintpose_lite.weights.fetch import fetch, remote_size, unpack
 
 CONTENT = random.Random(0).randbytes(50_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

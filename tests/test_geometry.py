@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hintpose_lite import geometry
+from hintpose_lite.pose import geometry
 
 numbers = st.floats(-200, 400, width=32)
 lengths = st.floats(4, 300, width=32)

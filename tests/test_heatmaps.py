@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hintpose_lite.errors import ConfigError
-from hintpose_lite.heatmaps import CODECS, decode, encode, gaussians, mirror
-from hintpose_lite.skeleton import COCO17, Skeleton
+from hintpose_lite.pose.heatmaps import CODECS, decode, encode, gaussians, mirror
+from hintpose_lite.pose.skeleton import COCO17, Skeleton
 
 SIZE = (64, 96)
 

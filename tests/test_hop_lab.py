@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.show.hop_lab import (
-    HopLab,
-    conv_costs,
-    hop_figure,
-    run_hops,
-    unrolled_figure,
-)
-from hintpose_lite.show.labs import pair_scene
-from hintpose_lite.show.widgets import encoded
+from hintpose_lite.labs.hop_lab import HopLab, conv_costs, hop_figure, run_hops, unrolled_figure
+from hintpose_lite.labs.scene import pair_scene
+from hintpose_lite.labs.widgets import encoded
+from hintpose_lite.model.hintpose import HintPose
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +95,7 @@ def test_the_lab_asks_once_and_steps_through(model, monkeypatch):
     def watched(*settings):
         asked.append(settings[2])
         return run_hops(*settings, hops=6)
-    monkeypatch.setattr("hintpose_lite.show.hop_lab.run_hops", watched)
+    monkeypatch.setattr("hintpose_lite.labs.hop_lab.run_hops", watched)
     lab = HopLab(model)
     assert not lab.errors and "Hop 1: " in lab.status.value and asked == [0]
     before = lab.still.value

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hintpose_lite.cues import Cue
-from hintpose_lite.show.labs import (
+from hintpose_lite.cues.cue import Cue
+from hintpose_lite.labs.photo_lab import drawn_photo
+from hintpose_lite.labs.quiz import Predict, exercise
+from hintpose_lite.labs.scene import (
     CueLab,
     crop_of,
     cue_frame,
@@ -16,9 +18,7 @@ from hintpose_lite.show.labs import (
     place_in_crop,
     point_in_picture,
 )
-from hintpose_lite.show.photo_lab import drawn_photo
-from hintpose_lite.show.quiz import Predict, exercise
-from hintpose_lite.show.widgets import encoded
+from hintpose_lite.labs.widgets import encoded
 
 
 def test_a_cue_decides_whose_pose_is_found(model, scene):
@@ -51,7 +51,7 @@ def test_the_lab_follows_its_controls_and_tells_its_errors(model, scene, monkeyp
 
     def broken(*_):
         raise ValueError("no such thing")
-    monkeypatch.setattr("hintpose_lite.show.labs.cue_frame", broken)
+    monkeypatch.setattr("hintpose_lite.labs.scene.cue_frame", broken)
     lab.controls.hops.value = 2
     assert "ValueError: no such thing" in lab.status.value and len(lab.errors) == 1
 

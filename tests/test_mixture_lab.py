@@ -4,9 +4,9 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from hintpose_lite.heatmaps import gaussians
-from hintpose_lite.show.labs import pair_scene
-from hintpose_lite.show.mixture_lab import SIGMA, MixtureLab, draw_owners, mix, mixture_figure
+from hintpose_lite.labs.mixture_lab import SIGMA, MixtureLab, draw_owners, mix, mixture_figure
+from hintpose_lite.labs.scene import pair_scene
+from hintpose_lite.pose.heatmaps import gaussians
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.cues import Cue
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.nets.hrnet import HRNet
-from hintpose_lite.nets.weights import load_model
-from hintpose_lite.show.labs import cue_frame
-from hintpose_lite.show.network_lab import (
+from hintpose_lite.cues.cue import Cue
+from hintpose_lite.labs.network_lab import (
     PARTS,
     BlockLab,
     block_parts,
@@ -18,6 +14,10 @@ from hintpose_lite.show.network_lab import (
     network_figure,
     network_shapes,
 )
+from hintpose_lite.labs.scene import cue_frame
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.model.hrnet import HRNet
+from hintpose_lite.weights.weights import load_model
 
 SMALL = {"width": 4, "stem": 8, "modules": (1, 2, 1), "blocks": 1}
 

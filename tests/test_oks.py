@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.cocoeval import COCOeval
 
-from hintpose_lite.oks import oks, oks_nms, rescore
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.pose.oks import oks, oks_nms, rescore
+from hintpose_lite.pose.skeleton import COCO17
 
 few = settings(deadline=None, max_examples=40)
 seeds = st.integers(0, 2**31 - 1)
@@ -111,7 +111,7 @@ def test_nms_works_through_many_pairs_piece_by_piece(monkeypatch):
     keypoints = keypoints[torch.arange(40) // 2]
     scores = torch.linspace(1, 0, 40, dtype=torch.float64)
     whole = oks_nms(keypoints, scores, areas, COCO17.sigmas)
-    monkeypatch.setattr("hintpose_lite.oks.PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr("hintpose_lite.pose.oks.PAIRS_AT_ONCE", 7)
     pieces = oks_nms(keypoints, scores, areas, COCO17.sigmas)
     assert pieces.tolist() == whole.tolist() == list(range(0, 40, 2))
 

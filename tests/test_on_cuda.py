@@ -12,16 +12,17 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from hintpose_lite.config import TrainConfig
-from hintpose_lite.cues import Cue, CueMix
+from hintpose_lite.cues.cue import Cue
+from hintpose_lite.cues.training import CueMix
 from hintpose_lite.data.batches import make_batch
 from hintpose_lite.data.crops import build_crops
-from hintpose_lite.geometry import apply, invert
-from hintpose_lite.heatmaps import decode
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.predictor import heatmaps, prepare
-from hintpose_lite.skeleton import COCO17
-from hintpose_lite.trainer import heatmap_loss
+from hintpose_lite.evaluation.predict import heatmaps, prepare
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.pose.geometry import apply, invert
+from hintpose_lite.pose.heatmaps import decode
+from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.training.step import heatmap_loss
 
 CONFIG = TrainConfig.preset("crowd-quick")
 KINDS = len(fields(CueMix))

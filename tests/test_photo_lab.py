@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from hintpose_lite.cues import Cue
-from hintpose_lite.estimator import PoseEstimator
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.oks import oks
-from hintpose_lite.show import photo_lab
-from hintpose_lite.show.draw import GREY
-from hintpose_lite.show.labs import CueLab
-from hintpose_lite.show.photo_lab import SIDE, PhotoLab, box_around, drawn_photo, photo_frame
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.cues.cue import Cue
+from hintpose_lite.labs import photo_lab
+from hintpose_lite.labs.photo_lab import SIDE, PhotoLab, box_around, drawn_photo, photo_frame
+from hintpose_lite.labs.scene import CueLab
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.photos.draw import GREY
+from hintpose_lite.photos.estimator import PoseEstimator
+from hintpose_lite.pose.oks import oks
+from hintpose_lite.pose.skeleton import COCO17
 
 
 @pytest.fixture(scope="module")

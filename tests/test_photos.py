@@ -11,9 +11,10 @@ from PIL import Image
 
 from hintpose_lite import CocoPersons, HintPose, PoseEstimator, load_model
 from hintpose_lite.cli import main
-from hintpose_lite.cues import Cue
+from hintpose_lite.cues.cue import Cue
 from hintpose_lite.errors import ConfigError, DataError
-from hintpose_lite.photos import (
+from hintpose_lite.evaluation.judge import score_results
+from hintpose_lite.photos.files import (
     Photo,
     add_boxes,
     add_sources,
@@ -21,7 +22,6 @@ from hintpose_lite.photos import (
     predict_photos,
     warn_if_drawn,
 )
-from hintpose_lite.scoring import score_results
 
 
 @pytest.fixture(scope="module")

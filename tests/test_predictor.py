@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.cues import Cue
+from hintpose_lite.cues.cue import Cue
 from hintpose_lite.data.batches import normalise
 from hintpose_lite.errors import ConfigError, DataError
-from hintpose_lite.geometry import apply, crop_matrix, pad, warp
-from hintpose_lite.heatmaps import encode, mirror
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.nets.spec import Spec
-from hintpose_lite.predictor import cut_windows, heatmaps, predict, prepare
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.evaluation.predict import cut_windows, heatmaps, predict, prepare
+from hintpose_lite.model.hintpose import HintPose, Spec
+from hintpose_lite.pose.geometry import apply, crop_matrix, pad, warp
+from hintpose_lite.pose.heatmaps import encode, mirror
+from hintpose_lite.pose.skeleton import COCO17
 
 TINY = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1, input_size=(64, 96), target_sigma=1.2,
             cue_sigma=4.0)

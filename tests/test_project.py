@@ -40,7 +40,7 @@ def test_the_package_stays_small_enough_to_be_read_whole():
     sizes = {path.relative_to(ROOT).as_posix(): lines(path) for path in PACKAGE}
     labs = sum(size for name, size in sizes.items() if name.endswith("_lab.py"))
     assert len(sizes) > 10
-    assert sum(sizes.values()) - labs < 8850, sizes  # an eighth of it draws crowd scenes
+    assert sum(sizes.values()) - labs < 9000, sizes  # an eighth of it draws crowd scenes
     assert labs < 1100, sizes
     assert not {name: size for name, size in sizes.items() if size > 350 and "figures" not in name}
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from hintpose_lite.cli import main
 from hintpose_lite.data.coco import CocoPersons
-from hintpose_lite.evaluation import evaluate
-from hintpose_lite.nets.weights import load_model
+from hintpose_lite.evaluation.evaluate import evaluate
+from hintpose_lite.weights.weights import load_model
 
 STILL = ["rotate", "scale", "flip", "half_body", "shift", "shared", "light"]
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.data.crowd import make_crowd
-from hintpose_lite.evaluation import evaluate
-from hintpose_lite.scoring import Verdicts
-from hintpose_lite.show.results_lab import ResultsLab, ask, contest, contest_figure, gallery_figure
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.crowd.folder import make_crowd
+from hintpose_lite.evaluation.evaluate import evaluate
+from hintpose_lite.evaluation.judge import Verdicts
+from hintpose_lite.labs.results_lab import ResultsLab, ask, contest, contest_figure, gallery_figure
+from hintpose_lite.pose.skeleton import COCO17
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hintpose_lite import runs
-from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.crops import build_crops
 from hintpose_lite.errors import RunError
-from hintpose_lite.run_folder import read_metrics
-from hintpose_lite.runs import HEADER, history, is_running, launch, status, watch
-from hintpose_lite.skeleton import COCO17
-from hintpose_lite.trainer import Trainer
+from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.runs import watch as runs
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.runs.watch import HEADER, history, is_running, launch, status, watch
+from hintpose_lite.training.folder import read_metrics
+from hintpose_lite.training.step import Trainer
 
 
 def loss(step, seconds, value=0.004):

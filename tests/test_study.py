@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from hintpose_lite import study as module
-from hintpose_lite.config import TrainConfig
 from hintpose_lite.errors import ConfigError
-from hintpose_lite.report import Report
-from hintpose_lite.study import VARIANTS, study, summary
+from hintpose_lite.evaluation.report import Report
+from hintpose_lite.runs import study as module
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.runs.study import VARIANTS, study, summary
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(64, 96),
                           window=96, steps=2,

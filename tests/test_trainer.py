@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hintpose_lite import preflight as module
-from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.crops import build_crops
 from hintpose_lite.errors import ConfigError, RunError
-from hintpose_lite.nets.hintpose import HintPose, _no_statistics
-from hintpose_lite.preflight import Estimate, preflight, require_space
-from hintpose_lite.skeleton import COCO17
-from hintpose_lite.trainer import Trainer, draw_hops
-from hintpose_lite.training import fitting_batch, train
+from hintpose_lite.model.hintpose import HintPose, _no_statistics
+from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.runs import preflight as module
+from hintpose_lite.runs.preflight import Estimate, preflight, require_space
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.training.loop import fitting_batch, train
+from hintpose_lite.training.step import Trainer, draw_hops
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(32, 64),
                           window=64, steps=12, batch=4, warmup=1, lr=1e-3, hops_after=0.0)

@@ -8,14 +8,15 @@ import pytest
 import torch
 from filelock import FileLock
 
-from hintpose_lite import trainer, training
-from hintpose_lite.config import TrainConfig
 from hintpose_lite.data.batches import Batch
 from hintpose_lite.errors import ConfigError, HintPoseError, RunError
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.nets.weights import load_model, save_model
-from hintpose_lite.trainer import Trainer, heatmap_loss, learning_rate, rows_of_step
-from hintpose_lite.training import train
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.training import loop as training
+from hintpose_lite.training import step as trainer
+from hintpose_lite.training.loop import train
+from hintpose_lite.training.step import Trainer, heatmap_loss, learning_rate, rows_of_step
+from hintpose_lite.weights.weights import load_model, save_model
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(64, 96),
                           window=96, steps=6, batch=4, warmup=2, checkpoint_every=2,
@@ -193,11 +194,10 @@ def test_a_refused_start_leaves_the_folder_free(crowd, tmp_path, wrong):
     assert (out / "config.json").exists(), "so that last.pt can be put back"
 
 
-def test_an_unusable_folder_is_refused_before_scenes_are_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "open_data", None)
+def test_an_unusable_folder_is_refused(crowd, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RunError, match="no run folder"):
-        train(TINY, tmp_path)
+        train(TINY, tmp_path, crowd, crowd)
 
 
 def test_damaged_files_of_a_run(crowd, tmp_path):

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cues import CuePeople, draw_cues
-from ..geometry import apply, compose, crop_matrix, flip_matrix, invert, pad, warp
-from ..heatmaps import encode
+from ..cues.training import CuePeople, draw_cues
+from ..pose.geometry import apply, compose, crop_matrix, flip_matrix, invert, pad, warp
+from ..pose.heatmaps import encode
+from ..pose.skeleton import Skeleton
 from ..settings import settle
-from ..skeleton import Skeleton
 from .crops import MASK_STRIDE, Crops
 
 

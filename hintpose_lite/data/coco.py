@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..skeleton import COCO17, Skeleton
+from ..pose.skeleton import COCO17, Skeleton
 from . import entries
 from .pictures import decode_mask, read_picture
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..errors import RunError
-from ..geometry import pad, union
+from ..pose.geometry import pad, union
 from .coco import CocoPersons
 
 MASK_STRIDE = 2  # masks are kept at half the window's resolution

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import DataError
-from ..skeleton import Skeleton
+from ..pose.skeleton import Skeleton
 
 LEAST_SIDE = 1e-3  # of a box, in pixels; much less is no number apart from 0 for the network
 

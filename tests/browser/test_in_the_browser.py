@@ -67,9 +67,9 @@ def test_a_chapter_runs_and_its_labs_show_pictures(browser, lab, path, tmp_path)
 
 
 def test_the_cue_follows_mouse_keys_and_sliders(browser, lab, tmp_path):
-    from hintpose_lite.nets.weights import load_model
-    from hintpose_lite.show.draw import panel_size
-    from hintpose_lite.show.labs import pair_scene, place_in_crop
+    from hintpose_lite.labs.scene import pair_scene, place_in_crop
+    from hintpose_lite.photos.draw import panel_size
+    from hintpose_lite.weights.weights import load_model
     scene, size = pair_scene(), panel_size(load_model("crowd-tiny").spec)
     a, b = (place_in_crop(scene, size, scene.middle(person)) for person in (0, 1))
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hintpose_lite.cues import CueMix
+from hintpose_lite.cues.training import CueMix
 from hintpose_lite.data.batches import Augment, draw_matrices, make_batch
 from hintpose_lite.data.crops import build_crops
-from hintpose_lite.geometry import apply, scale_of
-from hintpose_lite.heatmaps import decode
-from hintpose_lite.nets.spec import Spec
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.model.hintpose import Spec
+from hintpose_lite.pose.geometry import apply, scale_of
+from hintpose_lite.pose.heatmaps import decode
+from hintpose_lite.pose.skeleton import COCO17
 
 SPEC = Spec(input_size=(64, 96), target_sigma=1.2, cue_sigma=4.0)
 STILL = Augment(rotate=0, scale=0, flip=0, half_body=0, shift=0, shared=0, light=0)

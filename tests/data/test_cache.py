@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.cues import CueMix
+from hintpose_lite.cues.training import CueMix
 from hintpose_lite.data import cache as module
 from hintpose_lite.data.batches import Augment, make_batch
 from hintpose_lite.data.cache import CropCache, build_cache, estimate_cache
@@ -23,8 +23,8 @@ from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.data.crops import build_crops
 from hintpose_lite.data.loader import prefetch
 from hintpose_lite.errors import ConfigError, DataError
-from hintpose_lite.nets.spec import Spec
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.model.hintpose import Spec
+from hintpose_lite.pose.skeleton import COCO17
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 64  # smaller than the pictures, so that not everybody shares a window

@@ -14,7 +14,7 @@ from pycocotools import mask as rle
 
 from hintpose_lite.data.coco import CocoPersons, PersonRecord, Skipped
 from hintpose_lite.errors import DataError
-from hintpose_lite.skeleton import COCO17, Skeleton
+from hintpose_lite.pose.skeleton import COCO17, Skeleton
 
 SIZE = 100
 PERSON = {"id": 1, "name": "person"}

@@ -8,7 +8,7 @@ import torch
 
 from hintpose_lite.data.crops import CONTEXT, View, build_crops
 from hintpose_lite.errors import RunError
-from hintpose_lite.geometry import apply, pad
+from hintpose_lite.pose.geometry import apply, pad
 
 
 def blob(height, width, x, y):

@@ -15,10 +15,12 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from hintpose_lite.data import crowd, figures
-from hintpose_lite.data.crowd import draw_scene, make_crowd
+from hintpose_lite.crowd import figures, folder
+from hintpose_lite.crowd import scenes as crowd
+from hintpose_lite.crowd.folder import make_crowd
+from hintpose_lite.crowd.scenes import draw_scene
 from hintpose_lite.errors import ConfigError, DataError, HintPoseError
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.pose.skeleton import COCO17
 
 SEED, SCENES = 11, 120
 
@@ -245,12 +247,12 @@ def test_readers_accept_the_folder(made, capsys):
         assert np.array_equal(record.mask(), coco.annToMask(coco.anns[record.annotation_id]) > 0)
         assert persons.read(i).shape == (64, 64, 3)
     info = json.loads((made / "annotations.json").read_text())["info"]
-    assert info["settings"] == {"generator": crowd.GENERATOR, "seed": 3, "images": 40, "size": 64,
+    assert info["settings"] == {"generator": folder.GENERATOR, "seed": 3, "images": 40, "size": 64,
                                 "hard": True}
 
 
 def test_the_same_scenes_are_not_made_again(made, monkeypatch):
-    monkeypatch.setattr(crowd, "_generate", None)
+    monkeypatch.setattr(folder, "_generate", None)
     make_crowd(made, images=40, seed=3, size=64)
 
 
@@ -269,7 +271,7 @@ def test_an_interrupted_folder_is_completed(made, tmp_path, monkeypatch):
         return draw_scene(seed, index, size, hard)
     folder = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(crowd, "draw_scene", broken)
+        patch.setattr("hintpose_lite.crowd.folder.draw_scene", broken)
         with pytest.raises(KeyboardInterrupt):
             make_crowd(folder, images=40, seed=3, size=64, workers=1)
     assert not (folder / "annotations.json").exists()
@@ -315,7 +317,7 @@ def test_a_full_disk_is_explained(tmp_path, monkeypatch):
     def of_a_worker(*_):  # where concurrent.futures gives a traceback's text as the cause
         raise OSError(28, "No space left on device") from RuntimeError("Traceback ...")
     with monkeypatch.context() as patch:
-        patch.setattr(crowd, "_generate", of_a_worker)
+        patch.setattr(folder, "_generate", of_a_worker)
         with pytest.raises(DataError, match="No space left"):
             make_crowd(tmp_path / "c", images=2, size=64)
     for name in "ab":
@@ -325,7 +327,7 @@ def test_a_full_disk_is_explained(tmp_path, monkeypatch):
 def test_a_killed_process_is_explained(tmp_path, monkeypatch):
     def killed(*_, **__):
         raise BrokenProcessPool
-    monkeypatch.setattr(crowd, "tqdm", killed)
+    monkeypatch.setattr(folder, "tqdm", killed)
     with pytest.raises(DataError, match="fewer workers"):
         make_crowd(tmp_path / "a", images=2, size=64, workers=1)
 

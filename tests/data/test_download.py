@@ -19,11 +19,12 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
-from hintpose_lite import cli, fetch
-from hintpose_lite.data import download
+from hintpose_lite import cli
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.errors import DataError, FetchError
-from hintpose_lite.skeleton import COCO17
+from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.runs import download
+from hintpose_lite.weights import fetch
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_scripts" / "download_coco.py"
 PICTURES = {"train": [9, 25, 30], "val": [139, 285]}

@@ -9,13 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hintpose_lite import PoseEstimator, load_model, save_model
-from hintpose_lite.cues import Cue
+from hintpose_lite.cues.cue import Cue
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.errors import CheckpointError, ConfigError, RunError
-from hintpose_lite.nets.cuenet import SPEC, find_peaks, people_maps
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.proposals import CueNetwork, _company, train_cuenet
-from hintpose_lite.skeleton import COCO17, Skeleton
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.photos.cue_network import (
+    SPEC,
+    CueNetwork,
+    _company,
+    find_peaks,
+    people_maps,
+    train_cuenet,
+)
+from hintpose_lite.pose.skeleton import COCO17, Skeleton
 
 
 def peaks_by_hand(heat: np.ndarray, low: float, most: int) -> list[tuple]:

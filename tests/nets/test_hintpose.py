@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from hintpose_lite.errors import CheckpointError, ConfigError
-from hintpose_lite.nets.hintpose import HintPose, as_hintpose
-from hintpose_lite.nets.hrnet import HRNet
-from hintpose_lite.nets.spec import Spec
+from hintpose_lite.model.hintpose import HintPose, Spec, as_hintpose
+from hintpose_lite.model.hrnet import HRNet
 
 SMALL = {"width": 4, "stem": 8, "modules": (1, 1, 1), "blocks": 1}
 # Half of all combinations, in which any three switches still meet in every way.

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from hintpose_lite.errors import ConfigError
-from hintpose_lite.nets.hrnet import HRNet
+from hintpose_lite.model.hrnet import HRNet
 
 SMALL = {"width": 4, "stem": 8, "modules": (1, 1, 1), "blocks": 1}
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hintpose_lite.errors import CheckpointError, ConfigError, WriteError
-from hintpose_lite.nets import weights
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.nets.hrnet import HRNet
-from hintpose_lite.nets.layouts import read_state, translate
-from hintpose_lite.nets.weights import initialise, load_model, load_weights, save_model
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.model.hrnet import HRNet
+from hintpose_lite.weights import weights
+from hintpose_lite.weights.published import read_state, translate
+from hintpose_lite.weights.weights import initialise, load_model, load_weights, save_model
 
 SMALL = {"width": 4, "stem": 8, "modules": (1, 1, 1), "blocks": 1}
 IMAGES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

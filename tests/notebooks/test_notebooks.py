@@ -135,7 +135,7 @@ IMAGE = {"output_type": "display_data", "data": {"image/png": "iVBO"},
          "metadata": {"image/png": {"alt": "A pose."}}}
 GOOD = {"metadata": {"kernelspec": {"name": "python3"}}, "cells": [
     {"cell_type": "markdown", "id": "title", "source": "# T\n```\n#### x\n```\n## Recap\n"
-     "[a](00_setup_check.ipynb#lab) and `hintpose_lite/cues.py`"},
+     "[a](00_setup_check.ipynb#lab) and `hintpose_lite/cues/cue.py`"},
     {"cell_type": "code", "id": "try-2", "source": "exercise(f)", "execution_count": 1,
      "metadata": {"tags": ["nbval-ignore-output"], "reason": "seconds"}, "outputs": [IMAGE]},
     {"cell_type": "markdown", "id": "hint", "source": "<details><summary>A hint</summary>"}]}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from hintpose_lite.nets.hintpose import HintPose
-from hintpose_lite.nets.hrnet import HRNet
+from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.model.hrnet import HRNet
 
 
 def conv_macs(net, images, *rest) -> int:

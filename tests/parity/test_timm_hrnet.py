@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from hintpose_lite.nets.hrnet import HRNet
-from hintpose_lite.nets.layouts import translate
-from hintpose_lite.nets.weights import load_weights
+from hintpose_lite.model.hrnet import HRNet
+from hintpose_lite.weights.published import translate
+from hintpose_lite.weights.weights import load_weights
 
 timm = pytest.importorskip("timm")
 

@@ -1,0 +1,124 @@
+"""The cue of a labelled person, from what is known of them: what `evaluate` gives to a network."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.coco import CocoPersons, PersonRecord
+from ..errors import ConfigError, DataError
+from .cue import Cue, ask_source
+from .training import oks_jitter
+
+CUES = ("joint", "any", "interior", "centroid", "mask", "joints", "points", "person-box", "pose",
+        "box", "wrong", "none")
+
+
+def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed: int = 0,
+               radius: float = 0.0, counts: Counter | None = None) -> Cue:
+    """The cue of one person, drawn from (seed, annotation id) where there is something to draw.
+
+    source: "joint", a visible joint in the visible mask (else an occluded one); "any", any labelled
+    joint; "interior", any pixel of the mask; "centroid", the mask's, pulled inside it; "mask";
+    "joints", three of those visible joints, or all there are; "points", the joint and, as a
+    negative, the partner's; "person-box", the person's own box;
+    "pose", all labelled joints, each off by its OKS scale; "box", only the middle (x, y) of the
+    box that is cropped; "wrong", the partner's joint. `counts` counts what had to be replaced.
+    """
+    counts = Counter() if counts is None else counts
+    person, partner = persons[row], persons.partner[row]
+    if source not in CUES or (source == "wrong" and partner < 0):
+        raise ConfigError(f"no cue {source!r} for person {row}, whose partner is {partner}; choose "
+                          f"{', '.join(CUES)}")
+    if source == "none":
+        return Cue.none()
+    if source == "box":
+        return Cue.point(*middle)
+    if source == "person-box":
+        return Cue.box(person.box)
+    if source == "pose":
+        generator = torch.Generator().manual_seed(int(_random(person, seed).integers(2**62)))
+        joints, sigmas = torch.from_numpy(person.keypoints), torch.tensor(persons.skeleton.sigmas)
+        moved = oks_jitter(joints[None, :, :2], torch.tensor([person.area]), sigmas, generator)[0]
+        return Cue.pose(torch.cat([moved, joints[:, 2:]], 1))
+    if source == "any":
+        labelled = np.flatnonzero(person.keypoints[:, 2])
+        return Cue.point(*person.keypoints[_random(person, seed).choice(labelled), :2])
+    if source in ("interior", "centroid", "mask"):
+        return _mask_cue(person, source, seed, counts)
+    if source == "joints":
+        return Cue.points(_random(person, seed).permutation(_visible_joints(person, counts))[:3])
+    joint = _joint(persons[partner] if source == "wrong" else person, seed, counts, radius)
+    if source == "points" and partner >= 0:
+        return Cue.points([joint, _joint(persons[partner], seed, counts)], [1, -1])
+    counts["people without a partner, no negative point"] += source == "points"
+    return Cue.point(*joint)
+
+
+def nearest_cue(persons: CocoPersons, row: int, source: Callable, box: Tensor,
+                counts: Counter) -> Cue:
+    """Of the cues that a source names in a box (4,), the one nearest to a person's centroid."""
+    picture = persons.read(row)
+    named, = ask_source(source, picture, box[None])
+    if not all(isinstance(cue, Cue) and (cue.kind != "mask" or cue.array.shape == picture.shape[:2])
+               for cue in named):
+        raise DataError("the cue source must return one list of cues a box, masks of the picture's "
+                        f"size, not [{named!r:.80}]")
+    named = [cue for cue in named if cue.middle() is not None]
+    if not named:
+        counts["people in whose box the source names nobody, run without a cue"] += 1
+        return Cue.none()
+    middle = person_cue(persons, row, "centroid").xy[0]
+    return min(named, key=lambda cue: float(np.hypot(*(cue.middle() - middle))))
+
+
+def _random(person: PersonRecord, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, person.annotation_id % 2**64])  # ids may be negative
+
+
+def _visible(person: PersonRecord) -> np.ndarray | None:
+    mask = person.mask()
+    return mask if mask is not None and mask.any() else None
+
+
+def _joint(person: PersonRecord, seed: int, counts: Counter, radius: float = 0.0) -> np.ndarray:
+    """A random one of the `_visible_joints` (2,), moved by radius * sqrt(area)."""
+    random = _random(person, seed)
+    joint, angle = random.choice(_visible_joints(person, counts)), random.uniform(0, 2 * np.pi)
+    return joint + radius * np.sqrt(person.area) * np.array([np.cos(angle), np.sin(angle)])
+
+
+def _visible_joints(person: PersonRecord, counts: Counter) -> np.ndarray:
+    """Visible joints in the visible mask (n, 2), n at least 1; others where there is none."""
+    xy, v, mask = person.keypoints[:, :2], person.keypoints[:, 2], _visible(person)
+    allowed = v == 2
+    if mask is not None:
+        padded = np.pad(mask, 1)  # joints off the picture land on its empty rim
+        column, line = (np.round(xy).clip(-1, mask.shape[::-1]).astype(int) + 1).T
+        allowed &= padded[line, column]
+    if not allowed.any():
+        allowed = v == 1
+        counts["cues from an occluded joint, there being no visible one"] += int(allowed.any())
+    if not allowed.any():
+        allowed = v == 2
+        counts["cues from a visible joint outside the mask, there being no other"] += 1
+    return xy[allowed]
+
+
+def _mask_cue(person: PersonRecord, source: str, seed: int, counts: Counter) -> Cue:
+    """A cue from the visible mask; without one, from a visible joint, which is counted."""
+    mask = _visible(person)
+    if mask is None:
+        counts[f"people without a mask, a joint for the cue {source!r}"] += 1
+        return Cue.point(*_joint(person, seed, counts))
+    if source == "mask":
+        return Cue.mask(mask)
+    pixels = np.argwhere(mask)[:, ::-1]  # x, y
+    if source == "interior":
+        return Cue.point(*_random(person, seed).choice(pixels))
+    mean = pixels.mean(0)
+    column, line = np.round(mean).astype(int)
+    nearest = pixels[((pixels - mean) ** 2).sum(1).argmin()]
+    return Cue.point(*(mean if mask[line, column] else nearest))

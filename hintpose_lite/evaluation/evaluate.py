@@ -1,0 +1,249 @@
+"""A model on a data set: which boxes, which cues, and how often it finds the person who is meant.
+
+`evaluate` predicts once and counts three things: person AP (every person a picture of its own for
+COCO's evaluation, so finding the other person is a miss), identity (whose pose was found), and for
+own and detected boxes COCO's ordinary AP on whole pictures.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import __version__
+from ..cues.cue import Cue
+from ..cues.evaluation import CUES, nearest_cue, person_cue
+from ..data import entries
+from ..data.coco import STRATA, CocoPersons
+from ..data.pictures import read_picture
+from ..errors import ConfigError, DataError
+from ..files import write_whole
+from ..model.hintpose import as_hintpose
+from ..pose.geometry import center, iou, pad, union
+from ..pose.oks import oks_nms, rescore
+from .judge import judge, read_results, score_results
+from .predict import predict
+from .report import Report
+
+PROTOCOLS = ("own", "shared", "detected")
+RADII = (0, .05, .1, .2, .3, .5)
+OVERLAPPING = .1  # box IoU from which two people share a box, and a partner's cue is a wrong one
+SHARED_JOINTS = 5  # labelled joints that both people of a shared box need
+MATCH = .5  # box IoU from which a detection is a person's
+PEOPLE_A_PICTURE = 20
+CHUNK = 512  # people whose cues are in memory at once; a mask is as large as its picture
+
+
+def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
+             cue: str | Callable = "joint", hops: int | None = None, flip: bool = True,
+             seed: int = 0, detections: str | Path | list | None = None, batch: int = 64,
+             rows: Iterable[int] | None = None, radius: float = 0.0,
+             results: str | Path | None = None, overwrite: bool = False) -> Report:
+    """How well a HintPose or HRNet (in eval mode) finds the people of a data set.
+
+    protocol: "own", each person's own box; "shared", for people with a partner, the union of both
+        boxes; "detected", the boxes of `detections`.
+    cue: where the cue comes from, see `person_cue`; "none" gives no cue. Or a cue source as in
+        `detectors`, such as a `CueNetwork`: of what it names in the box, the cue nearest to the
+        person's centroid, so its places are judged and not its choice. A network without a cue
+        input is asked for the same people, and the report says so.
+    hops, flip, batch: as for `predict`. seed: of the cues; each person's is drawn on its own.
+    detections: a COCO result file or list (image_id, bbox or keypoints, score). Our choice: boxes
+        in order of score take the unmatched labelled person with the largest box IoU, if at least
+        .5, and get that person's cue; the others run without one; people left over are misses.
+    rows: evaluate only these people (whole pictures are then not scored).
+    radius: moves the cue "joint" by that many sqrt(area) in a direction drawn from the seed.
+    results: a new file for all poses, after OKS-NMS, as COCO results (own or detected boxes only);
+        overwrite: it may exist.
+
+    Raises ConfigError for settings that do not exist or contradict each other, DataError for
+    detections, masks or pictures that cannot be used.
+    """
+    whole = protocol != "shared" and rows is None and cue != "wrong"
+    _check_settings(protocol, cue, detections, radius, seed, batch, results, whole, overwrite)
+    model, counts = as_hintpose(model), Counter()
+    counts["entries of the file that were skipped"] = len(persons.skipped)
+    source = cue if model.spec.cue else "none"
+    chosen = people_asked(persons, protocol, cue, rows)
+    if protocol == "detected":
+        asked = _ask_detections(persons, detections, counts)
+    else:
+        boxes = torch.as_tensor(persons.boxes)
+        shared = union(boxes, boxes[persons.partner]) if protocol == "shared" else boxes
+        asked = _Asked(persons, chosen, shared[chosen], torch.ones(len(chosen)), chosen)
+    keypoints, joint_scores = _predict(model, persons, asked, source, seed, radius, counts,
+                                       hops=hops, flip=flip, batch=batch)
+    scores = rescore(asked.scores, joint_scores)
+    place = np.full(len(persons), -1)  # where a person was asked for; else the entry past the end
+    place[asked.person[asked.person >= 0]] = np.flatnonzero(asked.person >= 0)
+    points = F.pad(keypoints, (0, 0, 0, 0, 0, 1), value=torch.nan)[:, place[chosen]]
+    totals = F.pad(scores, (0, 1))[:, place[chosen]]
+    verdicts = [judge(persons, chosen, *hop) for hop in zip(points, totals, strict=True)]
+
+    last, overlap, contested = verdicts[-1], persons.overlap[chosen], persons.contested[chosen]
+    identity = last.figures()
+    identity["followed"] = identity["swap_rate"] if source == "wrong" else None
+    picture_ap = None
+    if whole:
+        width, height = model.spec.input_size
+        padded = pad(asked.boxes, width / height)[:, 2:].prod(1)  # HRNet's area for OKS-NMS
+        found = _results(persons, asked, padded, keypoints[-1], joint_scores[-1], scores[-1])
+        picture_ap = score_results(persons, found)
+        if results is not None:
+            write_whole(results, lambda name: name.write_text(json.dumps(found)))
+    return Report(
+        protocol=protocol, radius=radius,
+        cue="none (cueless network)" if not model.spec.cue else
+            f"nearest of {type(cue).__name__}" if callable(cue) else cue,
+        hops=len(verdicts), flip=flip, seed=seed, people=len(chosen), identity=identity,
+        strata={label: last.figures((low <= overlap) & (overlap < high))
+                for label, (low, high) in STRATA.items()},
+        groups={"overlap >= .3": last.figures(overlap >= .3),
+                "contested": last.figures(contested), "uncontested": last.figures(~contested)},
+        per_hop=[{"hop": t + 1, **verdict.figures()} for t, verdict in enumerate(verdicts)],
+        picture_ap=picture_ap, counts={what: n for what, n in counts.items() if n},
+        versions={"hintpose-lite": __version__, "torch": str(torch.__version__)})
+
+
+def displacement_curve(model, persons: CocoPersons, radii: Sequence[float] = RADII,
+                       **settings) -> list[dict]:
+    """Figures at the last hop with the joint cue moved by each radius times sqrt(area).
+
+    settings: as for `evaluate`. The joint and the direction are the same at every radius. Returns
+    one dict a radius: "radius", and the figures of `Report.identity`.
+    """
+    return [{"radius": float(radius),
+             **evaluate(model, persons, cue="joint", radius=float(radius), **settings).identity}
+            for radius in radii]
+
+
+def _check_settings(protocol, cue, detections, radius, seed, batch, results, whole,
+                    overwrite) -> None:
+    for wrong, why in (
+            (protocol not in PROTOCOLS,
+             f"protocol {protocol!r} does not exist; choose {', '.join(PROTOCOLS)}"),
+            (not callable(cue) and cue not in CUES,
+             f"cue {cue!r} does not exist; choose {', '.join(CUES)}"),
+            ((protocol == "detected") != (detections is not None),
+             'protocol "detected" and detections=... go together: give both or none'),
+            (protocol == "detected" and cue == "wrong", 'cue "wrong" needs own or shared boxes'),
+            (radius and cue != "joint",
+             f'only the cue "joint" can be moved by a radius, not {cue!r}'),
+            (not (isinstance(seed, int) and isinstance(batch, int)) or seed < 0 or batch < 1,
+             f"{seed=} must be a whole number of at least 0, and {batch=} of at least 1"),
+            (not radius >= 0, f"{radius=} must be at least 0"),
+            (results is not None and not whole,
+             "a result file holds all people's poses in own or detected boxes: give no rows, and "
+             "neither shared boxes nor wrong cues"),
+            (results is not None and not overwrite and Path(results).exists(),
+             f"{results} exists: give the result file another name"),
+            (results is not None and (Path(results).is_dir() or not Path(results).parent.is_dir()),
+             f"{results}: give the result file a name in a folder that exists")):
+        if wrong:
+            raise ConfigError(why)
+
+
+# --- who is asked for, in which box ---------------------------------------------------------------
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What the predictor is asked: D boxes (D, 4) with scores (D,), the pictures they lie in (rows
+    (D,) of `source`), and whose they are (person (D,), a row of the data set or -1)."""
+
+    source: CocoPersons | SimpleNamespace
+    rows: np.ndarray
+    boxes: Tensor
+    scores: Tensor
+    person: np.ndarray
+
+
+def people_asked(persons: CocoPersons, protocol: str, cue: str | Callable,
+                 rows: Iterable[int] | None = None) -> np.ndarray:
+    """Rows of the people that `evaluate` asks for with these arguments, ascending."""
+    chosen = np.arange(len(persons)) if rows is None else np.unique([*rows])
+    if len(chosen) and chosen.dtype.kind not in "iu":
+        raise ConfigError("rows are whole numbers; of a mask, give np.flatnonzero(mask)")
+    chosen = chosen.astype(int)
+    if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(persons):
+        raise ConfigError(f"rows must lie in 0 to {len(persons) - 1}")
+    partner, labelled = persons.partner[chosen], (persons.keypoints[..., 2] > 0).sum(1)
+    paired = (partner >= 0) & (persons.overlap[chosen] >= OVERLAPPING)
+    if protocol == "shared":
+        paired &= np.minimum(labelled[chosen], labelled[partner]) >= SHARED_JOINTS
+    return chosen[paired] if protocol == "shared" or cue == "wrong" else chosen
+
+
+def _ask_detections(persons: CocoPersons, detections, counts: Counter) -> _Asked:
+    image_ids, boxes, scores = read_results(persons, detections, "bbox", counts)
+    solid = (boxes[:, 2:] >= entries.LEAST_SIDE).all(1)
+    counts["results left out, of a box without area"] = int((~solid).sum())
+    image_ids, boxes, scores = image_ids[solid], boxes[solid].astype(np.float32), scores[solid]
+    person = match_detections(persons, image_ids, boxes, scores)
+    counts["detections that are nobody's, run without a cue"] = unmatched = int((person < 0).sum())
+    counts["people without a detection, a miss"] = len(persons) - len(boxes) + unmatched
+
+    def read(row: int) -> np.ndarray:
+        name, *size = persons.pictures[int(image_ids[row])]
+        return read_picture(persons.images / name, tuple(size))
+
+    # Where the predictor otherwise takes people: a detection has a picture, but need be nobody's.
+    found = SimpleNamespace(skeleton=persons.skeleton, image_ids=image_ids, read=read)
+    return _Asked(found, np.arange(len(boxes)), torch.from_numpy(boxes),
+                  torch.from_numpy(scores).float(), person)
+
+
+def match_detections(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
+                     scores: np.ndarray) -> np.ndarray:
+    """The person (row) of each detection (D,), -1 for none: by falling score, one to one."""
+    person = np.full(len(boxes), -1)
+    for image_id in np.intersect1d(image_ids, persons.image_ids):
+        found = np.flatnonzero(image_ids == image_id)
+        there = np.flatnonzero(persons.image_ids == image_id)
+        overlap = iou(torch.from_numpy(boxes[found]), torch.as_tensor(persons.boxes[there])).numpy()
+        for i in np.argsort(-scores[found], kind="stable"):
+            best = overlap[i].argmax()
+            if overlap[i, best] >= MATCH:
+                person[found[i]] = there[best]
+                overlap[:, best] = -1
+    return person
+
+
+def _predict(model, persons: CocoPersons, asked: _Asked, source: str | Callable, seed: int,
+             radius: float, counts: Counter, **settings) -> tuple[Tensor, Tensor]:
+    """Keypoints (T, D, K, 2) and joint scores (T, D, K) of everything asked, chunk by chunk."""
+    parts = []
+    for start in range(0, max(len(asked.rows), 1), CHUNK):
+        part, cues = slice(start, start + CHUNK), None
+        if source != "none":
+            cues = [Cue.none() if row < 0 else
+                    nearest_cue(persons, row, source, box, counts) if callable(source) else
+                    person_cue(persons, row, source, middle=center(box).tolist(), seed=seed,
+                               radius=radius, counts=counts)
+                    for row, box in zip(asked.person[part].tolist(), asked.boxes[part],
+                                        strict=True)]
+        parts.append(predict(model, asked.source, asked.rows[part], asked.boxes[part], cues,
+                             **settings))
+    keypoints = torch.cat([part.keypoints for part in parts], 1)
+    scores = torch.cat([part.scores for part in parts], 1)
+    if not (keypoints.isfinite().all() and scores.isfinite().all()):
+        raise DataError("the network's output is not finite: its weights are damaged or diverged")
+    return keypoints, scores
+
+
+def _results(persons: CocoPersons, asked: _Asked, areas: Tensor, points: Tensor,
+             joint_scores: Tensor, scores: Tensor) -> list[dict]:
+    """COCO results after OKS-NMS, at most 20 a picture."""
+    images = torch.as_tensor(asked.source.image_ids[asked.rows])
+    kept = oks_nms(points, scores, areas, persons.skeleton.sigmas, images=images,
+                   limit=PEOPLE_A_PICTURE)
+    table = torch.cat([points, joint_scores[..., None]], -1)[kept].flatten(1)
+    rows = zip(images[kept].tolist(), table.tolist(), scores[kept].tolist(), strict=True)
+    return [{"image_id": image, "category_id": persons.category, "keypoints": keypoints,
+             "score": score} for image, keypoints, score in rows]

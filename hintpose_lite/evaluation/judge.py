@@ -1,0 +1,214 @@
+"""Predictions against the truth: whose pose was found, person AP, and COCO's AP on pictures."""
+
+import contextlib
+import io
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from ..data import entries
+from ..data.coco import CocoPersons
+from ..errors import DataError
+from ..pose.oks import oks
+
+COMMON_JOINTS = 3  # joints labelled in both people, below which nobody can say whose a pose is
+NEITHER = .1  # an OKS below which a pose is not that person's
+STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """Of n people, each (n,): OKS to themselves (NaN where nothing was predicted), score, outcome
+    ("meant", "other", "neither", "left out": too few joints in common with the partner, "alone":
+    no partner), `separated` joints that lie apart from the partner's, and how many were swapped;
+    pair: for the first of two people who are each other's partners, if both were counted, 1 where
+    both were meant and 0 where not; NaN for everybody else."""
+
+    oks: np.ndarray
+    scores: np.ndarray
+    outcome: np.ndarray
+    separated: np.ndarray
+    swapped: np.ndarray
+    pair: np.ndarray
+
+    def figures(self, some: np.ndarray | slice = slice(None)) -> dict:
+        """The figures of some of the people, given as (n,) bool; they are explained in `Report`."""
+        similarity, number = self.oks[some], Counter(self.outcome[some].tolist())
+        found, separated = ~np.isnan(similarity), int(self.separated[some].sum())
+        counted = number["meant"] + number["other"] + number["neither"]
+        pair = self.pair[some][~np.isnan(self.pair[some])]
+
+        def rate(part: int, whole: int) -> float | None:
+            return int(part) / whole if whole else None
+
+        return {"people": len(similarity),
+                "ap": average_precision(similarity[found], self.scores[some][found],
+                                        len(similarity)),
+                "meant": number["meant"], "other": number["other"], "neither": number["neither"],
+                "counted": counted, "accuracy": rate(number["meant"], counted),
+                "swap_rate": rate(number["other"], counted),
+                "joint_swap_rate": rate(self.swapped[some].sum(), separated),
+                "separated": separated, "left_out": number["left out"], "alone": number["alone"],
+                "pairs": len(pair), "both": rate(pair.sum(), len(pair))}
+
+
+def judge(persons: CocoPersons, rows: np.ndarray, points: Tensor, scores: Tensor) -> Verdicts:
+    """Compares predictions points (n, K, 2), scores (n,) with people `rows` (n,) and partners.
+
+    Points of somebody for whom nothing was predicted are NaN. Joints count as swapped if nearer to
+    the partner's joint, of those that lie more than two OKS sigmas, 2 sigma sqrt(area), apart.
+    """
+    partner, points = persons.partner[rows], points.double()
+    sigmas = points.new_tensor(persons.skeleton.sigmas)
+    mine, theirs = (torch.as_tensor(persons.keypoints[i]).double() for i in (rows, partner))
+    own_area, their_area = (torch.as_tensor(persons.areas[i]) for i in (rows, partner))
+    area = (own_area + their_area) / 2
+    common = (mine[..., 2] > 0) & (theirs[..., 2] > 0) & torch.as_tensor(partner >= 0)[:, None]
+    missing = points.isnan().any(-1).any(-1)
+
+    to_mine, to_theirs = (oks(points, torch.cat([truth[..., :2], common[..., None]], -1), area,
+                              sigmas) for truth in (mine, theirs))
+    outcome = np.where(to_mine > to_theirs, "meant", "other")
+    outcome = np.where((to_mine < NEITHER) & (to_theirs < NEITHER), "neither", outcome)
+    outcome = np.where(common.sum(-1) < COMMON_JOINTS, "left out", outcome)
+    outcome = np.where(partner < 0, "alone", outcome)
+
+    judged = ~missing & (common.sum(-1) >= COMMON_JOINTS)
+    apart = (mine - theirs)[..., :2].norm(dim=-1) > 2 * sigmas * area.sqrt()[:, None]
+    separated = apart & common & judged[:, None]
+    nearer = (points - theirs[..., :2]).norm(dim=-1) < (points - mine[..., :2]).norm(dim=-1)
+    swapped = separated & nearer
+    similarity = oks(points, mine, own_area, sigmas).masked_fill(missing, torch.nan)
+    return Verdicts(similarity.numpy(), scores.double().numpy(), outcome, separated.sum(-1).numpy(),
+                    swapped.sum(-1).numpy(), _pairs(persons, rows, outcome))
+
+
+def _pairs(persons: CocoPersons, rows: np.ndarray, outcome: np.ndarray) -> np.ndarray:
+    """`Verdicts.pair` of people `rows` (n,)."""
+    place, partner = np.full(len(persons.partner) + 1, -1), persons.partner[rows]
+    place[rows] = np.arange(len(rows))
+    mate = place[partner]  # without a partner, -1: the entry past the end
+    counted, meant = np.isin(outcome, ["meant", "other", "neither"]), outcome == "meant"
+    first = (mate >= 0) & (persons.partner[partner] == rows) & (rows < partner)
+    return np.where(first & counted & counted[mate], meant & meant[mate], np.nan)
+
+
+def average_precision(similarity: np.ndarray, scores: np.ndarray, people: int) -> float | None:
+    """COCO's AP when each of `people` is a picture of its own with at most one prediction.
+
+    similarity (OKS), scores: (n,) of the predictions, n <= people; equal scores rank as given.
+    COCOeval's very figure (OKS .50 to .95, 101 recall levels) without its loops; None for nobody.
+    """
+    if not people or not len(similarity):
+        return 0.0 if people else None
+    thresholds = np.minimum(np.linspace(.5, .95, 10), 1 - 1e-10)
+    hits = similarity[np.argsort(-scores, kind="stable")] >= thresholds[:, None]
+    found = hits.cumsum(1).astype(float)
+    precision = found / (np.arange(1, len(scores) + 1) + np.spacing(1))
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    precision = np.pad(precision, ((0, 0), (0, 1)))  # a recall that is not reached counts as 0
+    levels = np.linspace(0, 1, 101)
+    return float(np.mean([row[np.searchsorted(recall, levels)]
+                          for row, recall in zip(precision, found / people, strict=True)]))
+
+
+def score_results(persons: CocoPersons, results: str | Path | list) -> dict:
+    """COCO's ten figures (AP, AP50, ... ARl) of keypoint results, on whole pictures.
+
+    results: a COCO result file or list, with image_id, keypoints and score; a bbox is not used (it
+    would change APm and APl). As in COCO, crowd regions and people without labelled joints neither
+    count nor punish, and here nor do people the data set skipped. Figures without anybody to count
+    are None. Raises DataError, naming the entry.
+    """
+    columns = (column.tolist() for column in read_results(persons, results, "keypoints"))
+    found = [{"image_id": image, "category_id": 1, "keypoints": points, "score": score}
+             for image, points, score in zip(*columns, strict=True)]
+    if not found:  # COCOeval needs a pose, to say where there was somebody to find
+        found = [{"image_id": next(iter(persons.pictures)), "category_id": 1, "score": 0.0,
+                  "keypoints": [-1e9] * 3 * len(persons.skeleton)}]
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints at every step
+        truth = _ground_truth(persons)
+        scorer = COCOeval(truth, truth.loadRes(found), "keypoints")
+        scorer.params.kpt_oks_sigmas = np.array(persons.skeleton.sigmas)
+        for step in (scorer.evaluate, scorer.accumulate, scorer.summarize):
+            step()
+    return {name: float(value) if value >= 0 else None
+            for name, value in zip(STATS, scorer.stats, strict=True)}
+
+
+def read_results(persons: CocoPersons, source: str | Path | list, key: str,
+                 counts: Counter | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """COCO results of people: image ids (D,), values (D, 4 or 3K) and scores (D,), float64.
+
+    source: a file, or a list of entries with image_id, score and `key`: "keypoints", or "bbox",
+    for which the extent of the keypoints serves where an entry has none.
+    counts: counts the entries of other categories and unknown pictures, which are then left out.
+    Raises DataError, naming the entry, for those if `counts` is None, and for anything broken.
+    """
+    name, found = entries.load_results(source)
+    if not isinstance(found, list):
+        raise DataError(f"{name} holds a {type(found).__name__}, not a list of COCO results")
+    rows, size = [], 3 * len(persons.skeleton)
+    for i, entry in enumerate(found):
+        image = entries.integer(entry, "image_id")
+        where = f"{name}, entry {i} (image_id {image})"
+        values = None if image is None else _values(entry, key, size)
+        if values is None or not entries.finite([entry.get("score")], 1):
+            raise DataError(f"{where}: an integer image_id, finite numbers as {key}, and a score "
+                            "are needed; repair or remove it")
+        odd = ("of another category"
+               if entry.get("category_id", persons.category) != persons.category else
+               "on a picture that the data set lacks" if image not in persons.pictures else "")
+        if odd and counts is None:
+            raise DataError(f"{where} is {odd}; score results on their own annotations")
+        if odd:
+            counts[f"results left out, {odd}"] += 1
+        else:
+            rows.append((image, values, entry["score"]))
+    images, values, scores = zip(*rows, strict=True) if rows else ([], [], [])
+    width = 4 if key == "bbox" else size
+    return (np.array(images, np.int64), np.array(values, float).reshape(-1, width),
+            np.array(scores, float))
+
+
+def _values(entry: dict, key: str, size: int) -> list[float] | None:
+    """An entry's keypoints (`size` numbers) or bbox, None if it has no such thing."""
+    keypoints = entry.get("keypoints")
+    if key == "bbox" and "bbox" in entry:
+        return entry["bbox"] if entries.finite(entry["bbox"], 4) else None
+    if not entries.finite(keypoints, size):
+        return None
+    x, y = keypoints[0::3], keypoints[1::3]
+    extent = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
+    return extent if key == "bbox" else keypoints
+
+
+def _ground_truth(persons: CocoPersons) -> COCO:
+    """The data set for COCOeval; whom it does not list (crowds, ...) is a region to be ignored."""
+    joints, listed = 3 * len(persons.skeleton), set(persons.annotation_ids.tolist())
+    people = [{"image_id": person.image_id, "bbox": person.box.tolist(), "area": person.area,
+               "keypoints": person.keypoints.ravel().tolist(),
+               "num_keypoints": np.count_nonzero(person.keypoints[:, 2] > 0), "iscrowd": 0}
+              for person in persons]
+    people += [{"image_id": entry["image_id"], "bbox": entry["bbox"],
+                "area": entry["area"] if entries.finite([entry.get("area")], 1) else 1.0,
+                "keypoints": [0] * joints, "num_keypoints": 0,
+                "iscrowd": int(bool(entry.get("iscrowd")))}
+               for entry in entries.read_annotations(persons.annotations)["annotations"]
+               if isinstance(entry, dict) and entry.get("category_id") == persons.category
+               and entries.integer(entry, "id") not in listed
+               and entries.finite(entry.get("bbox"), 4)
+               and entries.integer(entry, "image_id") in persons.pictures]
+    for i, person in enumerate(people):
+        person.update(id=i + 1, category_id=1)  # COCOeval takes an id of 0 for "not matched"
+    truth = COCO()
+    truth.dataset = {"info": {}, "images": [{"id": i} for i in persons.pictures],
+                     "categories": [{"id": 1, "name": "person"}], "annotations": people}
+    truth.createIndex()
+    return truth

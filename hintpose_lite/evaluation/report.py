@@ -1,0 +1,150 @@
+"""What an evaluation found: one frozen `Report`, as a table, a figure, or JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..errors import DataError
+from ..files import write_whole
+
+# Okabe and Ito's palette, which colour-blind people can tell apart (jfly.uni-koeln.de/color).
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+
+
+@dataclass(frozen=True)
+class Report:
+    """One evaluation. AP, OKS and all rates lie in [0, 1]; None where there was nobody to count.
+
+    protocol, cue, radius, hops, flip, seed: what was asked for. people: how many were evaluated.
+    identity: of all of them at the last hop: people, ap, meant, other, neither (counts), counted
+        (their sum), accuracy = meant / counted, swap_rate = other / counted, joint_swap_rate,
+        separated (the joints behind that rate), left_out (fewer than three joints in common with
+        the partner), alone (no partner), pairs (two counted people who are each other's partners,
+        counted with the first of them), both (share of pairs with both meant), and followed (wrong
+        cues only; the swap_rate).
+    strata: the same for each overlap stratum; groups: for "overlap >= .3", contested, uncontested;
+    per_hop: for each hop, all people (followed is left out there: it is the swap_rate).
+    picture_ap: COCO's ten figures on whole pictures; None for shared boxes and for subsets.
+    counts: what was replaced, left out or unmatched. versions: of the libraries that matter.
+    """
+
+    protocol: str
+    cue: str
+    hops: int
+    flip: bool
+    seed: int
+    people: int
+    identity: dict
+    strata: dict
+    groups: dict
+    per_hop: list
+    radius: float = 0.0
+    picture_ap: dict | None = None
+    counts: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict)
+
+    @property
+    def ap(self) -> float | None:
+        """Person AP of everybody at the last hop."""
+        return self.identity["ap"]
+
+    def table(self) -> str:
+        """The figures as Markdown tables; AP and rates in per cent, – where nobody was counted."""
+        asked = f"{self.protocol} boxes, cue {self.cue}"
+        asked += f" moved by {self.radius:g} sqrt(area)" if self.radius else ""
+        lines = [f"{asked}, {self.hops} hop{'s' * (self.hops > 1)}, flip test "
+                 f"{'on' if self.flip else 'off'}, seed {self.seed}", ""]
+        strata = {f"overlap {label}": row for label, row in self.strata.items()}
+        lines += _figures("people", {"all": self.identity, **strata, **self.groups})
+        if self.hops > 1:
+            lines += ["", *_figures("all, by hop", {str(row["hop"]): row for row in self.per_hop})]
+        if self.picture_ap:
+            lines += ["", coco_table(self.picture_ap)]
+        lines += [""] * bool(self.counts) + [f"{n} x {what}" for what, n in self.counts.items()]
+        return "\n".join(lines)
+
+    def figure(self):
+        """Person AP, identity accuracy and swap rate of each stratum as a matplotlib Figure."""
+        from matplotlib.figure import Figure
+
+        strata = {label: row for label, row in self.strata.items() if row["people"]}
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        for shift, label, key, colour in ((-0.27, "person AP", "ap", BLUE),
+                                          (0, "right person", "accuracy", GREEN),
+                                          (0.27, "other person", "swap_rate", ORANGE)):
+            heights = [100 * (row[key] or 0) for row in strata.values()]
+            places = [i + shift for i in range(len(strata))]
+            drawn = axes.bar(places, heights, 0.25, color=colour, label=label)
+            axes.bar_label(drawn, [percent(row[key]) for row in strata.values()], fontsize=8)
+        names = [f"{label}\n{row['people']} people" for label, row in strata.items()]
+        axes.set_xticks(range(len(strata)), names)
+        axes.set(xlabel="overlap (box IoU)", ylabel="per cent", ylim=(0, 108),
+                 title=f"{self.protocol} boxes, cue {self.cue}, hop {self.hops}")
+        figure.legend(loc="outside lower center", ncols=3)
+        return figure
+
+    def to_json(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Writes the report, whole or not at all; an existing file only if told to overwrite it."""
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise DataError(f"{path} exists already; choose another name, or pass overwrite=True")
+        text = json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
+        write_whole(path, lambda name: name.write_text(text))
+        return path
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> "Report":
+        """Reads what `to_json` wrote."""
+        try:
+            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} is not a readable report: {error}") from error
+        except TypeError as error:  # something is missing or unknown
+            raise DataError(f"{path} is not a report of this version: {error}") from error
+
+
+def compare(reports: Mapping[str, Report]) -> str:
+    """One Markdown table, a row a report: AP of everybody and of each stratum, then how often the
+    right person was found, both in per cent. Put a model beside its twin, or cue beside cue."""
+    keys, rows, parts = {"AP": "ap", "right": "accuracy"}, [], []
+    for name, report in reports.items():
+        parts = {"": report.identity, **{f" {label}": row for label, row in report.strata.items()}}
+        rows.append([name, str(report.people),
+                     *(percent(row[key]) for key in keys.values() for row in parts.values())])
+    header = ["", "people", *(title + label for title in keys for label in parts)]
+    return "\n".join(markdown(header, rows))
+
+
+def coco_table(figures: Mapping[str, float | None]) -> str:
+    """COCO's ten figures on whole pictures as a Markdown table, in per cent."""
+    cells = ["COCO", *map(percent, figures.values())]
+    return "\n".join(markdown(["whole pictures", *figures], [cells]))
+
+
+def _figures(corner: str, rows: Mapping[str, dict]) -> list[str]:
+    header = [corner, "n", "AP", "right", "other", "neither", "joint swaps", "left out", "alone",
+              "pairs", "both right"]
+    cells = []
+    for name, row in rows.items():
+        neither = row["neither"] / row["counted"] if row["counted"] else None
+        rates = row["ap"], row["accuracy"], row["swap_rate"], neither, row["joint_swap_rate"]
+        counts = row["left_out"], row["alone"], row["pairs"]
+        cells.append([name, str(row["people"]), *map(percent, rates), *map(str, counts),
+                      percent(row["both"])])
+    return markdown(header, cells)
+
+
+def percent(value: float | None) -> str:
+    """A share of 1 in per cent; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+    """An aligned Markdown table: first column to the left, the others to the right."""
+    first, *widths = [max(map(len, column)) for column in zip(header, *rows)]
+    head, *body = (" | ".join([row[0].ljust(first), *map(str.rjust, row[1:], widths)])
+                   for row in [header, *rows])
+    rule = "|".join(["-" * (first + 2), *("-" * (width + 1) + ":" for width in widths)])
+    return [f"| {head} |", f"|{rule}|", *(f"| {row} |" for row in body)]

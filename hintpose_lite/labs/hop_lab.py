@@ -1,0 +1,155 @@
+"""The loop of HintPose: its picture, what it costs, and the lab that steps through its hops."""
+
+import copy
+import functools
+from collections import Counter
+from collections.abc import Iterable
+from types import SimpleNamespace
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from ..cues.cue import Cue
+from ..photos.draw import BLUE, GREEN, GREY, ORANGE, RED, draw_poses, heatmap_overlay
+from ..pose.oks import oks
+from ..pose.skeleton import COCO17
+from .figures import look
+from .scene import Scene, pair_scene, place_in_crop
+from .widgets import Lab, Still
+
+MOST, REST = 6, 2  # hops of the lab; picture pixels that a joint may go and still be at rest
+PARTS = {"recurrent_refinement": "feedback"} | dict.fromkeys(  # all others: the stages
+    ("input_refinement", "conv1", "conv2", "layer1"), "stem and layer1")
+
+
+def conv_costs(model, size: tuple[int, int], hops: int | None = None) -> dict[str, Counter]:
+    """What the convolutions of one pass over a crop of `size` (w, h) cost: for "stem and layer1"
+    (with the input refinement), "feedback" and "stages" (2 to 4, final layer) a Counter of how
+    often they run ("passes"), of multiplications ("macs"), and of "values" that they put out."""
+    model, calls = copy.deepcopy(model).to("meta").eval(), Counter()  # shapes only
+    costs = {part: Counter() for part in ("stem and layer1", "feedback", "stages")}
+    names = {conv: name for name, conv in model.named_modules() if isinstance(conv, nn.Conv2d)}
+
+    def count(conv: nn.Conv2d, _, output) -> None:
+        cost, calls[conv] = costs[PARTS.get(names[conv].split(".")[0], "stages")], calls[conv] + 1
+        cost.update(macs=output.numel() * conv.weight[0].numel(), values=output.numel())
+        cost["passes"] = max(cost["passes"], calls[conv])
+
+    for conv in names:
+        conv.register_forward_hook(count)
+    model(torch.zeros(1, 3, size[1], size[0], device="meta"), hops=hops)
+    return costs
+
+
+def unrolled_figure(hops: int = 3):
+    """HintPose with so many hops as one long network: a matplotlib Figure."""
+    figure, last = Figure(figsize=(1.4 + 2.1 * hops, 3.4), layout="compressed"), 2 * hops
+    axis = figure.add_subplot(xlim=(-0.7, last + 0.8), ylim=(-0.1, 3.4), xticks=[], yticks=[],
+                              frame_on=False)
+
+    def node(x: float, y: float, text: str, ink=GREY) -> None:
+        axis.text(x, y, text, ha="center", va="center", fontsize=9, zorder=3, bbox=dict(
+            boxstyle="round,pad=0.35", fc="white", ec=np.divide(ink, 255), lw=1.5))
+
+    def wire(*corners: tuple[float, float], head: float, ink=GREY, style="-") -> None:
+        axis.plot(*zip(*corners, strict=True), c=np.divide(ink, 255), ls=style, lw=1.5)
+        tip = np.array(corners[-2]) * (1 - head) + np.array(corners[-1]) * head
+        axis.annotate("", tip, corners[-2], arrowprops=dict(
+            arrowstyle="-|>", color=np.divide(ink, 255), lw=0, mutation_scale=16))
+
+    wire((0, 3), (0, 2), head=0.6)
+    wire((0, 2), (0, 0), (last, 0), head=0.4 / hops)
+    node(0, 3, "picture, cue")
+    node(0, 2, "stem,\nlayer1", GREEN)
+    axis.text(0.1, 0.1, "features f", fontsize=9)
+    for x in range(2, last + 1, 2):
+        wire((x, 0), (x, 2), head=0.75)
+        wire((x, 2), (x, 3), head=0.65)
+        if x > 2:
+            wire((x - 1, 0), (x - 1, 1), head=0.6)
+            wire((x - 2, 3), (x - 1, 3), (x - 1, 1), (x, 1), head=0.8, ink=ORANGE, style="--")
+            node(x - 1, 2, "Extract\n1×1", ORANGE)
+            node(x - 1, 1, "Update\n1×1", ORANGE)
+            node(x, 1, "+")
+        node(x, 2, "stages 2–4,\nfinal layer", BLUE)
+        node(x, 3, f"heatmaps {x // 2},\nloss {x // 2}")
+    return figure
+
+
+def run_hops(model, scene: Scene, asked: int | None = None, hops: int = MOST) -> SimpleNamespace:
+    """What each of T hops finds in a scene's box if person `asked` (0, 1; None: nobody) has a cue
+    in the middle: as `look`, and `near` (T, P), the OKS with each person, and `errors` (T, P, K),
+    the joints' distances to theirs in picture pixels (NaN: no label); scene, asked, spec."""
+    cue = Cue.none() if asked is None else Cue.point(*scene.middle(asked))
+    seen = look(model, scene.picture, scene.boxes, cue, COCO17, hops)
+    points, people = seen.points[:, None], scene.people
+    errors = (points - people[..., :2]).norm(dim=-1).where(people[..., 2] > 0, torch.nan).numpy()
+    near = oks(points, people, scene.areas, COCO17.sigmas)
+    more = dict(near=near, errors=errors, scene=scene, asked=asked, spec=model.spec)
+    return SimpleNamespace(**vars(seen), **more)
+
+
+def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
+    """One hop (1 to T) of a run, one joint's heatmap or all in one: a Figure, told by its label."""
+    figure, size = Figure(figsize=(7.4, 4.4), layout="constrained"), run.crop.shape[1::-1]
+    axes = figure.subplot_mosaic("abc;ddd", height_ratios=(2.7, 1), width_ratios=(1.2, 1.2, 1))
+    crop, heat, far, line = map(axes.get, "abcd")
+    near, hops, rows = run.near[hop - 1], range(1, len(run.near) + 1), range(len(COCO17))
+    maps = run.maps[hop - 1] if joint is None else run.maps[hop - 1, joint:joint + 1]
+    name = "all joints" if joint is None else COCO17.names[joint].replace("_", " ")
+    crop.imshow(draw_poses(run.crop, run.poses[hop - 1:hop]))
+    crop.set(title=f"hop {hop}", xticks=[], yticks=[])
+    heat.imshow(heatmap_overlay(run.crop, maps, run.spec.codec))
+    heat.set(title=f"{name}, peak {maps.max():.2f}", xticks=[], yticks=[])
+    for who, (letter, ink, style, values) in enumerate(zip(
+            "AB", (GREEN, RED), ("o-", "s--"), run.near.T, strict=True)):
+        line.plot(hops[:hop], values[:hop], style, c=np.divide(ink, 255), label=f"with {letter}")
+        *spot, v = ((*run.scene.top(who), 2) if joint is None else
+                    run.scene.people[who, joint].tolist())
+        place = place_in_crop(run.scene, size, spot)
+        for axis in (crop, heat) if v else ():
+            axis.annotate(letter, np.multiply(place, size) - 0.5, (0, 12), ha="center", fontsize=8,
+                          textcoords="offset points", arrowprops=dict(arrowstyle="-", color="w"),
+                          color="w", bbox=dict(boxstyle="round", fc=np.divide(ink, 255), ec="w"))
+    meant = near.argmax() if run.asked is None else run.asked
+    far.barh(rows, run.errors[hop - 1, meant], color=np.divide(BLUE, 255), label=f"hop {hop}")
+    far.plot(run.errors[0, meant], rows, "o", c="black", mfc="none", ms=5,
+             label="hop 1" if hop > 1 else None)
+    far.set_yticks(rows, COCO17.names, fontsize=7)
+    far.set(xlim=(0, 1.05 * np.nanmax(run.errors[:, meant])), ylim=(len(rows) - 0.4, -0.6),
+            xlabel="picture pixels",
+            title=f"distance to {'AB'[meant]}" + " (the nearer)" * (run.asked is None))
+    far.legend(fontsize=7)
+    line.axvline(hop, c="black", lw=1)
+    line.axvspan(run.spec.hops + 0.5, hops[-1] + 0.5, color="0.9", label="not trained for")
+    line.set(xlim=(0.5, hops[-1] + 0.5), ylim=(0, 1.05), xlabel="hop", ylabel="OKS")
+    line.legend(fontsize=8, loc="center right")
+    gone = (run.points[hop - 1] - run.points[max(hop - 2, 0)]).norm(dim=-1) > REST
+    since = f"; {gone.sum()} of {len(gone)} joints have moved since the hop before" * (hop > 1)
+    figure.set_label(f"Hop {hop}: nearer to {'AB'[near.argmax()]} (OKS: A {near[0]:.2f}, "
+                     f"B {near[1]:.2f}){since}.")
+    return figure
+
+
+class HopLab(Lab):
+    """Steps through the hops of `pair_scene`s, given by number. `run` is shown; `ask` is `run_hops`
+    by number, once."""
+
+    def __init__(self, model, scenes: Iterable[int] = range(6)):
+        drawn, self.run, self.still = functools.cache(pair_scene), None, Still()
+        self.ask = functools.cache(lambda scene, who: run_hops(model, drawn(scene), who))
+        super().__init__([self.still], {
+            "hop": widgets.IntSlider(1, 1, MOST),
+            "cue": widgets.Dropdown(options=["on A", "on B", "none"]),
+            "scene": widgets.Dropdown(options=[*scenes]),
+            "joint": widgets.Dropdown(options=["all", *COCO17.names], description="heatmap")})
+
+    def render(self, hop: int, cue: str, scene: int, joint: str) -> str:
+        """Shows the hop; the network runs once for each scene and cue."""
+        self.run = self.ask(scene, {"on A": 0, "on B": 1}.get(cue))
+        figure = hop_figure(self.run, hop, None if joint == "all" else COCO17.names.index(joint))
+        self.still.put(figure, f"Crop, heatmap, distances, OKS. {figure.get_label()}")
+        return figure.get_label()

@@ -1,0 +1,93 @@
+"""The lab of two right answers: the best heatmaps without a cue, and the pose read off them."""
+
+from types import SimpleNamespace
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from ..photos.draw import GREEN, GREY, RED
+from ..pose.geometry import apply, scale_of
+from ..pose.heatmaps import decode, encode
+from ..pose.oks import oks
+from ..pose.skeleton import COCO17
+from .scene import Scene, crop_of, to_crop
+from .widgets import Lab, Still
+
+SIZE, SIGMA, CODEC = (96, 128), 1.2, "dark"  # crop and targets of the shipped networks
+INKS, MIXED = np.array([GREEN, RED]) / 255, np.array(GREY) / 255
+
+
+def mix(scene: Scene, share: float, noise: float = 0.0, seed: int = 0) -> SimpleNamespace:
+    """The heatmaps of least mean squared error if A is the answer with probability `share`, else B.
+    noise: standard deviation of a network's errors, drawn from the seed for each heatmap pixel.
+
+    Returns the crop (H, W, 3) uint8; joints (2, K, 2) of A and B in its pixels, those labelled in
+    both, `which` (K,); the heatmaps, `maps` (K, h, w); and what is read off them: points (K, 2),
+    heights (K,), whose joint is nearer, `owner` (K,) 0 for A, 1 for B, and OKS with each, `near`.
+    """
+    matrix, crop = to_crop(scene, SIZE), crop_of(scene, SIZE).round().byte().numpy()
+    which = (scene.people[:2, :, 2] > 0).all(0).nonzero()[:, 0]
+    joints = apply(matrix, scene.people[:2, which, :2])
+    a, b = encode(joints, SIZE, SIGMA, CODEC)
+    random = torch.randn(a.shape, generator=torch.Generator().manual_seed(seed))
+    maps = share * a + (1 - share) * b + noise * random
+    points, heights = (found[0] for found in decode(maps[None], SIZE, CODEC, SIGMA))
+    near = oks(points, torch.cat([joints, torch.ones_like(joints[..., :1])], -1),
+               scene.areas[:2] * scale_of(matrix) ** 2, np.array(COCO17.sigmas)[which])
+    owner = (joints - points).norm(dim=-1).argmin(0).numpy()
+    return SimpleNamespace(crop=crop, which=which.numpy(), joints=joints, maps=maps, points=points,
+                           heights=heights, owner=owner, near=near)
+
+
+def draw_owners(axis, crop: np.ndarray, points, owner, which=range(17)) -> None:
+    """A crop on a matplotlib axis, and a pose (K, 2), joints `which` (K,) of COCO's: A's (owner 0)
+    are green circles, B's (1) vermilion squares; limbs between an A and a B are grey and dashed."""
+    axis.imshow(crop)
+    axis.set(xticks=[], yticks=[], frame_on=False, title="pose")
+    rows = {int(joint): row for row, joint in enumerate(which)}
+    for i, j in ([rows[end] for end in ends] for ends in COCO17.limbs if {*ends} <= {*rows}):
+        ink, style = (INKS[owner[i]], "-") if owner[i] == owner[j] else (MIXED, (0, (3, 2)))
+        axis.plot(*points[[i, j]].T, color="white", lw=3.5)
+        axis.plot(*points[[i, j]].T, color=ink, lw=2, ls=style)
+    for who, mark in enumerate("os"):
+        axis.scatter(*points[owner == who].T, 36, color=INKS[who], marker=mark,
+                     edgecolor="white", zorder=3)
+
+
+def mixture_figure(scene: Scene, share: float, noise: float = 0.0) -> Figure:
+    """The pose, the heatmaps and the heights of the peaks of a mixture; get_label() says it all."""
+    mixed, figure = mix(scene, share, noise), Figure(figsize=(7.6, 2.8), layout="compressed")
+    pose, heat, bars = figure.subplots(1, 3)
+    draw_owners(pose, mixed.crop, mixed.points, mixed.owner, mixed.which)
+    shown = heat.imshow(mixed.maps.amax(0), vmin=0, vmax=1, cmap="magma")
+    heat.set(xlabel="x (heatmap pixels)", ylabel="y (heatmap pixels)", title="all heatmaps")
+    figure.colorbar(shown, ax=heat, label="height")
+    bars.barh(range(len(mixed.which)), mixed.heights.numpy(), color=INKS[mixed.owner],
+              hatch=[("", "//")[who] for who in mixed.owner], edgecolor="white")
+    bars.vlines([share, 1 - share], -1, len(mixed.which), "black", ["--", ":"], lw=1)
+    bars.set(yticks=range(len(mixed.which)), ylim=(len(mixed.which), -1), xlim=(0, 1.05),
+             yticklabels=[COCO17.names[joint].replace("_", " ") for joint in mixed.which],
+             xlabel="height (hatched: B's)", title="peaks")
+    of_a, of_b = np.bincount(mixed.owner, minlength=2)
+    whose = "a chimera" if of_a and of_b else "wholly A's" if of_a else "wholly B's"
+    figure.set_label(f"{share:.0%} of the targets were A's, {1 - share:.0%} B's: the pose is "
+                     f"{whose}, {of_a} joints A's, {of_b} B's; OKS with A {mixed.near[0]:.2f}, "
+                     f"with B {mixed.near[1]:.2f}")
+    return figure
+
+
+class MixtureLab(Lab):
+    """Two people in one box, and the pose that the best heatmaps without a cue are read as."""
+
+    def __init__(self, scenes: list[Scene]):
+        self.scenes, self.shown = scenes, Still()
+        super().__init__([self.shown], {
+            "share": widgets.FloatSlider(0.5, max=1, step=0.01, description="share of A"),
+            "noise": widgets.FloatSlider(0, max=0.2, step=0.02),
+            "pair": widgets.IntSlider(1, 1, len(scenes))}, columns=3)
+
+    def render(self, share: float, noise: float, pair: int) -> str:
+        """Mixes, reads, draws."""
+        return self.shown.put(mixture_figure(self.scenes[pair - 1], share, noise))

@@ -1,0 +1,149 @@
+"""The lab of numbers and their luck, and the gallery of wrong answers."""
+
+from types import SimpleNamespace
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from ..cues.evaluation import person_cue
+from ..data.coco import STRATA, CocoPersons
+from ..evaluation.evaluate import people_asked
+from ..evaluation.judge import Verdicts, judge
+from ..evaluation.predict import predict
+from ..photos.draw import BLUE, GREY, ORANGE, RED, blank_figure, draw_poses
+from ..pose.geometry import pad, union
+from ..pose.oks import oks, rescore
+from .widgets import Lab, Still
+
+MEASURES = {"ap": "person AP", "accuracy": "right person"}
+ZOOM = 3
+
+
+def ask(model, persons: CocoPersons) -> SimpleNamespace:
+    """What `evaluate` asks with protocol "shared", cue "joint" and no flip test, person by person.
+
+    Returns whom it asks for, `rows` (n,), in which boxes (n, 4), with which cues (n) or None, and
+    after each of T hops: points (T, n, K, 2) in picture pixels, verdicts (T), and `near` (T, n, 2):
+    OKS with the person meant and with the partner, as identity counts them.
+    """
+    rows = people_asked(persons, "shared", "joint")
+    pair = np.stack([rows, persons.partner[rows]])
+    boxes, people = union(*torch.as_tensor(persons.boxes[pair])), persons.keypoints[pair]
+    cues = [person_cue(persons, row, "joint") for row in rows] if model.spec.cue else None
+    found = predict(model, persons, rows, boxes, cues, flip=False)
+    scores = rescore(torch.ones(len(rows)), found.scores)
+    verdicts = [judge(persons, rows, *hop) for hop in zip(found.keypoints, scores, strict=True)]
+    people[..., 2] = people[..., 2].min(0)  # joints labelled in both
+    area = torch.as_tensor(persons.areas[pair]).mean(0)
+    near = [oks(found.keypoints, who, area, persons.skeleton.sigmas)
+            for who in torch.as_tensor(people)]
+    return SimpleNamespace(rows=rows, boxes=boxes, cues=cues, points=found.keypoints,
+                           verdicts=verdicts, near=torch.stack(near, -1))
+
+
+def contest(rivals: list[Verdicts], people: np.ndarray, size: int, seed: int = 0,
+            paired: bool = True, times: int = 200) -> SimpleNamespace:
+    """Two rivals on `size` people, drawn from some (rows of the verdicts) who are taken for the
+    whole world; paired: on the same ones. In per cent, the last axes are rival and measure (2, 2):
+    `seen` on the people drawn; `again` (times, 2, 2) on resamples of these, the bootstrap, and
+    `interval` (2, 2) its ends at 95 % by measure for the first minus the second; `others`
+    (times, 2, 2) on other draws; `truth` on everybody."""
+    random = np.random.default_rng(seed)
+
+    def values(samples) -> np.ndarray:
+        figures = [rival.figures(some) for rival, some in zip(rivals, samples, strict=True)]
+        return 100 * np.array([[row[key] for key in MEASURES] for row in figures], float)
+
+    def draw(first, second):
+        chosen = random.integers(len(first), size=size)
+        return first[chosen], second[chosen if paired else random.integers(len(second), size=size)]
+
+    sample = draw(people, people)
+    again = np.stack([values(draw(*sample)) for _ in range(times)])
+    others = np.stack([values(draw(people, people)) for _ in range(times)])
+    return SimpleNamespace(
+        seen=values(sample), again=again, others=others, truth=values([people, people]),
+        interval=np.nanpercentile(again[:, 0] - again[:, 1], [2.5, 97.5], axis=0))
+
+
+def contest_figure(result: SimpleNamespace, names: tuple[str, str]) -> Figure:
+    """A `contest`: both rivals, and their difference; get_label() says it in words."""
+    figure, said = Figure(figsize=(7.4, 4), layout="compressed"), []
+    axes, (low, high) = figure.subplots(2, 2, width_ratios=[1, 1.6]), result.interval
+    delta, everybody = (pair[0] - pair[1] for pair in (result.seen, result.truth))
+    for i, ((left, right), name) in enumerate(zip(axes, MEASURES.values(), strict=True)):
+        ends = np.nanpercentile(result.again[..., i], [2.5, 97.5], axis=0)
+        for who, (mark, ink) in enumerate(zip("os", (BLUE, ORANGE), strict=True)):
+            left.plot([*ends[:, who]], [who, who], color=np.array(ink) / 255, lw=2)
+            left.plot(result.seen[who, i], who, mark, color=np.array(ink) / 255, ms=8)
+        left.set(xlim=(-3, 103), ylim=(1.6, -0.6), yticks=[0, 1], yticklabels=names,
+                 xlabel=f"{name} (per cent)")
+        counts, edges = np.histogram(result.others[:, 0, i] - result.others[:, 1, i],
+                                     np.arange(-82.5, 83, 5))
+        right.stairs(counts / counts.max(), edges, fill=True, color=np.array(GREY) / 255, alpha=0.5)
+        right.plot([low[i], high[i]], [1.15, 1.15], "k", lw=2)
+        right.plot(delta[i], 1.15, "kD")
+        right.axvline(0, color="black", lw=1)
+        right.axvline(everybody[i], color=np.array(RED) / 255, ls="--")
+        right.set(xlim=(-60, 80), ylim=(0, 1.3), yticks=[],
+                  xlabel=f"{name}: {names[0]} minus {names[1]} (points)")
+        gap, least, most = np.round((delta[i], low[i], high[i]), 1) + 0.0  # no "-0"
+        same = (result.again[:, 0, i] == result.again[:, 1, i]).all()
+        said.append(f"{name}: {names[0]} {result.seen[0, i]:.1f}, {names[1]} "
+                    f"{result.seen[1, i]:.1f}, " + ("no difference on anybody drawn" if same else
+                    f"difference {gap:+.1f}, interval {least:+.1f} to {most:+.1f}"))
+    axes[0, 1].set_title("black: these people; grey: other draws; dashed: all people", fontsize=9)
+    figure.set_label("; ".join(said))
+    return figure
+
+
+class ResultsLab(Lab):
+    """Who is better, and could it be luck? cued, twin: two networks' answers about the same people,
+    who overlap (n,) with their partners."""
+
+    def __init__(self, cued: SimpleNamespace, twin: SimpleNamespace, overlap: np.ndarray):
+        *_, second, third = cued.verdicts
+        self.rivals = {"hop 3, hop 2": [third, second], "cue, twin": [third, twin.verdicts[-1]]}
+        groups = {label: np.flatnonzero((low <= overlap) & (overlap < high))
+                  for label, (low, high) in {"any": (0, 2), **STRATA}.items()}
+        self.people = {label: some for label, some in groups.items() if len(some)}
+        self.shown = Still()
+        super().__init__([self.shown], {
+            "rivals": widgets.Dropdown(options=[*self.rivals]),
+            "stratum": widgets.Dropdown(options=[*self.people], description="overlap"),
+            "size": widgets.SelectionSlider(options=[10, 20, 50, 100, 200, 500, 1000], value=20,
+                                            description="people"),
+            "seed": widgets.IntSlider(0, max=30, description="draw"),
+            "paired": widgets.Checkbox(False, description="the same people for both")})
+
+    def render(self, rivals: str, stratum: str, **drawn) -> str:
+        """Draws people, judges both, shows."""
+        result = contest(self.rivals[rivals], self.people[stratum], **drawn)
+        return self.shown.put(contest_figure(result, tuple(rivals.split(", "))))
+
+
+def gallery_figure(persons: CocoPersons, answers, reasons: dict, count: int = 4) -> Figure:
+    """The worst wrong answers: above the cue (a cross) and the pose found, below the true one, its
+    hidden joints as rings, and which reasons (name, and of whom it holds (n,)) apply."""
+    gap = answers.near[-1, :, 1] - answers.near[-1, :, 0]
+    gap[torch.as_tensor(answers.verdicts[-1].outcome != "other")] = -1
+    figure, axes = blank_figure(2, count, (1.22 * count, 4))
+    for k, column in zip(gap.argsort(descending=True)[:count].tolist(), axes.T, strict=True):
+        row, (x, y, w, h) = answers.rows[k], ZOOM * pad(answers.boxes[k:k + 1])[0].numpy()
+        truth, v = np.split(persons.keypoints[row], [2], axis=1)
+        poses = ((answers.points[-1, k], np.ones(len(v)), answers.cues[k]),
+                 (np.where(v > 0, truth, np.nan), v[:, 0] == 2, None))
+        for axis, (points, scores, cue) in zip(column, poses, strict=True):
+            pose = SimpleNamespace(keypoints=points, scores=scores, cue=cue,
+                                   box=1.7 * persons.boxes[row])  # bold lines: small pictures
+            pale = (0.6 * persons.read(row) + 100).astype(np.uint8)
+            axis.imshow(draw_poses(pale, [pose], persons.skeleton, zoom=ZOOM))
+            axis.set(xlim=(x, x + w), ylim=(y + h, y))
+        column[0].set_title("OKS {:.2f}\nother {:.2f}".format(*answers.near[-1, k]), fontsize=8)
+        column[1].set_xlabel("\n".join(name for name in reasons if reasons[name][k]) or "(none)",
+                             fontsize=8)
+    axes[0, 0].set_ylabel("asked, found", fontsize=9)
+    axes[1, 0].set_ylabel("true", fontsize=9)
+    return figure

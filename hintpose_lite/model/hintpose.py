@@ -1,0 +1,303 @@
+"""HintPose: HRNet that is told whom to look at, and that looks again at its own answer.
+
+Hong, H. Park, J. Park, Cho, H. Park, "HintPose", arXiv 2003.02170. The report gives the two
+additions in words; numbers it leaves open (channels, sigma, where gradients stop) are our choice.
+
+* Instance cue: one more input channel, bright on the person who is meant. `InputRefinement`
+  turns picture and cue into a correction that is added to the picture.
+* Recurrent refinement: stem and layer1 give features f once. Hop 1 reads f as it is; every later
+  hop reads f plus what `RecurrentRefinement` makes of f and of the hop before.
+
+Both corrections end in a linear convolution that starts at zero: a fresh HintPose computes exactly
+what its HRNet computes, so pretrained weights stay usable. That convolution must not be followed
+by batch norm and ReLU: at zero, those would let no gradient through.
+"""
+
+from collections.abc import Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, fields
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import CheckpointError, ConfigError
+from ..settings import settle
+from .hrnet import HRNet, check_images, check_size, conv_bn
+
+CHOICES = {"codec": ("quarter", "dark", "udp"), "cue_level": ("image", "stem"),
+           "feedback": ("heatmaps", "both"), "base": ("f", "previous")}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything needed to build a HintPose again and to use it; saved with its weights.
+
+    width, joints, stem, modules, blocks, final_kernel: the HRNet, see there.
+    cue, hops:     with an instance cue or not; hops run unless a call asks for another number
+                   (1: built without recurrence).
+    input_size:    (width, height) of the crops in pixels, multiples of 32.
+    codec:         how heatmaps encode points: "quarter", "dark" or "udp".
+    target_sigma:  of the training targets, in heatmap pixels.
+    cue_sigma:     of a point cue, in crop pixels; cue_amplitude multiplies the cue map.
+    cue_level:     the correction is added to the "image", or to the output of the "stem".
+    cue_channels:  channels between the two convolutions of the correction.
+    feedback:      what a hop hands to the next: its "heatmaps", or "both" those and its features.
+    base:          what a hop updates: "f", or the "previous" hop's updated features.
+    detach:        True: no gradient flows from a hop to the one before through the feedback.
+    mean, std:     of the RGB channels, for pictures in [0, 1] (default: ImageNet's).
+
+    Raises ConfigError on a value of the wrong type or outside its choices.
+    """
+
+    width: int = 32
+    joints: int = 17
+    cue: bool = True
+    hops: int = 3
+    stem: int = 64
+    modules: tuple[int, int, int] = (1, 4, 3)
+    blocks: int = 4
+    final_kernel: int = 1
+    input_size: tuple[int, int] = (192, 256)
+    codec: str = "quarter"
+    target_sigma: float = 2.0
+    cue_sigma: float = 8.0
+    cue_amplitude: float = 1.0
+    cue_level: str = "image"
+    cue_channels: int = 16
+    feedback: str = "heatmaps"
+    base: str = "f"
+    detach: bool = True
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self):
+        settle(self, **CHOICES)
+        for field in fields(self):
+            value, default = getattr(self, field.name), field.default
+            if isinstance(default, tuple) and len(value) != len(default):
+                raise ConfigError(f"{field.name}={value}: {len(default)} numbers are needed")
+        small = [n for n in ("hops", "cue_channels") if getattr(self, n) < 1]
+        small += [n for n in ("target_sigma", "cue_sigma") if not getattr(self, n) > 0]
+        if small or min(self.std) <= 0:
+            raise ConfigError(f"{', '.join(small) or 'std'} must be greater than zero")
+        check_size(*self.input_size)
+
+    def to_dict(self) -> dict:
+        """A dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "Spec":
+        """Undoes to_dict, also after a trip through JSON. Raises CheckpointError."""
+        names = {field.name for field in fields(cls)}
+        values = {"final_kernel": 1, **values} if isinstance(values, Mapping) else {}  # older files
+        odd = names.symmetric_difference(values)
+        if odd:
+            raise CheckpointError(f"this is not a spec that this version knows: "
+                                  f"{', '.join(sorted(odd))} missing or not known")
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise CheckpointError(f"the stored spec cannot be used: {error}") from error
+
+
+class InputRefinement(nn.Module):
+    """The correction [features, cue] -> features' channels; zero until trained.
+
+    `forward` takes features (N, C, H, W) and cue maps (N, 1, H, W), and returns (N, C, H, W).
+    """
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.embed = conv_bn(channels + 1, hidden)
+        self.correct = nn.Conv2d(hidden, channels, 3, padding=1)
+        _zero(self.correct)
+
+    def forward(self, features: Tensor, cues: Tensor) -> Tensor:
+        return self.correct(self.embed(torch.cat([features, cues], dim=1)))
+
+
+class RecurrentRefinement(nn.Module):
+    """The correction of features by the last hop's output; zero until trained.
+
+    `forward` takes features (N, C, H, W) and an output (N, outputs, H, W), gives (N, C, H, W).
+    """
+
+    def __init__(self, channels: int, outputs: int, hidden: int):
+        super().__init__()
+        self.extract = conv_bn(outputs, hidden, kernel=1)
+        self.update = nn.Conv2d(channels + hidden, channels, 1)
+        _zero(self.update)
+
+    def forward(self, features: Tensor, output: Tensor) -> Tensor:
+        return self.update(torch.cat([features, self.extract(output)], dim=1))
+
+
+class HintPose(HRNet):
+    """HRNet with an instance cue and recurrent refinement; the baseline is cue=False, hops=1.
+
+    `settings` are the other fields of `Spec`. Raises ConfigError when one is not usable.
+    """
+
+    def __init__(self, width: int = 32, joints: int = 17, cue: bool = True, hops: int = 3,
+                 **settings):
+        unknown = set(settings) - {field.name for field in fields(Spec)}
+        if unknown:
+            raise ConfigError(f"HintPose has no setting {', '.join(sorted(unknown))}; "
+                              f"it has {', '.join(field.name for field in fields(Spec))}")
+        spec = Spec(width=width, joints=joints, cue=cue, hops=hops, **settings)
+        super().__init__(spec.width, spec.joints, stem=spec.stem, modules=spec.modules,
+                         blocks=spec.blocks, final_kernel=spec.final_kernel)
+        self.spec = spec
+        self.trained_on = ""  # what the data set calls itself; saved with the weights
+        self.checkpoint_hops = False  # in training: less memory for more time, the same result
+        if spec.cue:
+            channels = 3 if spec.cue_level == "image" else spec.stem
+            self.input_refinement = InputRefinement(channels, spec.cue_channels)
+        if spec.hops > 1:
+            outputs = spec.joints + (spec.width if spec.feedback == "both" else 0)
+            self.recurrent_refinement = RecurrentRefinement(4 * spec.stem, outputs, spec.stem)
+            self._share_momentum()
+
+    @classmethod
+    def from_spec(cls, spec: Spec) -> "HintPose":
+        """A fresh network with this spec."""
+        return cls(**asdict(spec))
+
+    def _share_momentum(self) -> None:
+        """Lets a training step move the running statistics as far as a step of HRNet does.
+
+        The hops share their batch norms, whose running averages are therefore updated once a hop.
+        u updates keep (1 - m)^u of the old average, and HRNet's step keeps 1 - 0.1, hence
+        m = 1 - 0.9^(1/u). Stem and layer1 run once and stay at 0.1.
+        """
+        once = ("bn1", "bn2", "layer1.", "input_refinement.")
+        for name, module in self.named_modules():
+            if isinstance(module, nn.BatchNorm2d) and not name.startswith(once):
+                updates = self.spec.hops - name.startswith("recurrent_refinement.")
+                module.momentum = 1 - (1 - module.momentum) ** (1 / updates)
+
+    def stem_features(self, images: Tensor, cues: Tensor | None = None,
+                      rows: Tensor | None = None) -> Tensor:
+        """All that runs once for a cue: (N, 3, H, W), (N, 1, H, W) -> (N, 4 * stem, H/4, W/4)."""
+        check_images(images)
+        cues = self._check_cues(images, cues, len(images) if rows is None else len(rows))
+        late = self.spec.cue_level == "stem"  # then the stem knows no cue, and its work is shared
+        if rows is not None and not late:
+            images = images[rows]
+        if cues is not None and not late:
+            images = images + self.input_refinement(images, cues)
+        x = self.stem(images)
+        if rows is not None and late:
+            x = x[rows]
+        if cues is not None and late:
+            for _ in range(2):  # windows as the stem's two strided convolutions have them
+                cues = F.avg_pool2d(cues, 3, stride=2, padding=1, count_include_pad=False)
+            x = x + self.input_refinement(x, cues)
+        return self.layer1(x)
+
+    def _check_cues(self, images: Tensor, cues: Tensor | None, count: int) -> Tensor | None:
+        """Cue maps scaled by their amplitude; zeros where none were given; None without a cue."""
+        if not self.spec.cue:
+            if cues is not None:
+                raise ConfigError("this network was built without a cue (cue=False): call it "
+                                  "without cues, or take one built with cue=True")
+            return None
+        shape = (count, 1, *images.shape[2:])
+        if cues is None:
+            return images.new_zeros(shape)
+        if tuple(cues.shape) != shape:
+            raise ConfigError(f"cues must be maps of shape {shape}, one for each question, "
+                              f"not {tuple(cues.shape)}")
+        return cues * self.spec.cue_amplitude
+
+    def forward(self, images: Tensor, cues: Tensor | None = None, hops: int | None = None,
+                rows: Tensor | None = None) -> Tensor:
+        """Heatmaps of every hop: (hops, N, joints, H / 4, W / 4).
+
+        images: (N, 3, H, W), normalised with spec.mean and spec.std; H and W multiples of 32.
+        cues:   (N, 1, H, W) in [-1, 1]; None means nobody is pointed at (zeros).
+        hops:   how many times to look, at least 1; None means spec.hops. Any number works, if
+                the network was built with recurrence (spec.hops > 1).
+
+        rows:   (N,) with M images: cue i belongs to images[rows[i]], so that one picture can be
+                asked about several people. None: cue i belongs to images[i]. With the cue at the
+                stem, the stem runs once an image.
+
+        Raises ConfigError for cues without a cue input, other shapes, or such hops.
+        """
+        hops = self._check_hops(hops)
+        f = first = self.stem_features(images, cues, rows)
+        outputs, hint = [], None
+        for hop in range(hops):
+            if hop:
+                base = first if self.spec.base == "f" else f
+                f = base + self.recurrent_refinement(base, hint)
+            if self.checkpoint_hops and torch.is_grad_enabled():
+                heatmaps, hint = checkpoint(self._look, f, use_reentrant=False,
+                                            context_fn=self._second_time)
+            else:
+                heatmaps, hint = self._look(f)
+            outputs.append(heatmaps)
+        return torch.stack(outputs)
+
+    def _look(self, f: Tensor) -> tuple[Tensor, Tensor]:
+        """One pass over features f: the heatmaps, and what the next hop is told of it."""
+        features = self.head(f)
+        heatmaps = hint = self.final_layer(features)
+        if self.spec.feedback == "both":
+            hint = torch.cat([heatmaps, features], dim=1)
+        return heatmaps, hint.detach() if self.spec.detach else hint
+
+    def _second_time(self):
+        """Contexts of a hop's first and second computation: statistics are counted once."""
+        return nullcontext(), _no_statistics(self)
+
+    def _check_hops(self, hops: int | None) -> int:
+        hops = self.spec.hops if hops is None else hops
+        if type(hops) is not int or hops < 1:
+            raise ConfigError(f"hops must be a whole number of at least 1, not {hops!r}")
+        if hops > 1 and self.spec.hops == 1:
+            raise ConfigError(f"this network was built with hops=1, without recurrent refinement: "
+                              f"it cannot run {hops} hops; build it with hops=2 or more")
+        return hops
+
+
+def as_hintpose(model: HRNet, **settings) -> HintPose:
+    """The same network, sharing its weights, behind HintPose's interface (no cue, one hop).
+
+    `settings` are fields of `Spec` that a plain HRNet does not know: input_size, codec, ...
+    """
+    if isinstance(model, HintPose):
+        return model
+    with torch.random.fork_rng(devices=[]):  # its first weights are thrown away at once
+        wrapped = HintPose(**model.architecture, cue=False, hops=1, **settings)
+    for name, module in model.named_children():
+        setattr(wrapped, name, module)
+    wrapped.training = model.training
+    return wrapped
+
+
+def norms(model: nn.Module) -> list[nn.Module]:
+    """The batch norms of a model, also those that processes share."""
+    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
+
+
+@contextmanager
+def _no_statistics(model: nn.Module):
+    """Batch norms leave their running averages as they are."""
+    momenta = {module: module.momentum for module in norms(model)}
+    try:
+        for module in momenta:
+            module.momentum = 0.0
+        yield
+    finally:
+        for module, momentum in momenta.items():
+            module.momentum = momentum
+
+
+def _zero(layer: nn.Conv2d) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)

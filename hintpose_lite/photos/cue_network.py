@@ -1,0 +1,176 @@
+"""The cue network: says where in a box people are, so that each of them can be asked for.
+
+The report names a simple network, trained for it, as one source of cues, and says no more; all of
+this is our choice. It is a small HRNet with one heatmap, on which every person of the crop is a
+peak of height 1 at the middle of the visible mask: a cue each.
+"""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+
+from ..cues.cue import Cue
+from ..cues.evaluation import person_cue
+from ..data.batches import Augment, draw_matrices, draw_pictures
+from ..data.coco import CocoPersons
+from ..data.crops import Crops, build_crops
+from ..errors import ConfigError, RunError
+from ..evaluation.predict import cut_windows, heatmaps, prepare
+from ..model.hintpose import HintPose, Spec
+from ..model.hrnet import STRIDE
+from ..pose.geometry import apply, invert
+from ..pose.heatmaps import encode
+from ..pose.skeleton import Skeleton
+from ..training.config import TrainConfig
+from ..training.step import autocast, learning_rate, rows_of_step
+from ..weights.weights import load_model, save_model
+
+SPEC = Spec(width=16, stem=16, modules=(1, 1, 1), blocks=1, joints=1, cue=False, hops=1,
+            input_size=(96, 128), codec="quarter", target_sigma=1.5)
+MIDDLE = Skeleton(names=("middle",), swaps=(), limbs=(), sigmas=(0.1,))
+
+
+def people_maps(points: Tensor, shown: Tensor, spec: Spec) -> Tensor:
+    """Targets (N, 1, h, w): a Gaussian a person; where two meet, the higher counts.
+
+    points (N, P, 2): the middles of the people of each crop, in crop pixels; shown (N, P): which
+    of them exist. One whose middle lies outside the crop gives no peak.
+    """
+    inside = ((points >= 0) & (points <= points.new_tensor(spec.input_size) - 1)).all(-1)
+    heights = (inside & shown).to(points.dtype)
+    maps = encode(points, spec.input_size, spec.target_sigma, spec.codec, heights=heights)
+    return maps.amax(1, keepdim=True)
+
+
+def find_peaks(maps: Tensor, low: float, most: int = 8) -> tuple[Tensor, Tensor]:
+    """The highest local maxima of maps (N, 1, h, w) that reach `low`, which must be above 0.
+
+    Returns points (N, most, 2) in heatmap pixels, refined to the mean place of the 3x3 pixels about
+    each peak, and heights (N, most), falling, then 0. No peak is within two pixels of a higher one.
+    """
+    maps = maps.clamp(min=0)
+    height, width = maps.shape[-2:]
+    tops = (maps == F.max_pool2d(maps, 5, 1, 2)) & (maps >= low)
+    ranks = tops * torch.arange(height * width, 0.0, -1, device=maps.device).view(height, width)
+    tops &= ranks == F.max_pool2d(ranks, 5, 1, 2)  # of equal neighbours the first
+    heights, flat = (maps * tops).flatten(1).topk(min(most, height * width), dim=1)
+    shift = torch.arange(-1.0, 2, device=maps.device)
+    kernels = torch.stack([torch.ones(3, 3, device=maps.device), shift.expand(3, 3),
+                           shift[:, None].expand(3, 3)])
+    mass, x, y = F.conv2d(maps, kernels[:, None], padding=1).flatten(2).gather(
+        2, flat[:, None].expand(-1, 3, -1)).unbind(1)
+    middle = torch.stack([flat % width, flat // width], -1)
+    return middle + torch.stack([x, y], -1) / mass.clamp(min=1e-6)[..., None], heights
+
+
+class CueNetwork:
+    """A cue network as a cue source: `PoseEstimator(model, source=CueNetwork("crowd-cues"))`.
+
+    model: what `train_cuenet` made, a path or a shipped name. low: the height from which a peak is
+    a person; most: people a box. Raises ConfigError for another kind of network.
+    """
+
+    def __init__(self, model: HintPose | str | Path = "crowd-cues", *, low: float = 0.3,
+                 most: int = 8):
+        model = load_model(model) if isinstance(model, (str, Path)) else model
+        if model.spec.joints != 1 or model.spec.cue:
+            raise ConfigError(f"a cue network has one heatmap and takes no cue; this one has "
+                              f"{model.spec.joints}: make one with `hintpose cuenet`")
+        if not 0 < low < 1 or most < 1:
+            raise ConfigError(f"low={low} must lie between 0 and 1, and most={most} be at least 1")
+        self.model, self.low, self.most = model.eval(), low, most
+
+    def __call__(self, picture: np.ndarray, boxes: np.ndarray) -> list[list[Cue]]:
+        """A point on each person in boxes (n, 4) of a picture (H, W, 3) uint8, the surest first."""
+        if not len(boxes):
+            return []
+        boxes = torch.as_tensor(boxes, dtype=torch.float32)
+        spec, device = self.model.spec, next(self.model.parameters()).device
+        windows, to_window = cut_windows([picture] * len(boxes), boxes, spec)
+        images, _, matrices = prepare(spec, windows, to_window, boxes, None)
+        maps = heatmaps(self.model, images.to(device), None, skeleton=MIDDLE)[-1].float().cpu()
+        points, heights = find_peaks(maps, self.low, self.most)
+        points = apply(invert(matrices), points * STRIDE)
+        edge = torch.tensor(picture.shape[1::-1], dtype=torch.float32) - 1
+        points = points.clamp(torch.zeros(2), edge)
+        return [[Cue.point(*point) for point in own[known > 0].tolist()]
+                for own, known in zip(points, heights, strict=True)]
+
+
+AUGMENT = Augment(rotate=0.0, scale=0.25, half_body=0.0, shift=0.08, shared=0.6, light=0.2)
+WHOLE = 0.25  # how often the box is the whole picture
+SHOWN = 100  # steps between two looks at the loss, for which the device must be waited for
+
+
+def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, batch: int = 32,
+                 lr: float = 4e-3, window: int = 192, seed: int = 0, device: str = "cpu",
+                 progress: bool = True, overwrite: bool = False) -> Path:
+    """Trains a cue network on all people of a data set, and writes it to the file `out`.
+
+    Each crop is a person's box, the box shared with the partner, or the whole picture, and the
+    target has everybody in it. It takes minutes on one core, so nothing is kept on the way. The
+    same arguments give the same file on a CPU. Raises CheckpointError if `out` exists (and not
+    `overwrite`) or cannot be written, RunError if the loss is not finite.
+    """
+    config = TrainConfig(spec=SPEC, augment=AUGMENT, steps=steps, batch=batch, lr=lr, seed=seed,
+                         window=window)
+    with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
+        torch.manual_seed(seed)
+        model = HintPose.from_spec(SPEC)
+    model.trained_on = persons.description
+    probe = Path(out).with_name(f".{Path(out).name}") if overwrite else out
+    save_model(model, probe, overwrite=overwrite).unlink()  # whether it works is told now
+    model.to(device, memory_format=torch.channels_last).train()
+    middles, whole = _company(persons)
+    crops = build_crops(persons, window, progress=progress, masks=False).to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    draws = torch.Generator(device).manual_seed(seed)
+    with tqdm(range(steps), str(out), unit="step", disable=not progress, mininterval=1) as bar:
+        for step in bar:
+            rows = rows_of_step(config, step, len(crops))
+            images, targets = _batch(config, persons.skeleton, crops, rows.to(device),
+                                     middles[rows].to(device), whole[rows].to(device), draws)
+            optimiser.param_groups[0]["lr"] = learning_rate(config, step)
+            with autocast(config.precision, images.device):
+                found = model(images.contiguous(memory_format=torch.channels_last))[-1]
+            loss = F.mse_loss(found.float(), targets)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            if step % SHOWN == SHOWN - 1 or step == steps - 1:
+                if not math.isfinite(value := loss.item()):  # once lost, it stays so
+                    raise RunError(f"the loss is not finite before step {step + 1}: take a lower "
+                                   "lr")
+                bar.set_postfix(loss=f"{value:.2e}")
+    return save_model(model, out, half=True, overwrite=overwrite)
+
+
+def _company(persons: CocoPersons) -> tuple[Tensor, Tensor]:
+    """Everybody's middle in each person's picture (N, P, 2), filled with NaN; its box (N, 4)."""
+    middles = np.array([person_cue(persons, row, "centroid").xy[0] for row in range(len(persons))])
+    together = [torch.from_numpy(middles[persons.image_ids == image])
+                for image in persons.image_ids]
+    whole = [(0, 0, *persons[row].image_size) for row in range(len(persons))]
+    return (pad_sequence(together, batch_first=True, padding_value=torch.nan),
+            torch.tensor(whole, dtype=torch.float32))
+
+
+def _batch(config: TrainConfig, skeleton: Skeleton, crops: Crops, rows: Tensor, middles: Tensor,
+           whole: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Pictures (N, 3, H, W) of people `rows` (N,) and their targets (N, 1, h, w)."""
+    spec = config.spec
+    chosen = torch.rand(len(rows), generator=generator, device=rows.device) < WHOLE
+    boxes, overlap = crops.boxes.clone(), crops.overlap.clone()
+    boxes[rows[chosen]], overlap[rows[chosen]] = whole[chosen], 0  # no box shared with a partner
+    matrices, _ = draw_matrices(replace(crops, boxes=boxes, overlap=overlap), rows,
+                                spec.input_size, config.augment, skeleton, generator)
+    images = draw_pictures(crops, rows, matrices, spec, config.augment.light, generator)
+    shown = middles.isfinite().all(-1)
+    return images, people_maps(apply(matrices, middles.nan_to_num()), shown, spec)

@@ -1,0 +1,275 @@
+"""A picture in, poses out: for people who have pictures rather than data sets."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cues.cue import Cue, ask_source
+from ..data.pictures import as_picture
+from ..errors import ConfigError, DataError
+from ..evaluation.predict import cut_windows, predict_windows
+from ..model.hintpose import as_hintpose
+from ..model.hrnet import HRNet
+from ..pose.geometry import corners, crop_matrix, pad, scale_of
+from ..pose.oks import LOW, rescore
+from ..pose.skeleton import COCO17, Skeleton
+from ..weights.weights import load_model
+from .duplicates import asked_again, distinct, told_apart
+
+BATCH = 64  # people in memory at once, as many as `predict` takes
+MARGIN = 0.1  # of a pose's extent, added on every side of it to make a box
+SIZES = 5  # squares in which a first look seeks a person, each half as wide as the one before
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """One person's pose, in picture pixels; all arrays float32.
+
+    keypoints (K, 2) and scores (K,), the heights of the heatmaps' peaks, after the last hop;
+    score: box score (1 here) x mean of the scores above 0.2; box: (x, y, w, h), not padded; cue: as
+    given or proposed, or None; hops: how many ran; by_hop (hops, K, 2): each one's keypoints.
+    """
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    score: float
+    box: np.ndarray
+    cue: Cue | None
+    hops: int
+    by_hop: np.ndarray
+
+
+class PoseEstimator:
+    """Finds the poses of people in single pictures, exactly as `predict` does for data sets.
+
+    model: a HintPose or HRNet, which is put into eval mode and used where it lies, or a name or
+    path for `load_model`. detector: takes a picture (H, W, 3) uint8 RGB, returns boxes (n, 4) x, y,
+    w, h in picture pixels. source: takes both, and names the people in each box by cues, see
+    `detectors`. flip, hops: as for `predict`; a call can change them for itself. looks: how often
+    a cue whose box is the whole picture, for want of another, is asked quickly (one hop, no flip
+    test) to find a smaller one: first in squares of several sizes around its middle, of which the
+    surest counts, then in the box of the pose found before. Three find most people.
+    """
+
+    def __init__(self, model: HRNet | str | Path, detector: Callable | None = None,
+                 source: Callable | None = None, *, flip: bool = True, hops: int | None = None,
+                 looks: int = 0, skeleton: Skeleton = COCO17):
+        model = load_model(model) if isinstance(model, (str, Path)) else model
+        if not isinstance(model, HRNet):
+            raise ConfigError("the model must be a HintPose or HRNet, or the name or path of one, "
+                              f"not {model!r:.60}")
+        if (joints := as_hintpose(model).spec.joints) != len(skeleton):
+            raise ConfigError(f"the network has {joints} joints, skeleton= {len(skeleton)}: give "
+                              "the skeleton that it was trained with")
+        if type(looks) is not int or looks < 0:
+            raise ConfigError(f"looks={looks!r}: give a whole number of at least 0")
+        self.model, self.detector, self.source = as_hintpose(model).eval(), detector, source
+        self.flip, self.hops, self.looks, self.skeleton = flip, hops, looks, skeleton
+
+    def __call__(self, picture, boxes=None, cues: list[Cue | None] | None = None, *,
+                 flip: bool | None = None, hops: int | None = None,
+                 apart: bool = False) -> list[Pose]:
+        """The pose in each box (n, 4), in their order; picture pixels throughout.
+
+        picture: a path, a PIL image (both turned upright as their EXIF tag says), or uint8 RGB as
+        an array (H, W, 3) or tensor (3, H, W). cues[i] says who is meant in boxes[i]. Without
+        boxes: the detector's, or the whole picture as one; for each cue the smallest detected box
+        around its middle, else, with a warning, the whole picture.
+        Without cues, but with a source, each box is asked for everybody whom the source names there
+        (if nobody: once, without a cue), and nobody comes back twice: a pose goes if its OKS to a
+        better one exceeds 0.9, and a cue that is named for several boxes is asked in one.
+        apart: the cues given are of different people. So points of one speak against the others;
+        and where two answers are nevertheless the same pose (OKS above 0.5), the less sure one, if
+        its cue is made of points, is asked once more, with the other pose against it.
+        DataError for unusable pictures, boxes and cues; ConfigError for cues it cannot take.
+        """
+        picture, spec = as_picture(picture), self.model.spec
+        cues = None if cues is None else check_cues(cues, picture.shape[:2], spec.cue)
+        given, proposing = boxes is not None, self.source and cues is None
+        boxes = self._boxes(boxes, cues, picture)
+        if proposing:
+            boxes, cues = self._propose(boxes, picture)
+        if cues is not None and len(cues) != len(boxes):
+            raise DataError(f"{len(boxes)} boxes, but {len(cues)} cues: give each box one cue")
+        if cues is not None and not proposing:
+            _check_inside(cues, boxes, spec.input_size)
+        flip, hops = self.flip if flip is None else flip, self.hops if hops is None else hops
+
+        def narrow(boxes: Tensor, cues: list[Cue] | None) -> Tensor:
+            return boxes if given or not cues else self.narrowed(picture, boxes, cues)
+
+        places = narrow(boxes, cues)
+        if not apart or not cues or proposing:
+            poses = self._ask(picture, places, cues, flip, hops)
+            return distinct(poses, self.skeleton) if proposing and poses else poses
+        # A point's Gaussian on the crop is a cue sigma wide; so wide is it on the picture:
+        crops = pad(places, spec.input_size[0] / spec.input_size[1])
+        reach = (spec.cue_sigma / scale_of(crop_matrix(crops, spec.input_size))).tolist()
+        poses = self._ask(picture, places, told_apart(cues, reach), flip, hops)
+        again = asked_again(poses, reach, self.skeleton)
+        rows, new = [*again], [*again.values()]
+        found = self._ask(picture, narrow(boxes[rows], new), new, flip, hops)
+        found = dict(zip(rows, found, strict=True))
+        return [replace(found.get(i, pose), cue=cues[i]) for i, pose in enumerate(poses)]
+
+    def _ask(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue] | None, flip: bool,
+             hops: int | None) -> list[Pose]:
+        device, poses = next(self.model.parameters()).device, []
+        for part in torch.arange(len(boxes)).split(BATCH) if len(boxes) else ():
+            chosen = cues and [cues[i] for i in part]
+            places, rows = boxes[part].unique(dim=0, return_inverse=True)  # several cues in one
+            windows, to_window = cut_windows([picture] * len(places), places, self.model.spec)
+            found = predict_windows(self.model, windows.to(device), to_window.to(device),
+                                    places.to(device), chosen, rows=rows.to(device), hops=hops,
+                                    flip=flip, skeleton=self.skeleton)
+            poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen)
+        return poses
+
+    def narrowed(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue]) -> Tensor:
+        """Boxes (n, 4) of cues in a picture (H, W, 3) uint8; those that are the whole of it are
+        narrowed, look by look, to the pose found, unless the cue names nobody."""
+        boxes, size = boxes.clone(), picture.shape[1::-1]
+        whole = (boxes == torch.tensor([0, 0, *size])).all(1).tolist()
+        rows = [i for i, wide in enumerate(whole) if wide and cues[i].middle() is not None]
+        if not rows or self.looks < 1:
+            return boxes
+        tried = _squares([cues[i] for i in rows], max(size))
+        for _ in range(self.looks):
+            tries = tried.shape[1]
+            poses = self._ask(picture, tried.flatten(0, 1),
+                              [cues[i] for i in rows for _ in range(tries)], flip=False, hops=1)
+            surest = [max(poses[i:i + tries], key=lambda pose: pose.scores.mean())
+                      for i in range(0, len(poses), tries)]
+            tried = torch.stack([_box_of(pose, size) for pose in surest])[:, None]
+        boxes[rows] = tried[:, 0]
+        return boxes
+
+    def _propose(self, boxes: Tensor, picture: np.ndarray) -> tuple[Tensor, list[Cue]]:
+        """Whom the source names in boxes (n, 4): m boxes, one a person, and their cues.
+
+        One cue is one person, who is asked for once: where named first, and there in the smallest.
+        """
+        named = ask_source(self.source, picture, boxes)
+        named, sizes = [cues or [None] for cues in named], boxes[:, 2:].prod(1).tolist()
+        places = [(rank, sizes[i], i) for i, cues in enumerate(named) for rank in range(len(cues))]
+        cues = check_cues(sum(named, []), picture.shape[:2], self.model.spec.cue)
+        people = {}
+        for place, cue in sorted(zip(places, cues, strict=True), key=lambda person: person[0]):
+            people.setdefault(place if cue.kind == "none" else cue, (place, cue))
+        people = sorted(people.values(), key=lambda person: (person[0][2], person[0][0]))
+        return boxes[[i for (_, _, i), _ in people]], [cue for _, cue in people]
+
+    def _boxes(self, boxes, cues: list[Cue] | None, picture: np.ndarray) -> Tensor:
+        size = picture.shape[1::-1]
+        if boxes is not None:
+            return check_boxes(boxes, size)
+        whole = torch.tensor([[0.0, 0.0, *size]])
+        found = check_boxes(self.detector(picture), size) if self.detector else whole[:0]
+        if cues is None:
+            return found if self.detector else whole
+        return torch.cat([found[:0], *(_box_around(cue, i, found, whole, self.looks)
+                                       for i, cue in enumerate(cues))])
+
+
+def check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
+    try:
+        boxes = np.array(boxes.numpy(force=True) if isinstance(boxes, Tensor) else boxes, "f4")
+    except (TypeError, ValueError) as error:
+        raise DataError(f"boxes are numbers, (n, 4) of x, y, w, h: {error}") from error
+    if boxes.shape != (0,) and boxes.shape[1:] != (4,):
+        raise DataError(f"boxes have the shape (n, 4) of x, y, w, h, not {boxes.shape}")
+    for i, (x, y, w, h) in enumerate(boxes.reshape(-1, 4).tolist()):
+        problem = ("is not finite" if not np.isfinite([x, y, w, h]).all() else
+                   "has no area: w and h must be above 0" if min(w, h) <= 0 else
+                   f"lies outside the picture of {size[0]} x {size[1]} pixels"
+                   if x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0 else None)
+        if problem:
+            raise DataError(f"{name} {i} (x {x:g}, y {y:g}, w {w:g}, h {h:g}) {problem}")
+    return torch.from_numpy(boxes.reshape(-1, 4))
+
+
+def check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
+    if not isinstance(cues, Sequence) or not all(isinstance(cue, Cue | None) for cue in cues):
+        raise DataError(f"cues is a list with one Cue (or None) a person, not {cues!r:.80}")
+    cues = [cue or Cue.none() for cue in cues]
+    if not takes_cues and any(cue.kind != "none" for cue in cues):
+        raise ConfigError("this network takes no cues: call it without, or load another")
+    for i, cue in enumerate(cues):
+        if cue.kind == "mask" and cue.array.shape != shape:
+            raise DataError(f"cue {i}: its mask (h, w) is {cue.array.shape}, the picture {shape}")
+        if cue.kind == "box":
+            check_boxes([cue.xywh], shape[::-1], f"cue {i}: box")
+        if cue.kind == "points":  # of a previous pose some may lie beyond the edge, clicks may not
+            outside = ((cue.xy < -0.5) | (cue.xy > np.array(shape[::-1]) - 0.5)).any(1)
+            lost = outside.any() and outside[cue.labels > 0].all()
+            if lost or outside[cue.labels < 0].any():
+                raise DataError(f"cue {i}: point {cue.xy[outside][0].tolist()} lies outside the "
+                                f"picture of {shape[1]} x {shape[0]} pixels")
+    return cues
+
+
+def _check_inside(cues: list[Cue], boxes: Tensor, size: tuple[int, int]) -> None:
+    """Raises DataError where a network would not even see the points of a cue."""
+    crops = corners(pad(boxes, size[0] / size[1])).numpy()
+    for i, (cue, crop) in enumerate(zip(cues, crops, strict=True)):
+        own = cue.xy[cue.labels > 0] if cue.kind == "points" else ()
+        if len(own) and not ((own >= crop[:2]) & (own <= crop[2:])).all(1).any():
+            raise DataError(f"cue {i}: point {own[0].tolist()} lies outside its box "
+                            f"{boxes[i].tolist()}, context included: move one of them")
+
+
+def smallest_around(cue: Cue, boxes: Tensor) -> Tensor:
+    """The smallest of boxes (n, 4) around a cue's middle: (1, 4), or (0, 4) where none lies so."""
+    middle = cue.middle()
+    if middle is None:
+        return boxes[:0]
+    place = torch.tensor(middle, dtype=torch.float32) - boxes[:, :2]
+    boxes = boxes[((place >= 0) & (place <= boxes[:, 2:])).all(1)]
+    return boxes[boxes[:, 2:].prod(1).argsort(stable=True)[:1]]
+
+
+def _box_around(cue: Cue, i: int, found: Tensor, whole: Tensor, looks: int) -> Tensor:
+    """The smallest of the found boxes (n, 4) around a cue's middle, else the whole picture."""
+    box = smallest_around(cue, found)
+    if len(box):
+        return box
+    answer = (f"one is looked for in the whole picture, {looks} times" if looks else
+              "the whole picture is taken as its box, which looks=3 would narrow")
+    warnings.warn(f"cue {i} has no box, and no detected one lies around it: {answer}",
+                  stacklevel=5)  # points at the caller of the estimator
+    return whole
+
+
+def _squares(cues: list[Cue], width: float) -> Tensor:
+    """Boxes (n, SIZES, 4) about the middles of n cues, the first of each of that width."""
+    widths = width / 2.0 ** np.arange(SIZES)
+    return torch.tensor([[(x - side / 2, y - side / 2, side, side) for side in widths]
+                         for x, y in (cue.middle() for cue in cues)]).float()
+
+
+def _box_of(pose: Pose, limits: tuple[int, int]) -> Tensor:
+    """A box (4,) around a pose's sure joints (the best four, if fewer are) and its cue in a picture
+    of that size (w, h); no side below an eighth of the former box's, for joints may lie in a heap.
+    """
+    sure = pose.scores >= min(LOW, np.sort(pose.scores)[-4:][0])
+    points = np.vstack([pose.keypoints[sure], pose.cue.middle()]).clip(0, limits)
+    low, extent = points.min(0), np.ptp(points, axis=0)
+    size = np.maximum((1 + 2 * MARGIN) * extent, pose.box[2:] / 8)
+    return torch.tensor([*(low + (extent - size) / 2), *size]).float()
+
+
+def _poses(keypoints: Tensor, scores: Tensor, boxes: Tensor, cues: list[Cue] | None) -> list[Pose]:
+    """Poses from keypoints (T, n, K, 2) and scores (T, n, K) in boxes (n, 4)."""
+    finite = keypoints.isfinite().all(-1).all(-1).all(0) & scores.isfinite().all(-1).all(0)
+    if not finite.all():
+        raise DataError(f"the pose in the box {boxes[~finite][0].tolist()} is not finite: the box "
+                        "is far too large or small, or the network's weights are damaged")
+    totals = rescore(torch.ones(len(boxes)), scores[-1])
+    return [Pose(keypoints[-1, i].numpy(), scores[-1, i].numpy(), float(totals[i]),
+                 boxes[i].numpy(), cues[i] if cues else None, len(keypoints),
+                 keypoints[:, i].numpy().copy()) for i in range(len(boxes))]

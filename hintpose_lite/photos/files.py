@@ -1,0 +1,179 @@
+"""Many picture files through one estimator: drawings and results, and a list of what failed."""
+
+import glob
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ..crowd.folder import DESCRIPTION
+from ..data.coco import CocoPersons
+from ..data.pictures import read_picture
+from ..errors import ConfigError, DataError, WriteError
+from ..files import write_whole
+from ..weights.published import few
+from ..weights.weights import SHIPPED
+from .cue_network import CueNetwork
+from .detectors import NETWORKS, PERSON, Detector, ResultFile
+from .draw import draw_poses
+from .estimator import PoseEstimator
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@dataclass
+class Photo:
+    """A picture file and what is known of it: a new file for its drawing, its number in results,
+    boxes (n, 4) and the size (w, h) of the picture they are for, a cue source, a result file that
+    has its people; each None where it is not known.
+    """
+
+    path: Path
+    drawing: Path | None = None
+    image_id: int | None = None
+    boxes: object = None
+    size: tuple[int, int] | None = None
+    source: Callable | None = None
+    results: ResultFile | None = None
+
+
+def find_photos(names: list[str], boxes=None, out: Path | None = None) -> list[Photo]:
+    """The picture files that names mean, each once: a file, the pictures in a folder (not in the
+    folders in it), or what a pattern such as "holiday/*.jpg" matches, sorted.
+
+    boxes (n, 4) or None: of every picture. out: the folder for their drawings, or None. Files that
+    are named one by one are not looked at. Raises DataError where there is nothing, ConfigError if
+    two drawings would be the same file, or one of the pictures.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            part = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        elif glob.has_magic(name) and not path.exists():
+            part = sorted(Path(p) for p in glob.glob(name) if Path(p).is_file())
+        else:
+            part = [path]
+        if not part:
+            raise DataError(f"{name}: no picture there; the endings looked for are "
+                            f"{', '.join(SUFFIXES)}")
+        found.update(dict.fromkeys(part))
+    photos = [Photo(path, out and out / f"{path.stem}_poses.png", boxes=boxes) for path in found]
+    if out and {photo.drawing.resolve() for photo in photos} & {path.resolve() for path in found}:
+        raise ConfigError(f"a drawing would replace a picture in {out}: give another --out")
+    if out and len({photo.drawing for photo in photos}) < len(photos):
+        raise ConfigError("two of the pictures have the same name, and so would their drawings: "
+                          "give them one at a time, each with an --out of its own")
+    return photos
+
+
+def add_boxes(photos: list[Photo], annotations: str | Path) -> None:
+    """Gives pictures the number and the people's boxes that a COCO file has for their file name.
+
+    Where it lists several of that name, the folders before it must tell which one is meant. Says
+    what of the file is not used, such as people without a labelled joint. Raises DataError, before
+    any work, if there are pictures that it does not list, or not clearly.
+    """
+    persons = CocoPersons(annotations, photos[0].path.parent, check_pictures=False)
+    ids: dict[str, list[int]] = {}
+    for image_id, (name, *_) in persons.pictures.items():
+        ids.setdefault(Path(name).name, []).append(image_id)
+    missing = [photo.path.name for photo in photos if photo.path.name not in ids]
+    if missing:
+        raise DataError(f"{annotations} does not list {len(missing)} of {len(photos)} pictures, "
+                        f"such as {missing[0]}: take the file that belongs to them")
+    for photo in photos:
+        named = ids[photo.path.name]
+        if len(named) > 1:
+            named = [i for i in named if photo.path.resolve().match(persons.pictures[i][0])]
+        if len(named) != 1:
+            raise DataError(f"{annotations} lists several pictures of the name {photo.path.name}, "
+                            f"and {photo.path} is not clearly one of them: name it with its folder")
+        photo.image_id, photo.size = named[0], persons.pictures[named[0]][1:]
+        photo.boxes = persons.boxes[persons.image_ids == photo.image_id]
+    if persons.skipped or persons.counts:
+        print(persons.summary(), file=sys.stderr)
+
+
+def add_sources(photos: list[Photo], cues: str | None, detect: bool,
+                image_ids: list[int] | None) -> Detector | None:
+    """Gives pictures their cue sources, and returns the detector that finds boxes, or None.
+
+    cues: a kind of detector; "network", the cue network; a COCO result file, with the image_ids of
+    the pictures' results where they are not known yet; or None. detect: boxes from a detector.
+    """
+    detector, source, results = Detector(cues if cues in NETWORKS else "keypoints"), None, None
+    known = [photo.image_id for photo in photos]
+    if cues in NETWORKS:
+        detect, source = True, detector.cues
+    elif cues == "network":
+        source = CueNetwork()
+    elif cues:
+        results = ResultFile(cues)
+        if results.left_out:
+            print(f"note: {cues}: {results.left_out} result(s) without area", file=sys.stderr)
+        if image_ids and None not in known:
+            raise ConfigError("--boxes knows which results are whose: leave out --image-id")
+        if None in known:
+            known = image_ids or (results.image_ids if len(photos) == 1 else [])
+            if len(known) != len(photos):
+                raise ConfigError(f"{cues} has results of {len(results.image_ids)} pictures "
+                                  f"({few(results.image_ids)}): say with one --image-id for each "
+                                  "PICTURE which are its own")
+    for photo, photo.image_id in zip(photos, known, strict=True):
+        photo.source, photo.results = source, results
+    return detector if detect else None
+
+
+def warn_if_drawn(model, name: str) -> None:
+    """Says, once, that weights which have seen drawn people only are not meant for photographs."""
+    if name in SHIPPED or model.trained_on == DESCRIPTION:
+        print(f"note: the weights {name} have seen {DESCRIPTION} only and are not meant for "
+              "photographs; for those take --model hrnet-w32-coco (public, knows no cue), or teach "
+              "it cues: `hintpose train --preset w32-finetune --data ANN IMAGES --out RUN`",
+              file=sys.stderr)
+
+
+def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
+                   failed: list[str]) -> Iterator[dict]:
+    """Yields COCO results, with the file's name and the pose's box beside what COCO asks for.
+
+    cues: of every picture, of different people; or None. Pictures without a number get 1, 2, ...
+    A bad picture, or a drawing that cannot be written, stops nothing: what is wrong goes to
+    `failed`. One picture at a time is in memory.
+    """
+    bar = tqdm(photos, "poses", unit="picture", disable=None if len(photos) > 1 else True)
+    for number, photo in enumerate(bar, 1):
+        try:
+            picture = read_picture(photo.path, photo.size)
+            boxes, estimator.source = photo.boxes, photo.source
+            if photo.results:
+                estimator.source = people = photo.results.of(photo.image_id)
+                boxes = people.boxes if boxes is None and not estimator.detector else boxes
+            with warnings.catch_warnings(record=True) as noted:
+                warnings.simplefilter("always", UserWarning)
+                poses = estimator(picture, boxes=boxes, cues=cues, apart=cues is not None)
+            for note in noted:
+                tqdm.write(f"note: {photo.path}: {note.message}", file=sys.stderr)
+        except (DataError, MemoryError) as error:
+            reason = str(error) or type(error).__name__
+            failed.append(reason if str(photo.path) in reason else f"{photo.path}: {reason}")
+            continue
+        if photo.drawing:
+            try:
+                write_whole(photo.drawing, Image.fromarray(draw_poses(picture, poses)).save)
+            except WriteError as error:  # its poses are found all the same
+                failed.append(f"{photo.path}: {error}")
+        scores = " ".join(f"{pose.score:.2f}" for pose in poses)
+        tqdm.write(f"{photo.path}: {len(poses)} pose(s)" + (f", scores {scores}" * bool(poses)))
+        image_id = number if photo.image_id is None else photo.image_id
+        for pose in poses:  # no "bbox": COCO's evaluation would take its area for the person's
+            table = np.column_stack([pose.keypoints, pose.scores])
+            yield {"image_id": image_id, "category_id": PERSON, "score": pose.score,
+                   "keypoints": [round(value, 3) for value in table.ravel().tolist()],
+                   "file_name": photo.path.name, "box": pose.box.tolist()}

@@ -1,0 +1,32 @@
+"""Where a run's people come from: files the user names, or crowd scenes made on the spot."""
+
+from collections.abc import Sequence
+
+from ..crowd.folder import HELD_OUT, crowd_scenes
+from ..data.coco import CocoPersons
+from ..errors import DataError
+from ..training.config import TrainConfig
+
+
+def open_data(config: TrainConfig, data=None, val=None) -> tuple[CocoPersons, CocoPersons]:
+    """Training and validation people.
+
+    data, val: (annotations, images), CocoPersons or None. Without data, crowd scenes are made (or
+    found again) under `data/`; without val, crowd scenes of another seed, or for given data those.
+    """
+    persons = _open(data) or crowd_scenes(config.images, config.scene_size, config.data_seed)
+    held_out = _open(val)
+    if held_out is None and data is not None:
+        print("no validation data were given: validating on the training people themselves")
+        held_out = persons
+    return persons, held_out or crowd_scenes(config.val_images, config.scene_size,
+                                             config.data_seed + HELD_OUT)
+
+
+def _open(source) -> CocoPersons | None:
+    if source is None or isinstance(source, CocoPersons):
+        return source
+    if not isinstance(source, Sequence) or len(source) != 2:
+        raise DataError("data must be (annotation file, picture folder) or CocoPersons, "
+                        f"not {source!r}")
+    return CocoPersons(*source)

@@ -1,0 +1,92 @@
+"""What a training run will take, measured on a few of its own steps before it starts."""
+
+import copy
+import math
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+
+from ..errors import RunError
+from ..training.step import Trainer
+
+STEPS = 6
+LONG = 1000  # steps; shorter runs begin without an estimate
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """seconds of a step, validation aside; steps in all and in an epoch; bytes of the device's
+    memory at the highest point (None where that is not known), and bytes on the disk."""
+
+    seconds: float
+    steps: int
+    epoch: float
+    memory: int | None
+    disk: int
+
+    def __str__(self) -> str:
+        whole, epoch = (timedelta(seconds=round(self.seconds * steps))
+                        for steps in (self.steps, self.epoch))
+        memory = "" if self.memory is None else f"; memory {self.memory / 2**30:.1f} GiB"
+        return (f"estimate from {STEPS} steps: {1 / self.seconds:.2f} steps a second, {epoch} for "
+                f"each of {self.steps / self.epoch:.1f} epochs, {whole} in all{memory}; disk "
+                f"{self.disk / 2**20:.0f} MiB")
+
+
+def announce(trainer: Trainer, out: Path) -> None:
+    """Prints what a long run will take, before its first step. Raises RunError without room."""
+    if trainer.config.steps >= LONG and trainer.crew.size == 1:
+        estimate = preflight(trainer)
+        require_space(estimate, out)
+        print(f"{out}: {estimate}", flush=True)
+
+
+def preflight(trainer: Trainer) -> Estimate:
+    """Takes some steps, measures them, and puts the trainer back where it was.
+
+    Where the first part of a run has a single hop, steps of both parts are measured."""
+    before, config = copy.deepcopy(trainer.state()), trainer.config
+    further = min(math.ceil(config.hops_after * config.steps), config.steps - STEPS - 1)
+    seconds = sum(share * _seconds(trainer, first) for first, share in (
+        (0, config.hops_after), (further, 1 - config.hops_after)) if share)
+    weights = sum(x.nbytes for x in trainer.model.state_dict().values())
+    moments = sum(x.nbytes for of_one in trainer.optimiser.state_dict()["state"].values()
+                  for x in of_one.values())
+    trainer.load(before)
+    return Estimate(seconds, config.steps, len(trainer.source) / config.batch,
+                    _memory(trainer.device), 2 * (2 * weights + moments))  # old and new files
+
+
+def _seconds(trainer: Trainer, first: int) -> float:
+    """Seconds of a step, measured on some from step `first` on."""
+    trainer.step, trainer.batches = first, None
+    trainer.run_step().item()  # the first one compiles, tunes, and reserves memory
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        loss = trainer.run_step()
+    loss.item()  # waits for the device; from one loss to another are whole steps
+    return (time.perf_counter() - start) / STEPS
+
+
+def require_space(estimate: Estimate, folder: Path) -> None:
+    """Raises RunError where the disk has no room for what a run writes."""
+    free = shutil.disk_usage(folder).free
+    if free < estimate.disk:
+        raise RunError(f"{folder}: the run writes {estimate.disk / 2**20:.0f} MiB, but only "
+                       f"{free / 2**20:.0f} MiB are free there; make room, or train elsewhere")
+
+
+def _memory(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024  # bytes there, kilobytes on Linux

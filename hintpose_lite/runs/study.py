@@ -1,0 +1,138 @@
+"""The main job: train the four variants side by side and compare them honestly.
+
+Baseline, + cue, + recurrence, + both share backbone, data, steps and seed; every one is asked about
+the same held-out people in the same boxes. Two jobs with one thread each finish sooner than one
+with two, so variants run in processes of their own.
+"""
+
+import multiprocessing
+import os
+import signal
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..errors import ConfigError, RunError
+from ..evaluation.evaluate import evaluate
+from ..evaluation.report import Report, markdown
+from ..files import write_whole
+from ..training.config import TrainConfig
+from ..training.folder import open_folder
+from ..training.loop import train
+from ..training.processes import own_device
+from ..weights.weights import load_model
+from .people import open_data
+from .preflight import announce
+
+VARIANTS = {"baseline": {"cue": False, "hops": 1}, "+cue": {"cue": True, "hops": 1},
+            "+recurrence": {"cue": False, "hops": 3}, "+both": {"cue": True, "hops": 3}}
+# What every variant is asked; those without a cue input are told to answer without one.
+QUESTIONS = {"shared": {"protocol": "shared", "cue": "joint"},
+             "shared-centroid": {"protocol": "shared", "cue": "centroid"},
+             "shared-mask": {"protocol": "shared", "cue": "mask"},
+             "shared-box": {"protocol": "shared", "cue": "box"},
+             "wrong": {"protocol": "shared", "cue": "wrong"},
+             "own": {"protocol": "own", "cue": "joint"}}
+# Columns of the table: title, question, part of the report, figure.
+COLUMNS = (("shared AP", "shared", "all", "ap"),
+           ("AP, overlap >= .3", "shared", "overlap >= .3", "ap"),
+           ("right person", "shared", "all", "accuracy"),
+           ("other person", "shared", "all", "swap_rate"),
+           ("right, centroid cue", "shared-centroid", "all", "accuracy"),
+           ("AP, mask cue", "shared-mask", "all", "ap"),
+           ("right, mask cue", "shared-mask", "all", "accuracy"),
+           ("right, box centre", "shared-box", "all", "accuracy"),
+           ("wrong cue followed", "wrong", "all", "followed"),
+           ("own AP", "own", "all", "ap"), ("own AP, overlap >= .3", "own", "overlap >= .3", "ap"))
+
+
+def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | None = None,
+          data=None, val=None, jobs: int | None = None, device: str | None = None) -> str:
+    """Trains every variant with every seed in folders of `out`, evaluates each on the held-out
+    people, and returns the table (Markdown, per cent; mean and spread over seeds).
+
+    data, val: pairs (annotations, images), both or neither (crowd scenes). What is finished is not
+    done again; a folder of another study, or of other people, is refused. jobs: processes at once
+    (default: all cores; 1 on a GPU). Reports lie in the run folders, the table in `out`/table.md.
+    """
+    out, variants = Path(out), VARIANTS if variants is None else variants
+    seeds = [*dict.fromkeys(seeds)]  # the same run twice would look like a spread of nothing
+    jobs = jobs or (1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4))
+    if jobs < 1:
+        raise ConfigError(f"jobs={jobs}: give a whole number of at least 1")
+    if data is not None and val is None:
+        raise ConfigError("a study of given data needs held-out people: give val, too")
+    tasks = {(name, seed): replace(config.override(changes), seed=seed)
+             for seed in seeds for name, changes in variants.items()}
+    persons, held_out = open_data(config, data, val)  # made once, before the processes want it
+    for people in (persons, held_out):
+        if people.skipped:
+            print(people.summary(), flush=True)
+    open_folder(out, {"config": config.to_dict(), "data": persons.sha256,
+                      "held_out": held_out.sha256})
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as pool:
+        # The long ones first, so that no core waits for a last long one.
+        order = sorted(tasks, key=lambda task: -tasks[task].spec.hops * tasks[task].steps)
+        futures = {task: pool.submit(run_variant, tasks[task], out / _folder(*task), data, val,
+                                     device, position) for position, task in enumerate(order)}
+        try:
+            done = {task: future.result() for task, future in futures.items()}
+        except BrokenProcessPool as error:
+            raise RunError("a training was killed, perhaps for want of memory: start again with "
+                           "fewer jobs; what is finished is kept") from error
+    table = summary(done, list(variants), seeds)
+    write_whole(out / "table.md", lambda name: name.write_text(table + "\n", encoding="utf-8"))
+    return table
+
+
+def _begin() -> None:
+    """In each process: one thread; and Ctrl-C ends it, where the pool would take the next task."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(1)
+
+
+def _folder(name: str, seed: int) -> str:
+    return f"{name.strip('+').replace(' ', '-').replace(',', '')}-{seed}"
+
+
+def run_variant(config: TrainConfig, out: Path, data, val, device: str | None,
+                position: int = 0) -> dict[str, Report]:
+    """Trains one variant, unless that is done, and answers the questions about it."""
+    persons, held_out = open_data(config, data, val)
+    train(config, out, persons, held_out, device=device, position=position, before=announce)
+    model = load_model(out / "model.safetensors", own_device(device))
+    reports = {}
+    for name, question in QUESTIONS.items():
+        path = out / f"report-{name}.json"
+        if not path.exists():
+            evaluate(model, held_out, **question).to_json(path)
+        reports[name] = Report.from_json(path)
+    return reports
+
+
+def summary(done: dict, variants: list[str], seeds) -> str:
+    """The Markdown table of {(variant, seed): {question: Report}}, its longer side downwards."""
+    columns = {name: zip(*(figures_of(done[name, seed]) for seed in seeds), strict=True)
+               for name in variants}
+    table = [["per cent", *(title for title, *_ in COLUMNS)],
+             *([name, *map(_mean, columns[name])] for name in variants)]
+    if len(variants) < len(COLUMNS):
+        table = [*map(list, zip(*table, strict=True))]
+    return "\n".join(markdown(table[0], table[1:]))
+
+
+def figures_of(reports: dict[str, Report]) -> list[float | None]:
+    """One run's figures, in the order of COLUMNS, from its reports by question."""
+    return [(reports[question].identity if part == "all" else reports[question].groups[part])
+            .get(figure) for _, question, part, figure in COLUMNS]
+
+
+def _mean(values: tuple[float | None, ...]) -> str:
+    if any(value is None for value in values):
+        return "–"
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"

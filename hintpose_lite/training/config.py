@@ -1,0 +1,167 @@
+"""One frozen configuration of a training run, its presets, and changes by name."""
+
+import ast
+import json
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass, fields, replace
+
+from ..cues.training import CueMix
+from ..data.batches import Augment
+from ..errors import ConfigError
+from ..model.hintpose import Spec
+from ..settings import settle
+
+LEAST = {"steps": 1, "batch": 1, "window": 32, "images": 1, "val_images": 1, "validate_every": 1,
+         "checkpoint_every": 1, "warmup": 0, "epochs": 0, "backbone_lr": 0, "weight_decay": 0,
+         "seed": 0, "data_seed": 0}
+CHOICES = {"schedule": ("cosine", "step"), "precision": ("auto", "bf16", "float32"),
+           "batch_norm": ("local", "synchronised")}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a run learns; two runs with equal configs do the same.
+
+    spec: the network and how it is used; augment, cues: how crops vary and which cues are drawn.
+    steps of `batch` people; lr, after `warmup` steps, falls along a "cosine" to zero or, with
+    schedule "step", by x0.1 at each of `drops` (fractions of all steps). precision: "auto", "bf16"
+    or "float32". epochs: if above 0, `steps` is counted from it. backbone_lr: what the lr is
+    multiplied by for all but HintPose's additions and the final layer. hop_weights: of each hop's
+    loss, the last one repeated for further hops; hop_dropout: how often a step runs fewer hops.
+    hops_after: the fraction of the steps before which each runs a single hop, as cheap as HRNet's.
+    batch_norm: statistics are "local" to each process, or "synchronised" between them (CUDA only).
+    freeze_after: the fraction of the steps after which batch norms use the running statistics, and
+    keep them (0: as they were loaded; 1: never). In use all hops share these, but a training step
+    normalises each hop by itself; so the network is given time to get used to them. In a short run
+    a freeze while the rate is high can end the learning: there take 0.8 rather than 0.6, or 1.
+    compile: use torch.compile, where it works. checkpoint_hops: forget what lies inside a hop and
+    compute it again in the backward pass: less memory, more time. init: "none", "imagenet", a name.
+    window: pixels of a context crop. images, scene_size, data_seed, val_images: the crowd scenes
+    made where no data are given (validation scenes have another seed).
+    """
+
+    spec: Spec = Spec()
+    augment: Augment = Augment()
+    cues: CueMix = CueMix()
+    steps: int = 3000
+    epochs: float = 0.0
+    batch: int = 32
+    lr: float = 1e-3
+    backbone_lr: float = 1.0
+    warmup: int = 200
+    schedule: str = "cosine"
+    drops: tuple[float, ...] = (170 / 210, 200 / 210)
+    weight_decay: float = 0.0
+    precision: str = "auto"
+    hop_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    hop_dropout: float = 0.0
+    batch_norm: str = "local"
+    freeze_after: float = 1.0
+    hops_after: float = 0.0
+    compile: bool = False
+    checkpoint_hops: bool = False
+    init: str = "none"
+    seed: int = 0
+    window: int = 384
+    images: int = 2000
+    scene_size: int = 192
+    data_seed: int = 0
+    val_images: int = 200
+    validate_every: int = 1000
+    checkpoint_every: int = 500
+
+    def __post_init__(self):
+        settle(self, **CHOICES)
+        for name, low in LEAST.items():
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least {low}")
+        if self.lr <= 0:
+            raise ConfigError(f"lr={self.lr}: must be above 0")
+        if max(self.seed, self.data_seed) >= 2 ** 32:
+            raise ConfigError(f"seed={self.seed}, data_seed={self.data_seed}: must be below 2**32")
+        if self.window < max(self.spec.input_size):
+            raise ConfigError(f"window={self.window}: context crops must be at least as large as "
+                              f"the input, {self.spec.input_size}")
+        for name, weights in {"hop_weights": self.hop_weights, "cues": astuple(self.cues)}.items():
+            if min(weights, default=0) < 0 or not any(weights):
+                raise ConfigError(f"{name}={weights}: give numbers of at least 0, one above 0")
+        if not any(self.hop_weights[:self.spec.hops]):
+            raise ConfigError(f"hop_weights={self.hop_weights}: give one of the {self.spec.hops} "
+                              "hop(s) a weight")
+        if self.spec.input_size[0] > self.spec.input_size[1]:
+            raise ConfigError(f"input_size={self.spec.input_size}, width and height: people are "
+                              "trained on in crops that are not wider than high")
+        if (self.hop_dropout or self.hops_after) and not self.hop_weights[0]:
+            raise ConfigError(f"hop_weights={self.hop_weights}: with hop_dropout or hops_after "
+                              "some steps run a single hop, so the first weight must be above 0")
+        light = self.augment
+        chances = (light.rotate, light.flip, light.half_body, light.shared, self.hop_dropout,
+                   self.freeze_after, self.hops_after, *self.drops)
+        if not all(0 <= chance <= 1 for chance in chances):
+            raise ConfigError("rotate, flip, half_body, shared, hop_dropout, freeze_after, "
+                              f"hops_after and drops lie between 0 and 1, not {chances}")
+        if not (0 <= light.scale < 1 and 0 <= light.light <= 1 and light.shift >= 0
+                and light.rotation >= 0 and light.cue_height > 0):
+            raise ConfigError(f"{light}: scale must be in [0, 1), light in [0, 1], shift and "
+                              "rotation at least 0, cue_height above 0")
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> "TrainConfig":
+        """A named configuration; `changes` as for `override`, but with Python values."""
+        if name not in PRESETS:
+            raise ConfigError(f"no preset {name!r}: there are {', '.join(PRESETS)}")
+        return PRESETS[name].override(changes)
+
+    def override(self, changes: dict) -> "TrainConfig":
+        """A copy with fields changed by name: {"lr": "1e-3", "width": 16, "augment.shift": 0}.
+
+        Fields of spec, augment and cues are reached by their own name, with or without the part's
+        name and a dot before it. Text is read as a Python literal. Raises ConfigError for unknown
+        names and values of another type.
+        """
+        parts = {"": self, "spec": self.spec, "augment": self.augment, "cues": self.cues}
+        home = {field.name: part for part, holder in parts.items() for field in fields(holder)
+                if field.name not in parts}
+        new = {part: {} for part in parts}
+        for key, value in changes.items():
+            part, _, name = key.rpartition(".")
+            if name not in home or part not in ("", home[name]):
+                raise ConfigError(f"no setting {key!r}; there are {', '.join(sorted(home))}")
+            holder = parts[home[name]]
+            new[home[name]][name] = _read(value, getattr(holder, name))
+        own = new.pop("")
+        return replace(self, **own, **{part: replace(parts[part], **values)
+                                       for part, values in new.items()})
+
+    def resolve(self, people: int, joints: int, processes: int, device: str) -> "TrainConfig":
+        """The config for so many people of a skeleton with so many joints, on that kind of device:
+        steps are counted from the epochs. Raises ConfigError for what does not go together."""
+        if self.spec.joints != joints:
+            raise ConfigError(f"joints={self.spec.joints}, but the data set's skeleton has "
+                              f"{joints}")
+        if self.batch % processes:
+            raise ConfigError(f"batch={self.batch} cannot be shared by {processes} processes: take "
+                              f"a multiple of {processes}")
+        if self.batch_norm == "synchronised" and device != "cuda":
+            raise ConfigError("batch_norm='synchronised' exists on CUDA only: take 'local'")
+        if not self.epochs:
+            return self
+        return replace(self, steps=max(1, round(self.epochs * people / self.batch)))
+
+    def to_dict(self) -> dict:
+        """All settings as plain values, for JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def _read(value, old):
+    """Text (perhaps from a command line) as the literal it spells, where no text is wanted; and a
+    whole float such as 2000 / 2 as an int, where one is."""
+    if isinstance(value, str) and not isinstance(old, str):
+        with suppress(ValueError, SyntaxError):  # what is no literal stays text, and is refused
+            value = ast.literal_eval(value)
+    if type(old) is int and type(value) is float and value.is_integer():
+        value = int(value)
+    return value
+
+
+PRESETS: dict[str, TrainConfig] = {}  # named configurations; runs.presets fills it

@@ -1,0 +1,143 @@
+"""A run's folder on disk: who may write to it, its settings, its metrics.
+
+    config.json        the settings and a digest of the people; what makes a run this run
+    metrics.jsonl      a line for every checkpoint, and one for every validation
+    last.pt            the state to go on from; model.safetensors, the weights to use
+    lock, stop         held by the process that trains; made by who wants it to end
+    train.log          what a run in a process of its own says
+"""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import HintPoseError, RunError
+from ..files import write_whole
+
+LOG = "train.log"
+
+
+@contextmanager
+def writing(what: str):
+    """Explains what goes wrong while a run writes (of a WriteError, its cause)."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the latter from torch
+        raise RunError(f"cannot write {what}: {error.__cause__ or error}. Make room on the disk "
+                       "and start the same command again: a run goes on from its last checkpoint"
+                       ) from error
+
+
+def open_folder(out: Path, wanted: dict) -> None:
+    """Makes a run folder with `wanted` as its config.json, or checks that it is such a one."""
+    file = out / "config.json"
+    if file.exists():
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("it holds no settings")
+        except ValueError as error:
+            raise RunError(f"{file} is damaged ({error}): train into another folder") from error
+        if different := _differences(found, wanted):
+            raise RunError(f"{out} holds a run with other settings: {'; '.join(different)}. Train "
+                           "into another folder, or use those settings to go on with it")
+    else:
+        refuse_others(out)
+        with writing(f"to the run folder {out}"):
+            out.mkdir(parents=True, exist_ok=True)
+            write_whole(file, lambda name: name.write_text(json.dumps(wanted, indent=1)))
+
+
+def refuse_others(out: Path) -> None:
+    """Raises RunError where `out` is neither a run folder nor free to become one."""
+    if out.exists() and not (out / "config.json").exists() and (
+            not out.is_dir() or any(f.name not in (LOG, "lock") for f in out.iterdir())):
+        raise RunError(f"{out} exists and is no run folder: nothing there is overwritten, so give "
+                       "the name of a new or empty folder")
+
+
+def _differences(found, wanted, name: str = "") -> list[str]:
+    """What differs between two nested dictionaries, in words."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return [line for key in sorted(found.keys() | wanted) for line in _differences(
+            found.get(key), wanted.get(key), f"{name}.{key}".strip("."))]
+    return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
+
+
+@contextmanager
+def alone(out: Path, patience: float = 1.0):
+    """Holds the run folder; the system lets go of it when the process ends, however it ends.
+
+    Waits `patience` seconds for it, since whoever asks `is_running` has it for an instant."""
+    try:
+        with FileLock(out / "lock", timeout=patience):
+            yield
+    except Timeout:
+        raise RunError(f"another process is training in {out}: follow it with `hintpose watch "
+                       f"{out}`, end it with --stop, or train into another folder") from None
+
+
+@contextmanager
+def leading(out: Path):
+    """Holds the run folder as `alone` does; a start that is refused before anything is written
+    leaves it free for corrected settings."""
+    with alone(out):
+        try:
+            yield
+        except HintPoseError:
+            written = "last.pt", "metrics.jsonl", "model.safetensors"
+            if not any((out / name).exists() for name in written):
+                (out / "config.json").unlink(missing_ok=True)
+            raise
+
+
+def is_running(out: str | Path) -> bool:
+    """Whether a process holds the run folder at this moment."""
+    if not Path(out, "lock").exists():
+        return False  # asking makes the file
+    try:
+        with alone(Path(out), patience=0):
+            return False
+    except RunError:
+        return True
+
+
+def is_validated(out: Path, step: int) -> bool:
+    """Whether there is an entry of the validation after a step."""
+    return any(record["step"] == step and "ap" in record for record in read_metrics(out))
+
+
+def read_metrics(folder: Path) -> list[dict]:
+    """The entries of a run's metrics.jsonl; none if nothing is written yet. Raises RunError."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    records = []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    for number, line in enumerate(lines, 1):
+        try:  # what follows the last line's end is unfinished
+            record = json.loads(line)
+            names = ("loss", "seconds", "lr") if "loss" in record else ("ap", "identity")
+            records.append({name: record[name] for name in ("step", *names)})
+            if not (isinstance(record["step"], int) and all(
+                    isinstance(record[name], int | float | None) for name in names)):
+                raise TypeError("not all values are numbers")
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path}, line {number} is damaged ({error!r}): remove it") from error
+    return records
+
+
+def note(out: Path, record: dict) -> None:
+    """Adds a line to metrics.jsonl."""
+    path = out / "metrics.jsonl"
+    with writing(str(path)), open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def trim_metrics(out: Path, step: int) -> None:
+    """Drops records of steps after the checkpoint, which will be taken again."""
+    kept = [json.dumps(record) + "\n" for record in read_metrics(out) if record["step"] <= step]
+    with writing(f"{out}/metrics.jsonl"):
+        write_whole(out / "metrics.jsonl", lambda name: name.write_text("".join(kept)))

@@ -1,0 +1,200 @@
+"""A training run: one loop over the steps, validation, checkpoints that resume exactly.
+
+What a step does is in `step`, what the folder holds in `folder`.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..data.cache import CropCache
+from ..data.coco import CocoPersons
+from ..data.crops import build_crops
+from ..errors import ConfigError, RunError
+from ..evaluation.evaluate import evaluate
+from ..files import write_whole
+from ..weights.weights import save_model
+from . import folder as run_folder
+from .config import TrainConfig
+from .processes import Crew, crew_of, own_device
+from .step import Trainer, learning_rate
+
+ASKED_EVERY = 20  # steps; how often several processes agree on whether to stop
+
+
+def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: CocoPersons, *,
+          cache=None, device: str | None = None, progress: bool = True, position: int = 0,
+          before: Callable[[Trainer, Path], None] | None = None) -> Path:
+    """Trains into the run folder `out` and returns it; a run of the same config is continued.
+
+    people are trained on, held_out validated on. cache: folder of a crop cache of the training
+    people; without it all crops are cut first and kept in memory. position: line of the progress
+    bar, where several runs share a screen. before: is called with the trainer and `out` before the
+    first step of a new run. Under torchrun all processes train this one run together. `folder`
+    says what `out` holds.
+    Raises RunError where `out` is something else, somebody trains there, memory runs out, or the
+    loss is not finite; ConfigError and DataError for unusable settings and data.
+    """
+    out, place = Path(out), own_device(device)
+    with crew_of(place) as crew:
+        progress = progress and crew.leads
+        if not crew.leads:
+            crew.wait()  # until the leader has made the folder
+        config = config.resolve(len(people), len(people.skeleton), crew.size, place.type)
+        run_folder.open_folder(out, {"config": config.to_dict(), "people": len(people),
+                                     "data": people.sha256})
+        if crew.leads:
+            crew.wait()
+        if run_folder.is_validated(out, config.steps) and (out / "model.safetensors").exists():
+            return out
+        with run_folder.leading(out) if crew.leads else nullcontext():
+            crew.wait()
+            if crew.leads:
+                (out / "stop").unlink(missing_ok=True)  # it was meant for an earlier start
+            source = open_source(config, people, cache, progress)
+            _run(config, source, people, held_out, out, place, crew, progress, position, before)
+    return out
+
+
+def open_source(config: TrainConfig, persons: CocoPersons, cache, progress: bool):
+    """Where the crops of a training come from: a crop cache's folder, or memory."""
+    if cache is None:
+        return build_crops(persons, config.window, progress=progress, masks=config.spec.cue)
+    source = CropCache(cache, persons)
+    if source.size != config.window:
+        raise ConfigError(f"{cache} holds windows of {source.size} pixels, the run wants "
+                          f"window={config.window}: add --set window={source.size}, or build a "
+                          "cache of that size")
+    return source
+
+
+def _run(config: TrainConfig, source, persons: CocoPersons, held_out: CocoPersons, out: Path,
+         device: torch.device, crew: Crew, progress: bool, position: int, before) -> None:
+    """Makes a trainer, and takes its remaining steps."""
+    started = (out / "last.pt").exists()
+    if not started and (out / "model.safetensors").exists():
+        raise RunError(f"{out} has weights, but no last.pt to go on from: put it back, or train in "
+                       f"another folder, perhaps with --init {out / 'model.safetensors'}")
+    try:
+        trainer = Trainer(config, source, persons.skeleton, device, not started, crew)
+        trainer.model.trained_on = persons.description
+        if started:
+            _resume(trainer, out / "last.pt")
+            if crew.leads:  # the last start may have ended between the two files
+                _save_weights(trainer, out)
+        elif before is not None:
+            before(trainer, out)
+        if crew.leads:
+            run_folder.trim_metrics(out, trainer.step)
+        for record in _loop(trainer, out, held_out, progress, position):
+            if crew.leads:
+                run_folder.note(out, record)
+        return
+    except torch.OutOfMemoryError:
+        trainer = None  # the traceback, which also holds tensors, goes with this block
+    share = replace(config, batch=config.batch // crew.size, batch_norm="local")  # of one process
+    fitting = crew.size * fitting_batch(share, source, persons.skeleton, device)
+    advice = (f"{fitting} fits: start again in a new folder with --set batch={fitting} "
+              f"--set lr={config.lr * fitting / config.batch:.2g}" if fitting else
+              "Not even one person fits: take a smaller network or input size")
+    raise RunError(f"a batch of {config.batch} does not fit into the memory of {device}. {advice}")
+
+
+def fitting_batch(config: TrainConfig, source, skeleton, device) -> int:
+    """The largest of batch/2, batch/4, ... with which a step of all hops fits into memory; or 0."""
+    batch = config.batch
+    while batch := batch // 2:
+        gc.collect()
+        torch.cuda.empty_cache()
+        smaller = replace(config, batch=batch, init="none", compile=False, hops_after=0.0,
+                          hop_dropout=0.0)
+        try:
+            trainer = Trainer(smaller, source, skeleton, device)
+            for _ in range(2):  # the optimiser takes its memory after the first
+                trainer.run_step()
+            return batch
+        except torch.OutOfMemoryError:
+            trainer = None
+    return 0
+
+
+def _resume(trainer: Trainer, path: Path) -> None:
+    try:
+        trainer.load(torch.load(path, map_location=trainer.device, weights_only=True))
+    except Exception as error:  # unpickling a damaged file raises nearly anything
+        raise RunError(f"{path} cannot be continued from ({type(error).__name__}): it is damaged, "
+                       "or of another run. Put a copy of it back, or train into another folder, "
+                       "perhaps with --init and the model.safetensors beside it") from error
+
+
+def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
+          position: int) -> Iterator[dict]:
+    """Runs the remaining steps; yields what is to be written down."""
+    config, crew, losses, stopped = trainer.config, trainer.crew, [], False
+    start = time.time() - trainer.seconds
+    with tqdm(total=config.steps, initial=trainer.step, desc=str(out), unit="step",
+              disable=not progress, mininterval=1, position=position) as bar:
+        while True:
+            last = trainer.step == config.steps
+            due = last or (trainer.step > 0 and trainer.step % config.validate_every == 0)
+            if due and not run_folder.is_validated(out, trainer.step):
+                yield validate(trainer, held_out)
+            if last or stopped:
+                break
+            losses.append(trainer.run_step())
+            bar.update()
+            if crew.size == 1 or trainer.step % ASKED_EVERY == 0:
+                stopped = crew.told((out / "stop").exists(), trainer.device)
+            if (stopped or trainer.step == config.steps
+                    or trainer.step % config.checkpoint_every == 0):
+                loss = float(crew.mean(_finite_mean(losses, trainer.step, out)))
+                trainer.seconds = time.time() - start
+                if crew.leads:
+                    _save(trainer, out)
+                yield {"step": trainer.step, "loss": loss, "seconds": trainer.seconds,
+                       "lr": learning_rate(config, trainer.step - 1)}
+                losses = []
+                bar.set_postfix(loss=f"{loss:.2e}")
+    if stopped and crew.leads:
+        (out / "stop").unlink()
+
+
+def validate(trainer: Trainer, persons: CocoPersons, people: int = 300) -> dict:
+    """Person AP and identity accuracy of the first people in shared boxes; only the leader asks."""
+    result = {"step": trainer.step, "ap": None, "identity": None}
+    if trainer.crew.leads:
+        report = evaluate(trainer.model.eval(), persons, protocol="shared", cue="joint", flip=False,
+                          rows=range(min(people, len(persons))))
+        trainer.ready()
+        result |= {"ap": report.ap, "identity": report.identity["accuracy"]}
+    trainer.crew.wait()
+    return result
+
+
+def _finite_mean(losses: list[Tensor], step: int, out: Path) -> Tensor:
+    """The mean of losses; the only place where the loop waits for the device."""
+    values = torch.stack(losses)
+    if not values.isfinite().all():
+        first = step - len(losses) + 1 + int((~values.isfinite()).nonzero()[0])
+        raise RunError(f"the loss is not finite at step {first}; {out}/last.pt, if it is there, "
+                       "still holds an earlier step. Try a lower lr, a longer warmup, or "
+                       "precision=float32, in a new run folder")
+    return values.mean()
+
+
+def _save(trainer: Trainer, out: Path) -> None:
+    with run_folder.writing(f"the checkpoint of step {trainer.step} to {out}"):
+        write_whole(out / "last.pt", lambda name: torch.save(trainer.state(), name))
+    _save_weights(trainer, out)
+
+
+def _save_weights(trainer: Trainer, out: Path) -> None:
+    with run_folder.writing(f"the weights of step {trainer.step} to {out}"):
+        save_model(trainer.model, out / "model.safetensors", overwrite=True)

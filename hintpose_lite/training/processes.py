@@ -1,0 +1,97 @@
+"""Several processes that train one model together, as torchrun starts them.
+
+Every process takes its part of each batch; gradients are averaged, so all models stay equal.
+Process 0 leads: it alone writes to the run folder, validates, and shows progress.
+"""
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+
+PATIENCE = timedelta(hours=2)  # others wait while the leader draws scenes or validates
+
+
+@dataclass(frozen=True)
+class Crew:
+    """This process's number among `size`; alone unless torchrun says otherwise."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def share(self, rows: Tensor) -> Tensor:
+        """This process's part of a batch's rows (N,): every `size`-th."""
+        return rows[self.rank::self.size]
+
+    def wrap(self, model: nn.Module, device: torch.device, unused: bool) -> nn.Module:
+        """The model with averaged gradients. unused: some steps leave some parameters out."""
+        if self.size == 1:
+            return model
+        devices = [device] if device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, devices, find_unused_parameters=unused)
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def told(self, flag: bool, device: torch.device) -> bool:
+        """What the leader says, everywhere."""
+        if self.size == 1:
+            return flag
+        said = torch.tensor(int(flag), device=device)
+        dist.broadcast(said, 0)
+        return bool(said)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of all processes' values."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value / self.size
+
+
+@contextmanager
+def crew_of(device: torch.device) -> Iterator[Crew]:
+    """The crew of this process for as long as the block runs."""
+    given = os.environ.get("WORLD_SIZE", "1")
+    if not given.isdecimal() or (int(given) > 1 and "MASTER_ADDR" not in os.environ):
+        raise ConfigError(f"WORLD_SIZE={given} was not set by torchrun: unset it, or start with "
+                          "torchrun")
+    size = int(given)
+    if size == 1:
+        yield Crew()
+        return
+    if not dist.is_available():
+        raise ConfigError("this PyTorch was built without torch.distributed: train in one process")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Crew(dist.get_rank(), size)
+        gc.collect()  # what still holds gradient buffers makes gloo abort on its way out
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def own_device(device: str | None) -> torch.device:
+    """The device asked for, else this process's GPU (the first, if it is alone), else the CPU."""
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"device {device}: PyTorch sees no CUDA GPU here; leave the device "
+                              "out to train on the CPU, and see `hintpose check`")
+        if chosen.index is None:
+            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(chosen)
+    return chosen

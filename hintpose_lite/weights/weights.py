@@ -1,0 +1,181 @@
+"""Saving networks, loading them, and giving new ones their first weights.
+
+Loading is strict: what a file has and the network does not know is an error, and so is what the
+network needs and the file lacks, apart from parts that start anew by design; those are named.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from ..errors import CheckpointError, ConfigError
+from ..files import write_whole
+from ..model.hintpose import HintPose, Spec, as_hintpose
+from ..model.hrnet import HRNet
+from .fetch import fetch
+from .published import StoredWeights, few, read_state, translate
+
+SHIPPED = ("crowd-tiny", "crowd-tiny-nocue", "crowd-cues")
+
+# Addresses and file names as mmpose lists them (its hrnet_coco.yml, tables and configurations).
+# The eight digits in a file name are the first of its content's SHA-256.
+MMPOSE = "https://download.openmmlab.com/mmpose/"
+LARGE, UDP = {"input_size": (288, 384), "target_sigma": 3.0}, {"codec": "udp"}
+PUBLIC = {
+    "hrnet-w32-coco": ("top_down/hrnet/hrnet_w32_coco_256x192-c78dce93_20200708.pth", {}),
+    "hrnet-w48-coco": ("top_down/hrnet/hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth", {}),
+    "hrnet-w32-coco-384": ("top_down/hrnet/hrnet_w32_coco_384x288-d9f0d786_20200708.pth", LARGE),
+    "hrnet-w48-coco-384": ("top_down/hrnet/hrnet_w48_coco_384x288-314c8528_20200708.pth", LARGE),
+    "hrnet-w32-coco-udp": ("top_down/udp/hrnet_w32_coco_256x192_udp-aba0be42_20210220.pth", UDP),
+    "hrnet-w48-coco-udp": ("top_down/udp/hrnet_w48_coco_256x192_udp-2554c524_20210223.pth", UDP),
+}
+IMAGENET = {32: "pretrain_models/hrnet_w32-36af842e.pth",
+            48: "pretrain_models/hrnet_w48-8ef0771d.pth"}
+
+
+def save_model(model: HRNet, path: str | Path, *, half: bool = False,
+               overwrite: bool = False) -> Path:
+    """Writes weights and spec to a safetensors file, all of it or nothing; returns its path.
+
+    half: convolutions as 16 bit floats, which halves the file; batch norms keep 32 bits, as their
+    variances can leave the range of 16. Raises CheckpointError if the file exists (and not
+    `overwrite`) or is not called .safetensors, and WriteError.
+    """
+    path, model = Path(path), as_hintpose(model)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: give it a name that ends in .safetensors")
+    if path.exists() and not overwrite:
+        raise CheckpointError(f"{path} exists: choose another name, or pass overwrite=True")
+    state = {name: (value.half() if half and value.ndim == 4 else value).cpu().contiguous()
+             for name, value in model.state_dict().items()}
+    about = json.dumps({**model.spec.to_dict(), "trained_on": model.trained_on})
+    # A single entry beside the tensors, since safetensors writes several in any order.
+    write_whole(path, lambda name: name.write_bytes(save(state, {"spec": about})))
+    return path
+
+
+def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
+               **settings) -> HintPose:
+    """A trained network, in eval mode.
+
+    name_or_path: one of SHIPPED; one of PUBLIC, downloaded once to $HINTPOSE_CACHE or
+    ~/.cache/hintpose_lite; or a file in any layout of `layouts`.
+    settings: fields of `Spec` such as input_size or codec, for files without a spec.
+    Raises CheckpointError, ConfigError for settings beside a spec, FetchError for downloads.
+    """
+    path, known = _locate(name_or_path)
+    found = read_state(path)
+    if found.kind == "backbone":
+        raise CheckpointError(f"{path} has no final layer for joints, it can only be trained "
+                              f"from: initialise(model, {str(path)!r})")
+    if found.spec is not None and settings:
+        raise ConfigError(f"{path} says itself how to use it: leave out {', '.join(settings)}")
+    if known:
+        _same_family(known["codec"], settings.get("codec", known["codec"]), name_or_path)
+    spec = found.spec or Spec(**{**found.architecture(), "cue": False, "hops": 1, **known,
+                                 **settings})
+    with torch.random.fork_rng(devices=[]):  # loading leaves the caller's random numbers alone
+        model = HintPose.from_spec(spec)
+    load_weights(model, found)
+    model.trained_on = found.trained_on
+    return model.to(device).eval()
+
+
+def load_weights(model: HRNet, source: str | Path | Mapping | StoredWeights) -> tuple[str, ...]:
+    """Fills a network from a file or a state dictionary; returns the names it had no values for.
+
+    Those can be: the final layer, if the source is a backbone; HintPose's additions, if it has
+    none (fresh ones change nothing); and batch counters, which nothing uses. Anything else that
+    is missing, not known, or of another shape raises CheckpointError, with the network unchanged.
+    """
+    if isinstance(source, (str, Path)):
+        source = read_state(source)
+    found = source if isinstance(source, StoredWeights) else translate(source)
+    stored, target = found.architecture(), model.architecture
+    other = [f"{name} {stored[name]} where this network has {target[name]}"
+             for name in stored if stored[name] != target[name]]
+    if other:
+        raise CheckpointError(f"{found.source} has {', '.join(other)}: build the network with "
+                              f"the file's settings, or take another file")
+    wanted = model.state_dict()
+    missing = tuple(name for name in wanted if name not in found.state)
+    problems = {
+        "entries this network does not know": [n for n in found.state if n not in wanted],
+        "no values for parts it needs": [n for n in missing if not _may_miss(n, found)],
+        "entries of another shape": [n for n, value in found.state.items()
+                                     if n in wanted and value.shape != wanted[n].shape]}
+    for problem, names in problems.items():
+        if names:
+            raise CheckpointError(f"{found.source} has {problem}: {few(names)}; build the network "
+                                  f"with the settings (cue, hops, ...) the file was trained with")
+    model.load_state_dict(found.state, strict=False)  # nothing is left that strict could find
+    for name in missing:
+        if name.endswith(".num_batches_tracked"):
+            wanted[name].zero_()
+    return missing
+
+
+def _may_miss(name: str, found: StoredWeights) -> bool:
+    part = name.split(".")[0]
+    if part in ("input_refinement", "recurrent_refinement"):
+        return not any(stored.startswith(f"{part}.") for stored in found.state)
+    return (name.endswith(".num_batches_tracked")
+            or part == "final_layer" and found.kind == "backbone")
+
+
+def initialise(model: HRNet, init: str | Path, say: Callable[[str], None] = print) -> None:
+    """Gives a fresh network its first weights, and says which.
+
+    init: "none" keeps the random ones; "imagenet" downloads a classifier of the same width (32
+    and 48 exist); else a name or path as for `load_model`. Raises as that does; never goes on
+    with random weights when others were asked for.
+    """
+    if init == "none":
+        return say("weights: random, none were asked for (init='none')")
+    if init == "imagenet":
+        width = model.architecture["width"]
+        if width not in IMAGENET:
+            raise ConfigError(f"ImageNet weights exist for width 32 and 48, not {width}: "
+                              f"take init='none' or the path of a file")
+        path, known = _download(IMAGENET[width]), {}
+    else:
+        path, known = _locate(init)
+    found = read_state(path)
+    if codec := found.spec.codec if found.spec else known.get("codec"):
+        _same_family(codec, as_hintpose(model).spec.codec, path)
+    fresh = [n for n in load_weights(model, found) if not n.endswith(".num_batches_tracked")]
+    parts = ", ".join(sorted({name.split(".")[0] for name in fresh}))
+    say(f"weights: {path}" + (f"; not in it, so fresh: {parts}" if fresh else ""))
+
+
+def _same_family(stored: str, wanted: str, source: str | Path) -> None:
+    """Raises ConfigError where one codec's heatmaps would be read as another's: UDP scales points
+    by (w - 1) / (W - 1), the others by 1 / 4 (see `heatmaps`)."""
+    if (stored == "udp") != (wanted == "udp"):
+        raise ConfigError(f"{source} was trained with codec {stored!r}, and {wanted!r} places "
+                          f"keypoints otherwise: use codec={stored!r} with it")
+
+
+def _locate(name_or_path: str | Path) -> tuple[Path, dict]:
+    """The file behind a name or path, and what is known of it that it does not say itself."""
+    if name_or_path in SHIPPED:
+        return Path(str(files("hintpose_lite") / "shipped" / f"{name_or_path}.safetensors")), {}
+    if name_or_path in PUBLIC:
+        address, settings = PUBLIC[name_or_path]
+        return _download(address), {"codec": "quarter", **settings}
+    if not Path(name_or_path).is_file():
+        raise CheckpointError(f"{name_or_path} is neither a file nor a known network; those are "
+                              f"{', '.join((*SHIPPED, *PUBLIC))}")
+    return Path(name_or_path), {}
+
+
+def _download(address: str) -> Path:
+    cache = Path(os.environ.get("HINTPOSE_CACHE") or Path.home() / ".cache" / "hintpose_lite")
+    name = address.rsplit("/", 1)[-1]
+    return fetch(MMPOSE + address, cache / name, re.search(r"-([0-9a-f]{8})[_.]", name)[1])
