@@ -12,6 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from hintpose_lite.cues.cue import Cue, render_cues
 from hintpose_lite.errors import ConfigError, DataError
+from hintpose_lite.labs import figures
+from hintpose_lite.labs.figures import cue_figure, hop_strip
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.photos import draw
 from hintpose_lite.photos.draw import (
@@ -22,11 +24,9 @@ from hintpose_lite.photos.draw import (
     PURPLE,
     RED,
     WHITE,
-    cue_figure,
     draw_cue,
     draw_poses,
     heatmap_overlay,
-    hop_strip,
     overlay,
 )
 from hintpose_lite.photos.estimator import PoseEstimator
@@ -281,7 +281,7 @@ def test_a_hop_strip_has_a_titled_panel_for_each_hop_with_its_oks(model):
 
 
 def test_the_panel_shows_the_pose_at_the_same_place_of_the_picture(model):
-    seen = draw.look(model, PICTURE, torch.tensor([BOX]).float(), CUES["point"], COCO17)
+    seen = figures.look(model, PICTURE, torch.tensor([BOX]).float(), CUES["point"], COCO17)
     found, = PoseEstimator(model)(PICTURE, [BOX], [CUES["point"]])
     np.testing.assert_allclose(seen.points, found.by_hop, atol=1e-3)
     middle, scale = np.array([50, 55]), 384 / (1.25 * 80)  # 40 x 70 grows to 40 x 80
@@ -295,7 +295,7 @@ def test_the_panel_shows_the_pose_at_the_same_place_of_the_picture(model):
 def test_a_cue_on_the_panel_is_the_cue_on_the_picture(kind):
     size, identity = (96, 192), torch.eye(2, 3)[None]
     matrix = crop_matrix(torch.tensor([[15.0, 5.0, 50.0, 100.0]]), size)
-    moved = draw._moved(CUES[kind], matrix, size)
+    moved = figures._moved(CUES[kind], matrix, size)
     assert moved.kind == CUES[kind].kind
     torch.testing.assert_close(render_cues([moved], identity, size, 8.0),
                                render_cues([CUES[kind]], matrix, size, 8.0), atol=1e-4, rtol=0)
@@ -313,7 +313,7 @@ def test_a_mask_beside_the_crop_is_no_mark():
     elsewhere = np.zeros((100, 120))
     elsewhere[:, 118:] = 1
     matrix = crop_matrix(torch.tensor([[0.0, 0.0, 50.0, 100.0]]), (32, 64))
-    assert draw._moved(Cue.mask(elsewhere), matrix, (32, 64)).kind == "none"
+    assert figures._moved(Cue.mask(elsewhere), matrix, (32, 64)).kind == "none"
 
 
 def test_hop_strips_refuse_what_cannot_be_used(model):
