@@ -38,7 +38,7 @@ course: $(READY) ## run all notebooks again and store their outputs (CHAPTERS=".
 
 html: $(READY) ## make web pages of the notebooks and their stored outputs, in build/html
 	rm -rf build/html
-	$(BIN)/python tools/build_site.py notebooks build/html
+	$(BIN)/python notebooks/build_site.py notebooks build/html
 
 check: $(READY) ## look at the environment, line by line
 	$(BIN)/hintpose check

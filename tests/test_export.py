@@ -2,7 +2,7 @@
 
 import json
 import re
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,12 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from hintpose_lite.cues.cue import Cue
 from hintpose_lite.errors import CheckpointError, ConfigError, WriteError
 from hintpose_lite.model.hintpose import HintPose, Spec
 from hintpose_lite.model.hrnet import HRNet
-from hintpose_lite.photos.estimator import PoseEstimator
-from hintpose_lite.pose.skeleton import COCO17
+from hintpose_lite.pose.heatmaps import gaussians
 from hintpose_lite.weights import onnx as export
 from hintpose_lite.weights.onnx import export_onnx
 
@@ -25,7 +23,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 SMALL = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1)
 USE = dict(input_size=(32, 64), cue_sigma=4.0)
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "onnx_pose.py"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def trained(**settings) -> HintPose:
@@ -191,28 +189,21 @@ def test_what_cannot_be_exported_is_refused(model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("click", ((), (41, 33)))
-def test_the_example_needs_no_torch_and_finds_the_package_s_poses(model, path, tmp_path, click):
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    picture = Image.fromarray(pixels).resize((80, 60), Image.Resampling.BICUBIC)
-    picture.save(tmp_path / "picture.png")
-    box = (29, 14, 12, 40)  # 50 pixels after padding, 64 in the crop
-    without = "import sys; sys.modules.update(torch=None, hintpose_lite=None, onnx=None); "
-    arguments = [str(EXAMPLE), str(path), str(tmp_path / "picture.png"), *map(str, (*box, *click))]
-    done = subprocess.run(
-        [sys.executable, "-c", without + "import runpy; sys.argv = sys.argv[1:]; "
-         "runpy.run_path(sys.argv[0], run_name='__main__')", *arguments],
-        capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()]
-    assert [row[0] for row in rows] == list(COCO17.names)
-    cue = Cue.point(*click) if click else Cue.none()
-    pose, = PoseEstimator(model, flip=False, hops=3)(picture, [box], [cue])
-    numbers = np.array([row[1:] for row in rows], float)
-    np.testing.assert_allclose(numbers[:, :2], pose.keypoints, atol=0.06)
-    np.testing.assert_allclose(numbers[:, 2], pose.scores, atol=0.1)
-
-
-def test_the_example_explains_itself():
-    done = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True)
-    assert done.returncode and "onnx_pose.py pose.onnx photo.jpg" in done.stderr
+def test_the_example_in_the_readme_finds_the_peaks_that_pytorch_finds(model, path, tmp_path,
+                                                                      monkeypatch):
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n### Export\n")[2]
+    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    assert not re.search("torch|hintpose_lite", example)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "person.png")
+    shutil.copy(path, tmp_path / "pose.onnx")
+    monkeypatch.chdir(tmp_path)
+    names = {"print": lambda joints: names.update(joints=joints)}
+    exec(example, names)
+    spec = model.spec
+    image = (torch.from_numpy(pixels) / 255 - torch.tensor(spec.mean)) / torch.tensor(spec.std)
+    cues = gaussians(torch.tensor([[[16, 64 / 3]]]), (32, 64), spec.cue_sigma)
+    heatmaps = model(image.permute(2, 0, 1)[None], cues, hops=3)[-1, 0]
+    peaks = heatmaps.flatten(1).argmax(1)
+    expected = 4 * torch.stack([peaks % 8, peaks // 8], 1)
+    np.testing.assert_array_equal(names["joints"], expected)

@@ -1,16 +1,21 @@
 """The cue of a labelled person, from what is known of them: what `evaluate` gives to a network."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.coco import CocoPersons, PersonRecord
 from ..errors import ConfigError, DataError
 from .cue import Cue, ask_source
 from .training import oks_jitter
+
+if TYPE_CHECKING:
+    from ..data.coco import CocoPersons, PersonRecord
 
 CUES = ("joint", "any", "interior", "centroid", "mask", "joints", "points", "person-box", "pose",
         "box", "wrong", "none")

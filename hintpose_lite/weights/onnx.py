@@ -1,7 +1,7 @@
 """A trained network as one ONNX file, which runs where there is no torch.
 
 The file says itself how it is used: `hintpose_spec` (JSON) and `hintpose_hops` stand in its
-metadata. `examples/onnx_pose.py` shows all there is to do around it.
+metadata. README.md ("Export") shows a program that uses it.
 """
 
 import copy

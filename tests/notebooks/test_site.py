@@ -9,7 +9,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "build_site.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "notebooks" / "build_site.py"
 DOT = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
 

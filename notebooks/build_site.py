@@ -1,4 +1,4 @@
-"""The course as linked web pages: python tools/build_site.py notebooks build/html
+"""The course as linked web pages: python notebooks/build_site.py notebooks build/html
 
 They need no network: pictures lie inside, formulas are MathML. Files that a notebook links to, or
 names as `code`, become pages too. Broken links and missing alt texts are errors.
