@@ -33,7 +33,7 @@ def test_an_estimate_leaves_no_trace(crops):
     measured, other = trainer(crops), trainer(crops)
     estimate = preflight(measured)
     assert measured.step == 0 and estimate.steps == 12 and estimate.seconds > 0
-    assert estimate.epoch == len(crops) / 4 and "steps a second" in str(estimate)
+    assert estimate.epoch == len(crops) / 4 and "steps per second" in str(estimate)
     parameters = sum(p.numel() for p in other.model.parameters())
     assert 6 * 4 * parameters < estimate.disk < 12 * 4 * parameters
     for _ in range(2):

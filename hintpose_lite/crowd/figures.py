@@ -1,9 +1,9 @@
 """Articulated people for synthetic scenes: looks, bodies, poses, 3-D joints, shapes to paint.
 
-Three frames. *Own*: x to the person's left, y up, z where the person faces; the unit is the body's
-height, the ground is y = 0. *View*: x right, y up, z towards the camera. *Screen*: picture pixels,
-y down, as complex numbers x + iy, so that one product turns and scales a point. Proportions are
-those of an adult of 7.5 heads; a child's head is larger.
+There are three frames. *Own*: x points to the person's left, y up, z where the person faces; the
+unit is the body's height, and the ground is y = 0. *View*: x points right, y up, z towards the
+camera. *Screen*: picture pixels with y down, as complex numbers x + iy, so that one product turns
+and scales a point. Adults are 7.5 heads tall; children have larger heads.
 """
 
 import cmath
@@ -14,14 +14,14 @@ import numpy as np
 
 # Joints 0 to 16 are COCO's; these follow.
 PELVIS, CHEST, NECK, HEAD, L_HAND, R_HAND, L_TOE, R_TOE = range(17, 25)
-# What a pixel can show: no person (also a thing a person carries), or a part of one.
+# What a pixel can show: no person (that includes what people carry), or a part of a person.
 OBJECT, TORSO, SKULL, L_ARM, R_ARM, L_LEG, R_LEG = range(7)
 LIMBS = {L_ARM: (5, 7, 9, L_HAND), R_ARM: (6, 8, 10, R_HAND),
          L_LEG: (11, 13, 15, L_TOE), R_LEG: (12, 14, 16, R_TOE)}
-SIDES = np.array([[1.0, 1, 1], [-1, 1, 1]])  # mirrors a left limb's vector for the right one
+SIDES = np.array([[1.0, 1, 1], [-1, 1, 1]])  # mirrors the vector of a left limb for the right
 UPPER, LOWER = (np.array([[a], [a], [b], [b]]) for a, b in ((.165, .24), (.14, .237)))
 REACH = .305  # both bones of an arm
-KNEES = [SIDES * (.2, 0, 1), SIDES * (.3, .6, 1)]  # point there; if sitting or crouching
+KNEES = [SIDES * (.2, 0, 1), SIDES * (.3, .6, 1)]  # where knees point: upright, else
 TOES = SIDES * (.02, -.024, .08)  # from the ankles
 
 SKINS = [(250, 218, 196), (240, 196, 162), (222, 170, 128), (196, 138, 96), (160, 106, 70),
@@ -32,7 +32,7 @@ NEUTRALS = [(34, 36, 42), (74, 78, 86), (150, 152, 156), (236, 234, 228), (40, 5
             (80, 102, 142), (174, 152, 118), (96, 78, 62)]
 RIM, SHADE, LIGHT = .45, .8, 1.04  # every shape is painted in three tones of its colour
 
-# A left wrist from its shoulder in arm lengths, and where the elbow points.
+# Where a left wrist lies from its shoulder, in arm lengths, and where the elbow points.
 ARMS = {"hang": ((.14, -.95, .08), (.6, 0, -1)), "hip": ((-.02, -.62, .16), (1, 0, -.4)),
         "crossed": ((-.62, -.42, .5), (.6, -1, .2)), "forward": ((-.05, .02, .93), (.4, -1, 0)),
         "up": ((.16, .95, .1), (1, 0, .2)), "side": ((.93, .1, .1), (0, -1, -.4)),
@@ -58,7 +58,7 @@ class Look:
     trim: tuple
     sleeves: float  # how much of the arm is covered: 0 none, 1 to the elbow, 2 to the wrist
     legs: float  # how much of the leg is covered, likewise
-    skirt: float  # how far it falls, in torso lengths; 0: none
+    skirt: float  # its length in torso lengths; 0 means no skirt
     hem: float  # where the top ends, in torso lengths above the hips
     pattern: str
 
@@ -80,20 +80,20 @@ class Body:
 
 @dataclass
 class Pose:
-    """Where the limbs end; the joints between follow by inverse kinematics."""
+    """Where the limbs end; inverse kinematics finds the joints between."""
 
     kind: str
     pelvis: np.ndarray  # (3,) own frame
     feet: np.ndarray  # (2, 3) left and right ankle, own frame
     hands: np.ndarray  # (2, 3) wrists from the shoulders in arm lengths, x outwards
-    elbows: np.ndarray  # (2, 3) directions, likewise
+    elbows: np.ndarray  # (2, 3) where the elbows point, likewise
     torso: tuple[float, float, float]  # turn, lean forward, lean aside; radians
     head: tuple[float, float, float]  # the same, relative to the torso
 
 
 @dataclass
 class Layer:
-    """Shapes painted together: (flat xy list in half pixels, RGB, whether in the mask)."""
+    """Shapes that are painted together: (flat xy list in half pixels, RGB, is it in the mask?)."""
 
     depth: float
     part: int
@@ -101,7 +101,7 @@ class Layer:
 
 
 def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
-    """Rolls about z, then tilts forward about x, then turns about y: (3, 3)."""
+    """The matrix (3, 3) that rolls about z, then tilts forward about x, then turns about y."""
     (cy, sy), (cp, sp), (cr, sr) = ((math.cos(a), math.sin(a)) for a in (yaw, pitch, roll))
     return np.array([[cy * cr + sy * sp * sr, sy * sp * cr - cy * sr, sy * cp],
                      [cp * sr, cp * cr, -sp],
@@ -110,7 +110,7 @@ def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
 
 def bend(root, target, pole):
     """Two-bone inverse kinematics of both arms, then both legs: the middle and end joints (4, 3).
-    A target out of reach is approached; the middle joint points to `pole`."""
+    Limbs stretch towards targets out of reach; the middle joints point to `pole`."""
     reach = target - root
     length = np.sqrt((reach ** 2).sum(1, keepdims=True)) + 1e-9
     axis = reach / length
@@ -129,7 +129,7 @@ def pick(rng: np.random.Generator, options):
 
 
 def colour(rng: np.random.Generator, shade: float = 1.0) -> tuple[float, float, float]:
-    """A plausible colour of a garment or a thing: RGB, often neutral, never garish."""
+    """A plausible RGB colour of a garment or a thing: often neutral, never garish."""
     neutral, hue, saturation, value = rng.random(4).tolist()
     if neutral < .42:
         return tone(pick(rng, NEUTRALS), (.92 + .16 * value) * shade)
@@ -154,7 +154,7 @@ def sample_look(rng: np.random.Generator) -> Look:
 
 
 def sample_body(rng: np.random.Generator, height: float) -> Body:
-    """height: of a standing adult, in pixels; some bodies are children's."""
+    """A random body; one in ten is a child's. height: of a standing adult, in pixels."""
     child = rng.random() < .1
     hair = pick(rng, "short short short long long bun afro bald")
     return Body(height * (.72 if child else 1), rng.uniform(.092, .118), rng.uniform(.052, .064),
@@ -166,10 +166,11 @@ def sample_body(rng: np.random.Generator, height: float) -> Body:
 
 
 def sample_pose(rng: np.random.Generator, kind: str | None = None) -> Pose:
-    """kind: stand, walk, run, sit, crouch, reach, or None for any of them."""
+    """A random pose. kind: stand, walk, run, sit, crouch, reach, or None for any of them."""
     kind = kind or pick(rng, KINDS)
     u = rng.uniform
-    width, along, lift = u(.04, .1, 2), u(-.05, .05, 2), np.zeros(2)
+    width, along = u(.04, .1, 2), u(-.05, .05, 2)
+    lift = np.zeros(2)
     hips, lean = u(.505, .52), u(-.05, .1)
     if kind in ("walk", "run"):
         stride, rear = u(.1, .2) if kind == "walk" else u(.16, .26), int(rng.integers(2))
@@ -197,14 +198,14 @@ def sample_pose(rng: np.random.Generator, kind: str | None = None) -> Pose:
 class Figure:
     """A person in a pose, seen from a direction. Set `origin` and `depth`, then paint `layers`.
 
-    origin: (2,) pixel of the ground under the body. depth: larger is nearer. shift: (3,) where in
-    its group the body stands, view frame, body heights.
+    origin: (2,) the pixel of the ground under the body. depth: larger is nearer. shift: (3,) where
+    the body stands in its group, in the view frame and in body heights.
     """
 
     def __init__(self, look: Look, body: Body, pose: Pose, yaw: float, pitch: float = 0.0,
                  shift: tuple[float, float, float] = (0.0, 0.0, 0.0)):
         """yaw: 0 faces the camera, positive turns towards the right of the picture.
-        pitch: how far the camera looks down. Both in radians."""
+        pitch: how far the camera is tilted down. Both are in radians."""
         if pose.kind in ("sit", "crouch", "run") and look.skirt:
             look = replace(look, skirt=0.0, legs=.8)
         self.look, self.body, self.pose = look, body, pose
@@ -242,19 +243,19 @@ class Figure:
 
     @property
     def pixels(self) -> np.ndarray:
-        """(25,) the joints in the picture; those of the face are not among them."""
+        """(25,) the joints in the picture; the first five, of the face, are not set."""
         return self.offsets + complex(*self.origin)
 
     @property
     def box(self) -> list[float]:
-        """Corners x0, y0, x1, y1 of the whole silhouette, near enough to lay out a scene."""
+        """Corners x0, y0, x1, y1 of the whole silhouette, exact enough to lay out a scene."""
         x, y, margin = self.pixels.real, self.pixels.imag, .03 * self.body.height
         return [x.min() - margin, y.min() - margin - margin, x.max() + margin, y.max() + margin]
 
     def on_head(self, directions: np.ndarray, clamped: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Points on the head, given as (N, 3) on a unit sphere in its own frame: pixels (N,) and
-        nearness (N,), positive on the side we see. What of the first `clamped` points lies behind
-        the head's horizon is drawn on the horizon."""
+        """Points on the head, given as (N, 3) on a unit sphere in the head's frame: pixels (N,) and
+        nearness (N,), positive on the side that faces the camera. If any of the first `clamped`
+        points lie behind the head's horizon, they are drawn on the horizon."""
         x, y, z = points = self.upright @ directions.T
         if clamped:
             flat = np.sqrt(x[:clamped] ** 2 + y[:clamped] ** 2 + 1e-6)
@@ -262,13 +263,13 @@ class Figure:
         return self.pixels[HEAD] + self._oval(x, y), z
 
     def _oval(self, x, y):
-        """From a disc of radius 1 to the head's outline: offsets (...) in pixels."""
+        """Stretches a disc of radius 1 to the head's outline: offsets (...) in pixels."""
         size = self.body.head * self.body.height
-        wide = (.049 + .008 * abs(self.upright[0, 2])) * size  # above a narrower chin
+        wide = (.049 + .008 * abs(self.upright[0, 2])) * size  # the chin is narrower
         return (x * (1 + .13 * y) * wide - 1j * (y * (.066 * size))) * cmath.rect(1, self.roll)
 
     def keypoints(self) -> tuple[np.ndarray, np.ndarray]:
-        """COCO's 17 joints: pixels (17, 2), and whether they lie on the side that we see."""
+        """COCO's 17 joints: pixels (17, 2), and whether they lie on the side facing the camera."""
         points, depth = self.pixels[:17], self.joints[:, 2]
         points[:5], z = self.on_head(FACE)
         ears = 2 if self.body.hair in ("long", "afro") else -.3
@@ -279,7 +280,8 @@ class Figure:
         return points.view(float).reshape(17, 2), seen
 
     def layers(self, light: float) -> list[Layer]:
-        """What to paint; sort the layers of all figures by depth. light: -1 left, 1 right."""
+        """What to paint; sort the layers of all figures by depth. light: -1 from the left, 1 from
+        the right."""
         self.light = complex(.3 * light, -.22)
         self.edge = .008 * self.body.height
         z, pixels = self.joints[:, 2].tolist(), self.pixels.tolist()
@@ -297,8 +299,8 @@ class Figure:
         return made
 
     def _capsules(self, layers, rows):
-        """Paints tapered limbs, rows (layer number, from, to, radius there and there in pixels,
-        colour): all with a rim, then without, then the part of each that is in the light."""
+        """Adds tapered limbs to layers. rows: (layer number, start, end, radius at the start and at
+        the end in pixels, colour). All get a rim, then a body, then a part in the light."""
         start, end, first, last = np.array([row[1:5] for row in rows]).T[..., None]
         along = np.where(start == end, 1, end - start)
         cap = along / abs(along) * HALF_TURN
@@ -335,7 +337,7 @@ class Figure:
         return rows
 
     def _hair(self):
-        """What hangs behind the head or is tied there, as rows of layer 2."""
+        """Hair that hangs or is tied behind the head, as rows for layer 2."""
         if self.body.hair not in ("long", "bun"):
             return []
         size, long = self.body.height * self.body.head, self.body.hair == "long"
@@ -359,17 +361,17 @@ class Figure:
                  (1.14, .034, .034), (1.5, .028, .03))
         half = [math.hypot(x * wide, z * deep) * body.height for _, x, z in rings]
         lit = math.copysign(.34, across.real * self.light.real + across.imag * self.light.imag)
-        bands = []  # from, to, shifted aside and wide in half widths, grown by pixels, colour, tone
+        bands = []  # start, end, offset aside and width in half widths, margin in pixels, RGB, tone
         for low, high, grow, fill in ((1.0, 1.45, 0, tone(look.skin, .88)),
                                       (-max(look.skirt, .2), .2, 0, look.bottom),
                                       (look.hem, 1.13, .004 * body.height, look.top)):
             bands += [(low, high, 0, 1, grow + self.edge, fill, RIM),
                       (low, high, 0, 1, grow, fill, SHADE), (low, high, lit, .6, grow, fill, LIGHT)]
-        low, facing = max(look.hem, 0), int(facing > .3)
-        bands += [(*place, 0, look.trim, 1) for place in {
-            "stripes": [(t, t + .07, 0, 1) for t in (.1, .28, .46, .64)],
-            "sash": [(.5, .68, 0, 1)], "logo": [(.58, .8, 0, .3)] * facing,
-            "jacket": [(low, 1.05, 0, .26)] * facing}.get(look.pattern, [])]
+        patterns = {"stripes": [(t, t + .07, 0, 1) for t in (.1, .28, .46, .64)],
+                    "sash": [(.5, .68, 0, 1)]}
+        if facing > .3:
+            patterns |= {"logo": [(.58, .8, 0, .3)], "jacket": [(max(look.hem, 0), 1.05, 0, .26)]}
+        bands += [(*place, 0, look.trim, 1) for place in patterns.get(look.pattern, [])]
         low, high, aside, share, grow = np.array([band[:5] for band in bands]).T[..., None]
         t = low + (high - low) * SEVENTHS
         size = np.interp(t, [ring[0] for ring in rings], half)
@@ -379,8 +381,9 @@ class Figure:
                 for outline, (*_, fill, shade) in zip(outlines, bands, strict=True)]
 
     def _head(self, pixels):
-        """Hair or bald head, then `plan`: which OUTLINES follow, their colour, least nearness."""
-        look, body, bald = self.look, self.body, self.body.hair == "bald"
+        """Hair or a bald head, then the OUTLINES of `plan`: (number, colour, least nearness)."""
+        look, body = self.look, self.body
+        bald = body.hair == "bald"
         hair, facing = look.skin if bald else look.hair, self.upright[2, 2]
         outlines, z = self.on_head(OUTLINES, CLAMPED)
         puff = {"bald": 1.0, "afro": 1.32}.get(body.hair, 1.09)
@@ -391,26 +394,31 @@ class Figure:
         balls = flat(pixels[HEAD] + up + np.array([ball * rim, ball, lit]))
         shapes = [(outline, tone(hair, shade), shade == RIM)
                   for outline, shade in zip(balls, (RIM, .88, 1.12), strict=True)]
-        plan = [(e, tone(look.skin, .82), -.35) for e in EARS * (body.hair not in ("long", "afro"))]
+        plan = []
+        if body.hair not in ("long", "afro"):
+            plan += [(ear, tone(look.skin, .82), -.35) for ear in EARS]
         if facing > -.75:
-            plan += [(JAW, tone(look.skin, RIM), -.4), (0, tone(look.skin, .86), -.4)] * (not bald)
-            plan += [(1 if self.light.real < 0 else 2, tone(look.skin, 1), -.4)]
-            plan += [(3, tone(look.hair, 1), -.4)] * body.beard
+            if not bald:
+                plan += [(JAW, tone(look.skin, RIM), -.4), (0, tone(look.skin, .86), -.4)]
+            plan.append((1 if self.light.real < 0 else 2, tone(look.skin, 1), -.4))
+            if body.beard:
+                plan.append((3, tone(look.hair, 1), -.4))
             red, green, blue = look.skin
             lips = tone((red, green * .62, blue * .6), .82)
             plan += [(i, fill, .12) for i, fill in zip(
                 DECALS, [(245, 244, 240)] * 2 + [(34, 26, 24)] * 2 + [tone(look.hair, .8)] * 2
                 + [tone(look.skin, .72), lips], strict=True)]
         if body.hat:
-            hat = [(4, tone(look.trim, .85), -2)]
-            brim = [(BRIM, tone(look.trim, .6), -2)] * (body.hat == "cap")
-            plan = plan + hat + brim if facing > 0 else brim + plan + hat
+            plan.append((4, tone(look.trim, .85), -2))
+        if body.hat == "cap":  # the brim points away from the camera if the face does
+            plan.insert(len(plan) if facing > 0 else 0, (BRIM, tone(look.trim, .6), -2))
         drawn, near = flat(outlines.reshape(-1, 14)), z.reshape(-1, 14).mean(1)
         return shapes + [(drawn[i], fill, i in SOLID) for i, fill, least in plan if near[i] > least]
 
     def _props(self):
-        """The chair of who sits, and what a person carries."""
-        kind, fill, made = self.body.prop, self.look.trim, []
+        """The chair of a sitting person, and what a person carries."""
+        kind, fill = self.body.prop, self.look.trim
+        made = []
         hand = (self.joints[9] + self.joints[L_HAND]) / 2
         if self.pose.kind == "sit":
             drop = (self.pose.pelvis[1] - .075) / 2
@@ -443,7 +451,7 @@ class Figure:
         return made
 
     def _blocks(self, centres, halves, turn, fills):
-        """Boxes of half sizes (N, 3), turned by (3, 3) into the view: a layer of each object."""
+        """Boxes of half sizes (N, 3), turned into the view by (3, 3): one layer per box."""
         corners = centres[:, None] + (CORNERS * np.array(halves)[:, None]) @ turn.T
         outlines = iter(flat(self.screen(corners)[:, FACES].reshape(-1, 4)))
         normals = [*turn.T.tolist(), *(-turn.T).tolist()]
@@ -454,7 +462,7 @@ class Figure:
 
 
 def flat(points: np.ndarray) -> list[list[float]]:
-    """Outlines (..., N) in picture pixels as Pillow wants them, on a canvas twice as big."""
+    """Outlines (..., N) in picture pixels as Pillow takes them, on a canvas twice as large."""
     return (points * 2 + (.5 + .5j)).reshape(-1, points.shape[-1]).view(float).tolist()
 
 
@@ -483,7 +491,7 @@ FACE = np.array([(0, -.12, 1.02), (.36, .12, .92), (-.36, .12, .92), (.98, -.02,
                  (-.98, -.02, -.1)])
 _TURN = np.linspace(0, 2 * math.pi, 14, endpoint=False)[:, None]
 _BRIM = [(math.cos(a), math.sin(a)) for a in np.linspace(0, math.pi, 14)]
-OUTLINES = np.concatenate([  # 14 points each: face in the shade, in the light, beard, hat, its rim
+OUTLINES = np.concatenate([  # 14 points each: face, lit cheeks, beard, hat, jaw, features, ears
     _cap((0, -.46, .88), 66), _cap((-.15, -.4, .9), 58), _cap((.15, -.4, .9), 58),
     _cap((0, -.85, .55), 40), _cap((0, 1, -.06), 70, 1.14), _cap((0, -.46, .88), 66, 1.09),
     _oval(.36, .12, .13, .065), _oval(-.36, .12, .13, .065), _oval(.36, .12, .065, .07),

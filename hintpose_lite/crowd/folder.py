@@ -1,4 +1,4 @@
-"""Crowd scenes as a folder in COCO format, made once and opened again."""
+"""Crowd scenes in a folder in COCO format, drawn once and opened again later."""
 
 import json
 import math
@@ -18,11 +18,11 @@ from ..files import write_whole
 from ..pose.skeleton import COCO17
 from .scenes import draw_scene
 
-GENERATOR = "crowd-2"  # changes with every change of the pictures
+GENERATOR = "crowd-2"  # to be changed with every change of the pictures
 DESCRIPTION = "procedural crowd scenes"
 HELD_OUT = 1_000_000  # added to a seed for scenes that no training run sees
-CHUNK = 32  # scenes that a process draws at a time
-FILE, MARKER = "annotations.json", "unfinished.json"  # the latter while pictures are being made
+CHUNK = 32  # scenes that a process draws per task
+FILE, MARKER = "annotations.json", "unfinished.json"  # the latter only while pictures are drawn
 
 
 def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int = 192,
@@ -30,11 +30,11 @@ def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int =
     """Writes `images` scenes as folder/annotations.json and folder/images/*.jpg, and opens them.
 
     seed: 0 to 2**32 - 1; no two seeds share a scene, and scene i of a seed is the same whatever
-    `images` is. size: side of the square pictures in pixels, 64 or more. workers: processes, None
-    for one per core; the files do not depend on it. hard: most people overlap and look alike; if
-    not, they mostly stand apart in clothes of their own.
-    A folder that already holds exactly these scenes is opened as it is, and one whose making was
-    interrupted is completed. Raises DataError if it holds anything else, or cannot be written.
+    `images` is. size: side of the square pictures in pixels, 64 to 4096. workers: number of
+    processes, None for one per core; the files do not depend on it. hard: most people overlap and
+    look alike; otherwise most people stand apart in clothes of their own.
+    A folder that already holds exactly these scenes is opened as it is, and an unfinished folder is
+    completed. Raises DataError if the folder holds anything else or cannot be written.
     """
     settings = {"generator": GENERATOR, "seed": seed, "images": images, "size": size,
                 "hard": bool(hard)}
@@ -61,7 +61,7 @@ def _check(settings: dict, workers: int | None) -> None:
 
 
 def _complete(folder: Path, settings: dict) -> bool:
-    """Whether the folder holds exactly these scenes; False if they are still to be made there."""
+    """True if the folder holds exactly these scenes, False if they are still to be drawn there."""
     if not folder.exists() or not any(path for path in folder.rglob("*") if not path.is_dir()):
         return False
     unfinished, advice = (folder / MARKER).exists(), "give another folder, or delete this one"
@@ -96,7 +96,7 @@ def _generate(folder: Path, settings: dict, workers: int) -> None:
             scenes = list(tqdm(made, total=count, unit="scene", disable=count < 500))
         except BrokenProcessPool as error:
             raise DataError(f"a process that draws scenes for {folder} was killed, perhaps for "
-                            "want of memory: call again with fewer workers") from error
+                            "lack of memory: call again with fewer workers") from error
     pictures = [{"id": i + 1, "file_name": _name(i), "width": side, "height": side, "license": 1}
                 for i in range(count)]
     people = [{"image_id": i + 1, **person} for i, scene in enumerate(scenes) for person in scene]
@@ -115,7 +115,7 @@ def _name(index: int) -> str:
 
 
 def _write_scene(folder: Path, settings: dict, index: int) -> list[dict]:
-    """Writes the picture of a scene; its people's annotations, without ids."""
+    """Writes the picture of a scene; returns its people's annotations, without ids."""
     picture, people = draw_scene(settings["seed"], index, settings["size"], settings["hard"])
     part = folder / "images" / f"{_name(index)}.{os.getpid()}.part"
     picture.save(part, "JPEG", quality=92)
@@ -124,8 +124,8 @@ def _write_scene(folder: Path, settings: dict, index: int) -> list[dict]:
 
 
 def crowd_scenes(images: int, size: int, seed: int) -> CocoPersons:
-    """Crowd scenes in the folder that their settings name, made if they are not there yet."""
+    """Crowd scenes in a folder under data/ named after their settings, drawn if not there yet."""
     folder = Path("data") / f"crowd-{images}x{size}-seed{seed}"
     Path("data").mkdir(exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # of several processes, one draws
+    with FileLock(f"{folder}.lock"):  # only one of several processes draws
         return make_crowd(folder, images, seed, size)

@@ -1,6 +1,6 @@
 """What surrounds the people of a synthetic scene: background, things in front, light and noise.
 
-Coordinates are fractions of the picture.
+All coordinates are fractions of the picture's side.
 """
 
 import math
@@ -12,7 +12,7 @@ from .figures import colour, pick, tone
 
 
 class Painter:
-    """Paints on a square picture in fractions of its side, and the same shapes as 0 on `codes`."""
+    """Paints shapes on a square picture, and as 0 on the map of body parts, if there is one."""
 
     def __init__(self, picture: Image.Image, codes: Image.Image | None = None):
         self.side, self.draw = picture.size[0], ImageDraw.Draw(picture)
@@ -35,9 +35,9 @@ class Painter:
 
 
 def background(rng: np.random.Generator, size: int, figures) -> Image.Image:
-    """A canvas (2 size x 2 size) with a place and the figures' shadows on its ground."""
+    """A canvas (2 size x 2 size) that shows a place, with the figures' shadows on its ground."""
     place, horizon = pick(rng, (room, room, street, park, hall)), rng.uniform(.5, .78)
-    fills = [tuple(.62 * c + 48 for c in colour(rng)) for _ in range(9)]  # muted beside clothes
+    fills = [tuple(.62 * c + 48 for c in colour(rng)) for _ in range(9)]  # more muted than clothes
     wall, ground = fills[0], fills[1]
     if place in (street, park):
         wall = (rng.uniform(130, 200), rng.uniform(170, 215), rng.uniform(200, 245))
@@ -51,7 +51,7 @@ def background(rng: np.random.Generator, size: int, figures) -> Image.Image:
     shadow = ImageDraw.Draw(canvas, "RGBA")
     for figure in figures:
         ankles, r = figure.pixels[15:17].sum(), .3 * figure.body.height
-        x, y = ankles.real, ankles.imag  # the middle of both, on a canvas twice as big
+        x, y = ankles.real, ankles.imag  # their sum is their middle on a canvas twice as large
         shadow.ellipse((x - r, y - r * .16, x + r, y + r * .24), (0, 0, 0, 60))
     return canvas
 
@@ -66,8 +66,8 @@ def room(rng, p, horizon, ground, fills):
         p.shape([(x, 1), (x + .012, 1), (.5 + (x - .5) * .5, horizon)], ground, .82)
     p.box(0, horizon - .02, 1, horizon, pick(rng, fills))
     for x in rng.uniform(-.05, .95, int(rng.integers(3, 7))).tolist():
-        thing, fill, w = pick(rng, "window frame shelf door lamp plant sofa"), pick(rng, fills), .12
-        y = rng.uniform(.05, .25)
+        thing, fill = pick(rng, "window frame shelf door lamp plant sofa"), pick(rng, fills)
+        w, y = .12, rng.uniform(.05, .25)
         if thing == "window":
             p.box(x - .015, y - .015, x + .3, y + .3, (238, 236, 230))
             for pane in (x, x + .145):
@@ -106,7 +106,8 @@ def street(rng, p, horizon, ground, fills):
     while x < 1:
         wide, top, fill = rng.uniform(.14, .32), rng.uniform(-.05, .35), pick(rng, fills)
         p.box(x, top, x + wide, horizon, fill)
-        glass, step = pick(rng, ((70, 86, 104), (228, 210, 150), (178, 198, 210))), .075
+        glass = pick(rng, ((70, 86, 104), (228, 210, 150), (178, 198, 210)))
+        step = .075
         for column in np.arange(x + .025, x + wide - .045, step).tolist():
             for row in np.arange(top + .04, horizon - .08, step * 1.2).tolist():
                 p.box(column, row, column + .042, row + .055, glass)
@@ -188,11 +189,12 @@ def tree(rng, p, x, y):
 
 
 def foreground(rng: np.random.Generator, canvas: Image.Image, codes: Image.Image) -> None:
-    """Sometimes puts a table, a post, a rail or a plant in front of the people: on the picture, and
-    as background (0) on the map of body parts."""
+    """Sometimes paints a table, a post, a rail or a plant in front of the people: on the picture,
+    and as background (0) on the map of body parts."""
     if rng.random() > .3:
         return
-    p, x, fill = Painter(canvas, codes), rng.uniform(0, .75), colour(rng)
+    p = Painter(canvas, codes)
+    x, fill = rng.uniform(0, .75), colour(rng)
     thing, y = pick(rng, "table post rail plant"), rng.uniform(.76, .9)
     if thing == "table":
         wide = rng.uniform(.3, .6)
@@ -216,7 +218,7 @@ def foreground(rng: np.random.Generator, canvas: Image.Image, codes: Image.Image
 
 
 def develop(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
-    """Exposure and colour of the light, then sensor noise."""
+    """The picture as a camera takes it: exposure and colour of the light, then sensor noise."""
     gain = rng.uniform(.84, 1.14) * (1 + rng.uniform(-.05, .05, 3))
     curve = np.clip(np.arange(256)[:, None] * gain + rng.uniform(-4, 20), 0, 255)
     lit = picture.point(curve.astype(np.uint8).T.ravel().tolist())

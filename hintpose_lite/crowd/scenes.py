@@ -1,9 +1,9 @@
-"""Procedural scenes of overlapping people, written as a COCO-format folder.
+"""Procedural scenes of overlapping people.
 
-A scene is a cluttered background, two to six articulated people in groups that overlap, and things
-that stand in front of them. Everything that is annotated is read off the finished picture: a
-person's mask is what is left of them after everybody nearer was painted, the box is the mask's
-extent, a joint is visible if the pixel there shows the part of the body it belongs to.
+A scene is a cluttered background, two to six articulated people in overlapping groups, and things
+in front of them. All annotations are read off the finished picture: a person's mask is what is left
+of the person after everybody nearer was painted, the box is the extent of the mask, and a joint is
+visible if its pixel shows the part of the body that the joint belongs to.
 """
 
 import math
@@ -18,14 +18,10 @@ from . import figures as fig
 from .figures import REACH, Figure, Layer, pick, sample_body, sample_look, sample_pose
 from .scenery import background, develop, foreground
 
-GENERATOR = "crowd-2"  # changes with every change of the pictures
-DESCRIPTION = "procedural crowd scenes"
-VISIBLE = .2  # of a person's full silhouette; below it, a person is drawn but has no keypoints
-CHUNK = 32  # scenes that a process draws at a time
-STEPS = np.linspace(.02, .7, 35)  # aside, in heights
-FILE, MARKER = "annotations.json", "unfinished.json"  # the latter while pictures are being made
+VISIBLE = .2  # share of a silhouette that must show; people who show less get no keypoints
+STEPS = np.linspace(.02, .7, 35)  # lengths of steps aside, in body heights
 
-OWN_PARTS = np.zeros((17, 8), bool)  # the parts of the body that may show where a joint is
+OWN_PARTS = np.zeros((17, 8), bool)  # the parts that the pixel of a joint may show
 OWN_PARTS[:5, fig.SKULL] = OWN_PARTS[[5, 6, 11, 12], fig.TORSO] = True
 for limb, joints in fig.LIMBS.items():
     OWN_PARTS[list(joints[:3]), limb] = True
@@ -36,7 +32,7 @@ for one, other in COCO17.limbs:
 
 def draw_scene(seed: int, index: int, size: int = 192, hard: bool = True
                ) -> tuple[Image.Image, list[dict]]:
-    """Scene `index` of a seed: its picture (size x size, RGB), its people's entries without ids."""
+    """Scene `index` of a seed: its picture (size x size, RGB) and its people's entries, no ids."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
     people = arrange(rng, size, hard)
     light = pick(rng, (-1, 1))
@@ -52,14 +48,14 @@ def draw_scene(seed: int, index: int, size: int = 192, hard: bool = True
             if solid:
                 mark.polygon(outline, code)
     foreground(rng, canvas, codes)
-    parts = np.asfortranarray(np.asarray(codes)[::2, ::2])  # as masks are encoded: by columns
+    parts = np.asfortranarray(np.asarray(codes)[::2, ::2])  # masks are encoded by columns
     entries = [annotate(figure, parts, number, own, extra)
                for number, ((figure, extra), own) in enumerate(zip(people, layers, strict=True), 1)]
     return develop(rng, canvas.reduce(2)), [entry for entry in entries if entry]
 
 
 def silhouette(layers: list[Layer]) -> int:
-    """Area in pixels of all of a person, hidden or outside the picture too."""
+    """Area of a whole person in pixels, with what is hidden or outside the picture."""
     outlines = [np.reshape(outline, (-1, 2)) / 2 for layer in layers if layer.part
                 for outline, _, solid in layer.shapes if solid]
     points = np.concatenate(outlines)
@@ -72,15 +68,15 @@ def silhouette(layers: list[Layer]) -> int:
 
 def annotate(figure: Figure, parts: np.ndarray, number: int, layers: list[Layer], extra: dict
              ) -> dict | None:
-    """COCO's entry of person `number`, or None if hardly a pixel of it shows. parts: (size, size)
-    uint8, 8 times the person's number plus the part of the body."""
+    """The COCO entry of person `number`, or None if fewer than 4 pixels of the person show. parts:
+    (size, size) uint8, 8 times the person's number plus the part of the body."""
     mine = parts // 8 == number
     area = int(np.count_nonzero(mine))
     if area < 4:
         return None
     mask = rle.encode(mine.view(np.uint8))
     joints = np.zeros((17, 3))
-    x0, y0, x1, y1 = figure.box  # nobody fills the box: what passes for it passes for certain
+    x0, y0, x1, y1 = figure.box  # cheaper than the silhouette, and never smaller
     if area >= VISIBLE * (x1 - x0) * (y1 - y0) or area >= VISIBLE * silhouette(layers):
         joints = keypoints(figure, parts, number)
     return {"category_id": 1, "iscrowd": 0, "area": area,
@@ -91,9 +87,9 @@ def annotate(figure: Figure, parts: np.ndarray, number: int, layers: list[Layer]
 
 
 def keypoints(figure: Figure, parts: np.ndarray, number: int) -> np.ndarray:
-    """(17, 3) x, y, v, labelled as people label photographs. v is 2 where the picture shows the
-    joint's own part of the body; 1 where a joint of body or limbs is hidden, also by the own body,
-    and the skeleton joins it to one that shows, so that its place can be told; 0 for the rest."""
+    """(17, 3) x, y, v, labelled as people label photographs. v is 2 if the joint's pixel shows the
+    joint's own part of the body. v is 1 for a hidden joint of the trunk or the limbs that the
+    skeleton joins to a visible one, so that an annotator could place it. All others have v = 0."""
     points, facing = figure.keypoints()
     points = points.round(2)
     column, row = points.round().astype(int).T
@@ -107,8 +103,8 @@ def keypoints(figure: Figure, parts: np.ndarray, number: int) -> np.ndarray:
 
 
 def arrange(rng: np.random.Generator, size: int, hard: bool) -> list[tuple[Figure, dict]]:
-    """The people of a scene, placed, each with what else its annotation says: "group", "palette"
-    (the same number for the same clothes, skin and hair colours) and "depth" (larger is nearer)."""
+    """The people of a scene, placed, each with the rest of the annotation: "group", "palette" (the
+    same number for the same clothes, skin and hair colours) and "depth" (larger is nearer)."""
     kind = pick(rng, "one one one two two close")
     scale = rng.uniform(*{"one": (.62, .9), "two": (.5, .7), "close": (1.1, 1.7)}[kind]) * size
     pitch, floor = rng.uniform(0, .2), rng.uniform(.88, .99) * size
@@ -138,8 +134,8 @@ def arrange(rng: np.random.Generator, size: int, hard: bool) -> list[tuple[Figur
 
 
 def person(rng, scale, pitch, look=None, pose=None, yaw=None, shift=(0.0, 0.0, 0.0)) -> Figure:
-    """One person of about that height in pixels, at the picture's corner. People who share a look
-    differ in body, hair and pose, some in the cut of their clothes."""
+    """One person, about `scale` pixels tall, who stands at pixel (0, 0). People who share a look
+    differ in body, hair and pose, and some in the cut of their clothes."""
     own = sample_look(rng)
     if look and rng.random() < .3:
         look = replace(look, sleeves=own.sleeves, pattern=own.pattern)
@@ -149,7 +145,7 @@ def person(rng, scale, pitch, look=None, pose=None, yaw=None, shift=(0.0, 0.0, 0
 
 
 def apart(rng, count, scale, pitch, look, hard) -> list[Figure]:
-    """People in each other's way: each is pushed to a drawn box overlap with another one."""
+    """People in each other's way: each takes a step aside that gives a drawn overlap of boxes."""
     placed = []
     for depth in rng.permutation(count).tolist():
         new = person(rng, scale, pitch, look)
@@ -159,14 +155,14 @@ def apart(rng, count, scale, pitch, look, hard) -> list[Figure]:
             other = pick(rng, placed)
             x = other.origin[0] + pick(rng, (-1, 1)) * STEPS * scale
             want = rng.uniform(.2, .8) if hard else rng.uniform(0, .3)
-            # Rounded, so that where many steps are equally good the same one wins everywhere.
+            # Rounded, so that every machine takes the same one of several equally good steps.
             new.origin[0] = x[abs(overlaps(new.box, x, other.box) - want).round(6).argmin()]
         placed.append(new)
     return placed
 
 
 def overlaps(box: list[float], aside: np.ndarray, other: list[float]) -> np.ndarray:
-    """IoU of a box of corners, moved aside by (N,) pixels, with another one: (N,)."""
+    """IoU (N,) of a box x0, y0, x1, y1, moved aside by (N,) pixels, with another box."""
     (x0, y0, x1, y1), (u0, v0, u1, v1) = box, other
     left, right = x0 + aside, x1 + aside
     shared = np.maximum(np.minimum(right, u1) - np.maximum(left, u0), 0)
@@ -175,8 +171,9 @@ def overlaps(box: list[float], aside: np.ndarray, other: list[float]) -> np.ndar
 
 
 def hug(rng, count, scale, pitch, look, hard) -> list[Figure]:
-    """Two people face to face in each other's arms, seen from anywhere."""
-    turn, gap, made = rng.uniform(-math.pi, math.pi), rng.uniform(.15, .2), []
+    """Two people face to face in each other's arms, seen from any side."""
+    turn, gap = rng.uniform(-math.pi, math.pi), rng.uniform(.15, .2)
+    made = []
     for side in (-1, 1):
         pose = sample_pose(rng, "stand")
         pose.hands = np.array([(-.35, rng.uniform(-.5, .05), gap / REACH + .15) for _ in "lr"])
@@ -190,8 +187,9 @@ def hug(rng, count, scale, pitch, look, hard) -> list[Figure]:
 
 
 def beside(rng, count, scale, pitch, look, hard) -> list[Figure]:
-    """People in a row, an arm around the next one's shoulders, from the front or from behind."""
-    turn, gap, made = pick(rng, (0, 0, math.pi)), rng.uniform(.17, .26), []
+    """People in a row, arms around each other's shoulders, seen from the front or from behind."""
+    turn, gap = pick(rng, (0, 0, math.pi)), rng.uniform(.17, .26)
+    made = []
     turn += rng.uniform(-.3, .3)
     for i, depth in enumerate(rng.permutation(count)):
         pose = sample_pose(rng, pick(rng, "stand walk"))

@@ -1,6 +1,6 @@
-"""`hintpose check`: is everything here that the package needs, and if not, what to do about it.
+"""`hintpose check`: reports whether everything that the package needs is here, and how to get it.
 
-Nothing heavy is imported with this module, so that it can report on a broken installation.
+This module imports nothing heavy, so that it can report on a broken installation.
 """
 
 import os
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-MEMORY_GB = 4  # for two trainings at once
-DISK_GB = 1  # for scenes and runs, beside what is installed
+MEMORY_GB = 4  # for two training runs at once
+DISK_GB = 1  # for scenes and runs, without the installed packages
 REINSTALL = "make a fresh environment: remove .venv, then `make check` (or see the README)"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report; status is "OK", "FAIL", or "--" for what is optional and missing."""
+    """One line of the report. status: "OK", "FAIL", or "--" if something optional is missing."""
 
     status: str
     name: str
@@ -33,7 +33,7 @@ class Check:
 
 
 def run_checks(folder: str | Path = ".") -> list[Check]:
-    """All checks, in the order of the report; folder is where data and runs will be written."""
+    """All checks, in the order of the report. folder: where data and runs will be written."""
     folder = Path(folder)
     return [
         *_packages(),
@@ -50,7 +50,7 @@ def run_checks(folder: str | Path = ".") -> list[Check]:
 
 
 def main(folder: str | Path = ".") -> int:
-    """Print the report; 0 if nothing failed, else 1."""
+    """Prints the report. Returns the exit status: 0 if nothing failed, else 1."""
     checks = run_checks(folder)
     print(*checks, sep="\n")
     failed = sum(check.status == "FAIL" for check in checks)
@@ -61,12 +61,12 @@ def main(folder: str | Path = ".") -> int:
 def _attempt(name: str, probe: Callable[[], str], fix: str) -> Check:
     try:
         return Check("OK", name, probe())
-    except Exception as error:  # whatever is broken here, its name is what the user needs
+    except Exception as error:  # whatever is broken, the report names it
         return Check("FAIL", name, f"{type(error).__name__}: {error}", fix)
 
 
 def _packages() -> list[Check]:
-    """Python and the packages against the ranges that pyproject.toml states."""
+    """Compares Python and the packages with the versions that pyproject.toml states."""
     try:
         from packaging.requirements import Requirement
         from packaging.specifiers import SpecifierSet
@@ -76,11 +76,11 @@ def _packages() -> list[Check]:
     checks = [_compare("Python", platform.python_version(), SpecifierSet(about["Requires-Python"]),
                        f"install such a Python, then {REINSTALL}")]
     for need in map(Requirement, about.get_all("Requires-Dist", [])):
-        asked = need.name, _version(need.name), need.specifier
+        package = need.name, _version(need.name), need.specifier
         if not need.marker or need.marker.evaluate({"extra": ""}):
-            checks.append(_compare(*asked, f'pip install "{need}"'))
+            checks.append(_compare(*package, f'pip install "{need}"'))
         elif need.marker.evaluate({"extra": "lab"}):  # the other extras are for developers only
-            checks.append(_compare(*asked, "for the notebooks: pip install -e '.[lab]'", "--"))
+            checks.append(_compare(*package, "for the notebooks: pip install -e '.[lab]'", "--"))
     return checks
 
 
@@ -92,7 +92,7 @@ def _version(package: str) -> str | None:
 
 
 def _compare(name: str, version: str | None, needed, fix: str, otherwise: str = "FAIL") -> Check:
-    """otherwise: the status of what is missing or too old."""
+    """otherwise: the status if the package is missing or too old."""
     if version and needed.contains(version, prereleases=True):
         return Check("OK", name, f"{version} ({needed})")
     return Check(otherwise, name, f"{version or 'missing'}, needed is {needed}", fix)
@@ -140,7 +140,7 @@ def _enough(free: float, needed: int) -> str:
 
 
 def _memory() -> str:
-    """What Linux calls available; elsewhere all that is built in, where the system tells."""
+    """Available memory on Linux; elsewhere all installed memory, if the system reports it."""
     if (table := Path("/proc/meminfo")).exists():
         free = 1024 * float(re.search(r"MemAvailable: *(\d+)", table.read_text())[1])
         return _enough(free, MEMORY_GB)

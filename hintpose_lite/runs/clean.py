@@ -1,4 +1,4 @@
-"""Finding and removing what this package generated, and nothing else."""
+"""Finds and removes what this package generated, and nothing else."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ KNOWN = ("config.json", "metrics.jsonl", "last.pt", "model.safetensors", "report
 
 
 def clean(root: Path, ask: bool = True):
-    """Show the generated folders of a working folder, and remove them if the user says yes."""
+    """Lists the generated folders under root, and removes them, if ask after the user's consent."""
     folders = generated(root)
     for folder in folders:
         size = sum(file.lstat().st_size for file in folder.rglob("*"))
@@ -31,29 +31,30 @@ def clean(root: Path, ask: bool = True):
 
 
 def generated(root: Path) -> list[Path]:
-    """Folders below root/runs and root/data that hold our files and no others; follows no links."""
-    found, runs, data = [], root / "runs", root / "data"
+    """Folders below root/runs and root/data that hold our files only; links are not followed."""
+    found = []
+    runs, data = root / "runs", root / "data"
     live = [lock.parent for start in (runs, data) for lock in start.rglob("lock")
             if _is_ours(lock.parent) and is_running(lock.parent)]
     for start in (runs, data):
         for name, inside, _ in os.walk(start) if not start.is_symlink() else ():
             folder = Path(name)
             if folder != start and _is_ours(folder):
-                inside.clear()  # it goes as a whole
+                inside.clear()  # the folder is removed as a whole
                 if strange := [path for path in folder.rglob("*") if not any(
                         map(path.match, KNOWN)) and (path.is_symlink() or not path.is_dir())]:
                     print(f"kept {folder}: not all of it was generated, such as {strange[0].name}")
                 elif any(run.is_relative_to(folder) for run in live):
                     print(f"kept {folder}: a process is training there")
                 elif live and start == data:
-                    print(f"kept {folder}: a process is training, and may want it")
+                    print(f"kept {folder}: a process is training, and may need it")
                 else:
                     found.append(folder)
     return sorted(found)
 
 
 def _is_ours(folder: Path) -> bool:
-    """A training run, a study of runs, a crop cache, or our own scenes (finished or not)."""
+    """True for a training run, a study, a crop cache, or our own scenes (finished or not)."""
     for name in ("config.json", "info.json", "annotations.json", "unfinished.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             stored = json.loads((folder / name).read_text(encoding="utf-8"))

@@ -3,13 +3,13 @@
     OUT/annotations/person_keypoints_train2017.json, OUT/train2017/    118,287 pictures, 19.3 GB
     OUT/annotations/person_keypoints_val2017.json, OUT/val2017/        5,000 pictures, 0.8 GB
 
-They come as zip archives, removed when every picture that the annotations name is there; until then
-they need their room twice. What is interrupted continues at the next call: an archive where it
-ended (if the server sends an ETag, or a SHA-256 is given), unpacking at the first missing picture.
+The zip archives are removed as soon as every picture that the annotations name is unpacked; until
+then the disk holds both. After an interruption the next call continues: it appends to an unfinished
+archive (if the server sends an ETag, or a SHA-256 is given), and unpacks missing pictures only.
 
-OCHuman, people who overlap heavily (val and test), is not downloaded: its authors hand it out by
-the form or link on https://github.com/liruilong940607/OCHumanApi and its COCO-format files are read
-as they are: CocoPersons("ochuman_coco_format_val_range_0.00_1.00.json", "images").
+OCHuman (val and test), whose people overlap heavily, is not downloaded here: its authors share it
+through the form or link on https://github.com/liruilong940607/OCHumanApi. Its COCO-format files can
+be opened as they are: CocoPersons("ochuman_coco_format_val_range_0.00_1.00.json", "images").
 """
 
 from collections.abc import Sequence
@@ -27,18 +27,18 @@ from ..weights.fetch import fetch, need_space, remote_size, unpack
 
 BASE = "http://images.cocodataset.org"
 ANNOTATIONS = "annotations_trainval2017.zip"
-# Bytes, as TensorFlow Datasets lists them (url_checksums/coco.txt): for servers that tell none.
+# Bytes, from TensorFlow Datasets (url_checksums/coco.txt), for servers that do not report them.
 SIZES = {ANNOTATIONS: 252_907_541, "train2017.zip": 19_336_861_798, "val2017.zip": 815_585_330}
-UNPACKED = 1.02  # of an archive's bytes, on the disk: JPEG packs no further, blocks are half full
+UNPACKED = 1.02  # of an archive's bytes: ZIP hardly shrinks JPEGs, and disk blocks waste some room
 
 
 def download_coco(out: str | Path, splits: Sequence[str] = ("train", "val"), *, base: str = BASE,
                   sha256: dict[str, str] | None = None, jobs: int = 4, keep: bool = False,
                   progress: bool = True) -> dict[str, list[str]]:
-    """Bring these splits into the folder out; returns the missing pictures of each (none: []).
+    """Downloads these splits into the folder `out`, and returns the missing pictures of each split.
 
-    sha256: archive name -> hex digest, to be checked. jobs: downloads at once. keep: leave the
-    archives there. What is in out already is kept; if that is all, no server is asked. Raises
+    sha256: archive name -> expected hex digest. jobs: parallel downloads. keep: keeps the archives.
+    Files that are already in `out` are kept; if nothing is missing, no server is contacted. Raises
     FetchError (server, disk, archive) and DataError (damaged annotation file)."""
     out = Path(out)
     names = {split: _named(out, split) for split in splits if (out / _json(split)).exists()}
@@ -51,7 +51,7 @@ def download_coco(out: str | Path, splits: Sequence[str] = ("train", "val"), *, 
     with tqdm(desc="download", total=total, initial=sum(there.values()), unit="B",
               unit_scale=True, disable=not progress) as bar:
         get = partial(_fetch, out, base, sha256 or {}, jobs, there, bar)
-        if ANNOTATIONS in todo:  # they come first: they say which pictures there must be
+        if ANNOTATIONS in todo:  # they come first: they list the pictures
             get([ANNOTATIONS])
             unpack(out / ANNOTATIONS, out, progress=False,
                    members=[_json(split) for split in splits if split not in names])
@@ -72,7 +72,7 @@ def _json(split: str) -> str:
 
 
 def _named(out: Path, split: str) -> list[str]:
-    """The file names of the pictures that the annotations are about."""
+    """The file names of the pictures that the annotation file lists."""
     if not (path := out / _json(split)).exists():
         raise FetchError(f"{out / ANNOTATIONS} holds no {_json(split)}: it is not COCO's. Delete "
                          "it, and download it from another address")
@@ -90,18 +90,19 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _plan(out: Path, base: str, todo: list[str]) -> tuple[dict[str, int], int | None]:
-    """Is there room? Bytes of each archive that are there, and of all (None: not told)."""
+    """Checks that the disk has room. Returns the bytes of each archive that are already here, and
+    the bytes of all archives (None: not reported)."""
     out.mkdir(parents=True, exist_ok=True)
     sizes = _sizes(out)
     there = {name: sizes.get(name, sizes.get(f"{name}.part", 0)) for name in todo}
-    told = {name: sizes.get(name) or remote_size(_url(base, name)) for name in todo}
-    likely = {name: told[name] or SIZES[name] for name in todo}
+    known = {name: sizes.get(name) or remote_size(_url(base, name)) for name in todo}
+    likely = {name: known[name] or SIZES[name] for name in todo}
     load = sum(max(likely[name] - there[name], 0) for name in todo)
     unpacked = sum(max(UNPACKED * size - sum(_sizes(out / name.removesuffix(".zip")).values()), 0)
                    for name, size in likely.items())
     print(f"{', '.join(todo)}: {load / 1e9:.2f} GB to download, {unpacked / 1e9:.2f} GB to unpack")
     need_space(load + unpacked, out, f"COCO, {load / 1e9:.2f} GB of archives and what is in them,")
-    return there, None if None in told.values() else sum(told.values())
+    return there, None if None in known.values() else sum(known.values())
 
 
 def _url(base: str, name: str) -> str:
@@ -109,17 +110,17 @@ def _url(base: str, name: str) -> str:
 
 
 def _fetch(out: Path, base: str, sha256: dict, jobs: int, there: dict, bar, archives: list[str]):
-    """Download in parallel; the bar shows the sum of `there`, the bytes of each archive."""
+    """Downloads in parallel; the bar shows the sum of `there`, the bytes of each archive."""
     stop = Event()
 
-    def note(name: str, count: int):  # runs in the threads
+    def update(name: str, count: int):  # runs in the threads
         there[name] = count
         if stop.is_set():
             raise FetchError("stopped")
 
     with ThreadPoolExecutor(jobs) as pool:
         tasks = [pool.submit(fetch, _url(base, name), out / name, sha256.get(name),
-                             progress=partial(note, name)) for name in archives]
+                             progress=partial(update, name)) for name in archives]
         try:
             while wait(tasks, timeout=0.2).not_done:
                 bar.update(sum(there.values()) - bar.n)

@@ -1,4 +1,4 @@
-"""Where a run's people come from: files the user names, or crowd scenes made on the spot."""
+"""Opens the people of a run: from files that the user names, or from drawn crowd scenes."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,9 @@ from ..training.config import TrainConfig
 def open_data(config: TrainConfig, data=None, val=None) -> tuple[CocoPersons, CocoPersons]:
     """Training and validation people.
 
-    data, val: (annotations, images), CocoPersons or None. Without data, crowd scenes are made (or
-    found again) under `data/`; without val, crowd scenes of another seed, or for given data those.
+    data, val: (annotations, images), CocoPersons or None. Without data, crowd scenes are drawn
+    under `data/`, or opened again. Without val, a run on given data is validated on the same data,
+    and a run on crowd scenes on scenes of another seed.
     """
     persons = _open(data) or crowd_scenes(config.images, config.scene_size, config.data_seed)
     held_out = _open(val)

@@ -1,4 +1,4 @@
-"""What a training run will take, measured on a few of its own steps before it starts."""
+"""Estimates the cost of a training run from a few of its own steps, before it starts."""
 
 import copy
 import math
@@ -14,32 +14,32 @@ import torch
 from ..errors import RunError
 from ..training.step import Trainer
 
-STEPS = 6
+STEPS = 6  # measured steps
 LONG = 1000  # steps; shorter runs begin without an estimate
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds of a step, validation aside; steps in all and in an epoch; bytes of the device's
-    memory at the highest point (None where that is not known), and bytes on the disk."""
+    """What a run will take; validation is not counted."""
 
-    seconds: float
-    steps: int
-    epoch: float
-    memory: int | None
-    disk: int
+    seconds: float  # per step
+    steps: int  # in all
+    epoch: float  # steps per epoch
+    memory: int | None  # bytes at the peak, on the device; None: not known
+    disk: int  # bytes
 
     def __str__(self) -> str:
         whole, epoch = (timedelta(seconds=round(self.seconds * steps))
                         for steps in (self.steps, self.epoch))
         memory = "" if self.memory is None else f"; memory {self.memory / 2**30:.1f} GiB"
-        return (f"estimate from {STEPS} steps: {1 / self.seconds:.2f} steps a second, {epoch} for "
-                f"each of {self.steps / self.epoch:.1f} epochs, {whole} in all{memory}; disk "
+        return (f"estimate from {STEPS} steps: {1 / self.seconds:.2f} steps per second, {epoch} "
+                f"for each of {self.steps / self.epoch:.1f} epochs, {whole} in all{memory}; disk "
                 f"{self.disk / 2**20:.0f} MiB")
 
 
 def announce(trainer: Trainer, out: Path) -> None:
-    """Prints what a long run will take, before its first step. Raises RunError without room."""
+    """Prints what a long run will take, before its first step. Raises RunError if the disk has too
+    little room."""
     if trainer.config.steps >= LONG and trainer.crew.size == 1:
         estimate = preflight(trainer)
         require_space(estimate, out)
@@ -47,9 +47,9 @@ def announce(trainer: Trainer, out: Path) -> None:
 
 
 def preflight(trainer: Trainer) -> Estimate:
-    """Takes some steps, measures them, and puts the trainer back where it was.
+    """Measures a few steps, and then restores the state of the trainer.
 
-    Where the first part of a run has a single hop, steps of both parts are measured."""
+    If a run starts with a single hop and adds more later, steps of both parts are measured."""
     before, config = copy.deepcopy(trainer.state()), trainer.config
     further = min(math.ceil(config.hops_after * config.steps), config.steps - STEPS - 1)
     seconds = sum(share * _seconds(trainer, first) for first, share in (
@@ -63,18 +63,18 @@ def preflight(trainer: Trainer) -> Estimate:
 
 
 def _seconds(trainer: Trainer, first: int) -> float:
-    """Seconds of a step, measured on some from step `first` on."""
+    """Mean seconds per step, measured from step `first` on."""
     trainer.step, trainer.batches = first, None
-    trainer.run_step().item()  # the first one compiles, tunes, and reserves memory
+    trainer.run_step().item()  # not measured: compiles, tunes, reserves memory
     start = time.perf_counter()
     for _ in range(STEPS):
         loss = trainer.run_step()
-    loss.item()  # waits for the device; from one loss to another are whole steps
+    loss.item()  # waits for the device
     return (time.perf_counter() - start) / STEPS
 
 
 def require_space(estimate: Estimate, folder: Path) -> None:
-    """Raises RunError where the disk has no room for what a run writes."""
+    """Raises RunError if the disk has no room for what a run writes."""
     free = shutil.disk_usage(folder).free
     if free < estimate.disk:
         raise RunError(f"{folder}: the run writes {estimate.disk / 2**20:.0f} MiB, but only "
@@ -85,8 +85,8 @@ def _memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
-        import resource  # not on Windows
+        import resource  # missing on Windows
     except ImportError:
         return None
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024  # bytes there, kilobytes on Linux
+    return used if sys.platform == "darwin" else used * 1024  # bytes on macOS, kilobytes on Linux

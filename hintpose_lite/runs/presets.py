@@ -1,4 +1,4 @@
-"""Named configurations of training runs, and how the command line changes them."""
+"""Named configurations of training runs."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from ..data.batches import Augment
 from ..model.hintpose import Spec
 from ..training.config import PRESETS, TrainConfig
 
-# Crowd scenes are drawn in any number, all upright, so little needs to be varied.
+# Scenes are plentiful and all people stand upright, so little variation is needed.
 LIGHT = Augment(rotate=0.0, scale=0.15, half_body=0.0, shared=0.6, light=0.2)
 SMALL = Spec(width=16, stem=16, modules=(1, 1, 1), blocks=1, input_size=(96, 128), codec="dark",
              target_sigma=1.2, cue_sigma=5.0, cue_channels=8)
@@ -14,21 +14,23 @@ FIELD = TrainConfig(schedule="step", epochs=210.0, batch=128, warmup=500, init="
                     compile=True, validate_every=10_000, checkpoint_every=1000)
 LARGE = Spec(width=48, input_size=(288, 384), target_sigma=3.0, cue_sigma=12.0)
 
-# crowd-quick: one variant of the study, minutes on one core. crowd-tiny: the shipped weights, two
-# hours on one core; one hop at first, since hops are dear, then statistics that stay. sample: COCO
-# training in small. w32, w48: HRNet's schedule on COCO; finetune: cue and hops for a trained HRNet.
 PRESETS.update({
+    # A variant of the study: minutes on one core.
     "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=3000, batch=16, lr=4e-3,
                                hops_after=0.5, window=192, images=4000, validate_every=1000),
+    # The shipped weights: two hours on one core. Hops are expensive, so they are added late.
     "crowd-tiny": TrainConfig(
         spec=replace(SMALL, modules=(1, 2, 2), cue_amplitude=1.6), steps=20_000, lr=4e-3,
         augment=replace(LIGHT, shared=0.85, cue_height=0.625), weight_decay=0.05, hop_dropout=0.6,
         hops_after=0.7, freeze_after=0.7, window=192, images=24000, val_images=400,
         validate_every=4000),
+    # A small network for a small sample of COCO.
     "sample": TrainConfig(spec=SMALL, epochs=60.0, batch=16, lr=4e-3, warmup=50, window=192,
                           validate_every=500, checkpoint_every=100),
+    # HRNet's schedule on COCO.
     "w32-256x192": FIELD,
     "w48-384x288": replace(FIELD, spec=LARGE, window=576, batch=64, lr=5e-4),
+    # Adds the cue and the hops to a trained HRNet.
     "w32-finetune": replace(FIELD, init="hrnet-w32-coco", epochs=20.0, schedule="cosine", lr=5e-4,
                             backbone_lr=0.1),
 })

@@ -1,8 +1,8 @@
-"""The main job: train the four variants side by side and compare them honestly.
+"""Trains the four variants side by side and compares them.
 
-Baseline, + cue, + recurrence, + both share backbone, data, steps and seed; every one is asked about
-the same held-out people in the same boxes. Two jobs with one thread each finish sooner than one
-with two, so variants run in processes of their own.
+The baseline, + cue, + recurrence and + both share backbone, data, steps and seed, and all are
+evaluated on the same held-out people in the same boxes. Two jobs with one thread each finish sooner
+than one job with two threads, so each variant runs in a process of its own.
 """
 
 import multiprocessing
@@ -30,14 +30,14 @@ from .preflight import announce
 
 VARIANTS = {"baseline": {"cue": False, "hops": 1}, "+cue": {"cue": True, "hops": 1},
             "+recurrence": {"cue": False, "hops": 3}, "+both": {"cue": True, "hops": 3}}
-# What every variant is asked; those without a cue input are told to answer without one.
+# The arguments of each evaluation; variants without a cue input get no cue.
 QUESTIONS = {"shared": {"protocol": "shared", "cue": "joint"},
              "shared-centroid": {"protocol": "shared", "cue": "centroid"},
              "shared-mask": {"protocol": "shared", "cue": "mask"},
              "shared-box": {"protocol": "shared", "cue": "box"},
              "wrong": {"protocol": "shared", "cue": "wrong"},
              "own": {"protocol": "own", "cue": "joint"}}
-# Columns of the table: title, question, part of the report, figure.
+# Columns of the table: title, name of the evaluation, part of the report, figure.
 COLUMNS = (("shared AP", "shared", "all", "ap"),
            ("AP, overlap >= .3", "shared", "overlap >= .3", "ap"),
            ("right person", "shared", "all", "accuracy"),
@@ -52,15 +52,16 @@ COLUMNS = (("shared AP", "shared", "all", "ap"),
 
 def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | None = None,
           data=None, val=None, jobs: int | None = None, device: str | None = None) -> str:
-    """Trains every variant with every seed in folders of `out`, evaluates each on the held-out
-    people, and returns the table (Markdown, per cent; mean and spread over seeds).
+    """Trains every variant with every seed in a folder of `out`, evaluates it on the held-out
+    people, and returns the table (Markdown, per cent; mean and standard deviation over seeds).
 
-    data, val: pairs (annotations, images), both or neither (crowd scenes). What is finished is not
-    done again; a folder of another study, or of other people, is refused. jobs: processes at once
-    (default: all cores; 1 on a GPU). Reports lie in the run folders, the table in `out`/table.md.
+    data, val: pairs (annotations, images); give both, or neither for crowd scenes. Finished runs
+    are not repeated; a folder of another study, or of other people, is refused. jobs: parallel
+    processes (default: one per core, at most 4; 1 with a GPU). Reports are written to the run
+    folders, the table to `out`/table.md.
     """
     out, variants = Path(out), VARIANTS if variants is None else variants
-    seeds = [*dict.fromkeys(seeds)]  # the same run twice would look like a spread of nothing
+    seeds = [*dict.fromkeys(seeds)]  # a repeated seed would hide the spread
     jobs = jobs or (1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4))
     if jobs < 1:
         raise ConfigError(f"jobs={jobs}: give a whole number of at least 1")
@@ -68,29 +69,29 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
         raise ConfigError("a study of given data needs held-out people: give val, too")
     tasks = {(name, seed): replace(config.override(changes), seed=seed)
              for seed in seeds for name, changes in variants.items()}
-    persons, held_out = open_data(config, data, val)  # made once, before the processes want it
+    persons, held_out = open_data(config, data, val)  # drawn once, before the processes start
     for people in (persons, held_out):
         if people.skipped:
             print(people.summary(), flush=True)
     open_folder(out, {"config": config.to_dict(), "data": persons.sha256,
                       "held_out": held_out.sha256})
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as pool:
-        # The long ones first, so that no core waits for a last long one.
+        # Long runs start first, so that no long run is left for the end.
         order = sorted(tasks, key=lambda task: -tasks[task].spec.hops * tasks[task].steps)
         futures = {task: pool.submit(run_variant, tasks[task], out / _folder(*task), data, val,
                                      device, position) for position, task in enumerate(order)}
         try:
             done = {task: future.result() for task, future in futures.items()}
         except BrokenProcessPool as error:
-            raise RunError("a training was killed, perhaps for want of memory: start again with "
-                           "fewer jobs; what is finished is kept") from error
+            raise RunError("a training process was killed, perhaps for lack of memory: start again "
+                           "with fewer jobs; finished runs are kept") from error
     table = summary(done, list(variants), seeds)
     write_whole(out / "table.md", lambda name: name.write_text(table + "\n", encoding="utf-8"))
     return table
 
 
 def _begin() -> None:
-    """In each process: one thread; and Ctrl-C ends it, where the pool would take the next task."""
+    """Sets up a process: it uses one thread, and Ctrl-C ends it before it takes the next task."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(1)
 
@@ -101,21 +102,21 @@ def _folder(name: str, seed: int) -> str:
 
 def run_variant(config: TrainConfig, out: Path, data, val, device: str | None,
                 position: int = 0) -> dict[str, Report]:
-    """Trains one variant, unless that is done, and answers the questions about it."""
+    """Trains and evaluates one variant, apart from what is finished; returns its reports."""
     persons, held_out = open_data(config, data, val)
     train(config, out, persons, held_out, device=device, position=position, before=announce)
     model = load_model(out / "model.safetensors", own_device(device))
     reports = {}
-    for name, question in QUESTIONS.items():
+    for name, arguments in QUESTIONS.items():
         path = out / f"report-{name}.json"
         if not path.exists():
-            evaluate(model, held_out, **question).to_json(path)
+            evaluate(model, held_out, **arguments).to_json(path)
         reports[name] = Report.from_json(path)
     return reports
 
 
 def summary(done: dict, variants: list[str], seeds) -> str:
-    """The Markdown table of {(variant, seed): {question: Report}}, its longer side downwards."""
+    """The Markdown table of {(variant, seed): {evaluation: Report}}, not wider than long."""
     columns = {name: zip(*(figures_of(done[name, seed]) for seed in seeds), strict=True)
                for name in variants}
     table = [["per cent", *(title for title, *_ in COLUMNS)],
@@ -126,7 +127,7 @@ def summary(done: dict, variants: list[str], seeds) -> str:
 
 
 def figures_of(reports: dict[str, Report]) -> list[float | None]:
-    """One run's figures, in the order of COLUMNS, from its reports by question."""
+    """One run's figures in the order of COLUMNS, from its reports by evaluation."""
     return [(reports[question].identity if part == "all" else reports[question].groups[part])
             .get(figure) for _, question, part, figure in COLUMNS]
 

@@ -1,4 +1,4 @@
-"""A training run from outside, through its folder: starting it, how far it is, ending it."""
+"""Starts, follows and stops a training run from another process, through its folder."""
 
 import json
 import subprocess
@@ -19,33 +19,29 @@ HEADER = "".join(name.rjust(width) for name, width in WIDTHS.items())
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run of `steps` steps stands; None for what its folder does not tell yet.
+    """The progress of a run, read from its folder; None if the folder does not say yet."""
 
-    step: of the last entry; loss: mean since the entry before; lr: of that step; ap, identity: of
-    the last validation, in [0, 1], at step `validated`; rate: steps a second, validation included;
-    remaining: seconds at that rate.
-    """
-
-    step: int
-    steps: int
-    loss: float | None = None
-    lr: float | None = None
-    ap: float | None = None
-    identity: float | None = None
-    validated: int | None = None
-    rate: float | None = None
+    step: int  # of the last entry
+    steps: int  # of the whole run
+    loss: float | None = None  # mean since the entry before
+    lr: float | None = None  # of the last entry
+    ap: float | None = None  # of the last validation, 0 to 1
+    identity: float | None = None  # share of right people in the last validation, 0 to 1
+    validated: int | None = None  # step of the last validation
+    rate: float | None = None  # steps per second, validation included
 
     @property
     def remaining(self) -> float | None:
+        """Seconds to the end at the present rate."""
         return (self.steps - self.step) / self.rate if self.rate else None
 
     @property
     def complete(self) -> bool:
-        """Every step is done and the last validation too."""
+        """True if every step and the last validation are done."""
         return self.validated == self.step == self.steps
 
     def row(self) -> str:
-        """One line under HEADER."""
+        """One line of the table under HEADER."""
         left = None if self.remaining is None else str(timedelta(seconds=round(self.remaining)))
         cells = [(self.step, ","), (self.steps, ","), (self.loss, ".2e"), (self.lr, ".2e"),
                  (self.ap, ".1%"), (self.identity, ".1%"), (self.rate, ".2f"), (left, "")]
@@ -54,14 +50,15 @@ class Status:
 
 
 def status(folder: str | Path) -> Status:
-    """Where a run stands now. Raises RunError as `history` does."""
+    """The latest status of a run. Raises RunError as `history` does."""
     return history(folder)[-1]
 
 
 def history(folder: str | Path) -> list[Status]:
-    """The status after each step that has an entry in metrics.jsonl; at step 0 if none has.
+    """The status after each step that has an entry in metrics.jsonl, or at step 0 if none has.
 
-    An unfinished last line is left out. RunError if the folder is no run or its files are damaged.
+    An unfinished last line is ignored. Raises RunError if the folder holds no run or its files are
+    damaged.
     """
     try:
         about = json.loads(Path(folder, "config.json").read_bytes())
@@ -86,12 +83,13 @@ def history(folder: str | Path) -> list[Status]:
 
 def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None, cache=None,
            changes: dict | None = None, processes: int = 1, patience: float = 60) -> Path:
-    """Starts, or continues, a training run in a process of its own, which goes on when this one
-    ends; returns the run folder, for `watch`. What the run says goes to train.log there.
+    """Starts or continues a training run in a process of its own, which goes on after this process
+    ends. Returns the run folder, for `watch`. The run's output is appended to train.log there.
 
     data, val: (annotations, images); cache: folder of a crop cache; changes: settings by name;
-    processes: how many train together (torchrun, one GPU each). patience: seconds to wait for it to
-    begin. Raises RunError if it ends at once, with its last words, or runs already.
+    processes: number of training processes (torchrun, one GPU each). patience: seconds to wait for
+    the start. Raises RunError if the run ends at once (with the end of its output), or if a process
+    is training in the folder already.
     """
     out = Path(out)
     if is_running(out):
@@ -116,43 +114,45 @@ def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None,
         time.sleep(0.2)
     if process.poll():
         lines = (out / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        words = [line for line in lines if line.startswith("error: ")][-1:] or lines[-5:]
+        ending = [line for line in lines if line.startswith("error: ")][-1:] or lines[-5:]
         raise RunError("\n".join([f"the run in {out} ended at once (code {process.returncode}):",
-                                  *words]))
+                                  *ending]))
     return out
 
 
 def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
           say: Callable[[str], None] = print) -> None:
-    """Says how a run goes, a line an entry, until it is complete, its process has ended, or Ctrl-C.
+    """Prints one line per entry until a run is complete, its process has ended, or Ctrl-C.
 
-    stop: tell the run to save and end after its present step, and return. interval: seconds between
-    two looks into the folder. Raises RunError if the folder is no run.
+    stop: makes the run save and end after its present step, and returns. interval: seconds between
+    two readings of the folder. Raises RunError if the folder holds no run.
     """
-    flag, shown, told = Path(folder, "stop"), set(), False
+    flag, shown = Path(folder, "stop"), set()
+    stopping = False
     if stop:
         if status(folder).complete:
             return say(f"{folder} is complete, there is nothing to stop")
         if not is_running(folder):
             return say(f"nobody is training in {folder}, there is nothing to stop")
         flag.touch()
-        return say(f"{folder} will save and end after its present step (the file {flag} tells it "
-                   "to); the command that started it continues it")
+        return say(f"{folder} will save and end after its present step, since the file {flag} "
+                   "exists now; the command that started the run continues it")
     try:
         while True:
-            told, was_told, running = flag.exists(), told, is_running(folder)
-            entries = history(folder)  # after the look at the process, so that none is missed
+            was_stopping, stopping = stopping, flag.exists()
+            running = is_running(folder)
+            entries = history(folder)  # read after `running`, so that no last entry is missed
             for row in (HEADER, *(entry.row() for entry in entries)):
                 if row not in shown:
                     say(row)
                     shown.add(row)
             if entries[-1].complete:
                 return say(f"complete; the weights are in {Path(folder) / 'model.safetensors'}")
-            if was_told and not told:
+            if was_stopping and not stopping:
                 return say("stopped; the command that started the run continues it")
             if not running:
                 return say("nobody is training here: the run was stopped, or its process ended; "
                            "the command that started it continues it")
             time.sleep(interval)
     except KeyboardInterrupt:
-        say("no longer watched; the run itself goes on")
+        say("the run goes on without being watched")

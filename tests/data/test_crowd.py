@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 
 from hintpose_lite.crowd import figures, folder
 from hintpose_lite.crowd import scenes as crowd
-from hintpose_lite.crowd.folder import make_crowd
+from hintpose_lite.crowd.folder import GENERATOR, make_crowd
 from hintpose_lite.crowd.scenes import draw_scene
 from hintpose_lite.errors import ConfigError, DataError, HintPoseError
 from hintpose_lite.pose.skeleton import COCO17
@@ -247,7 +247,7 @@ def test_readers_accept_the_folder(made, capsys):
         assert np.array_equal(record.mask(), coco.annToMask(coco.anns[record.annotation_id]) > 0)
         assert persons.read(i).shape == (64, 64, 3)
     info = json.loads((made / "annotations.json").read_text())["info"]
-    assert info["settings"] == {"generator": folder.GENERATOR, "seed": 3, "images": 40, "size": 64,
+    assert info["settings"] == {"generator": GENERATOR, "seed": 3, "images": 40, "size": 64,
                                 "hard": True}
 
 
