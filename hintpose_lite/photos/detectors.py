@@ -1,8 +1,8 @@
-"""Where boxes and cues come from when nobody knows the truth: detectors, other models' results.
+"""Boxes and cues for pictures without annotations: from detectors, or from result files.
 
-A cue source is a callable `source(picture, boxes) -> list[list[Cue]]`: picture (H, W, 3) uint8 RGB,
-boxes (n, 4) x, y, w, h in picture pixels; for each box the cues of the people in it who may be
-meant, best first, and none where it finds nobody. `Detector.cues` is one, any `Detections` another.
+A cue source is a callable `source(picture, boxes) -> list[list[Cue]]`. It takes a picture (H, W, 3)
+uint8 RGB and boxes (n, 4) x, y, w, h in picture pixels. For each box it returns the cues of the
+people in the box, best first, or an empty list. `Detector.cues` and `Detections` are cue sources.
 """
 
 import math
@@ -22,41 +22,37 @@ from ..pose.skeleton import COCO17
 from ..weights.fetch import fetch
 
 NETWORKS = {"masks": "maskrcnn_resnet50_fpn_v2", "keypoints": "keypointrcnn_resnet50_fpn"}
-PERSON = 1  # its label in both networks, as in COCO
-PEAK = 2.0  # a joint of the keypoint network is known above this logit, the one Detectron draws at
+PERSON = 1  # the label in both networks, as in COCO
+PEAK = 2.0  # a joint of the keypoint network is known above this logit, as when Detectron draws
 KNOWN = 0.2  # a joint of a result file is known above this score, as in HRNet's rescoring
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The people found in one picture, best first; called as a function, it is their cue source.
+    """The people found in one picture, best first, with either masks or keypoints. A cue source."""
 
-    boxes (n, 4) float32 x, y, w, h in picture pixels; scores (n,) float32; and masks (n, H, W)
-    bool, the visible pixels, or keypoints (n, K, 3) float32 x, y, and 1 for known joints, else 0.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    masks: np.ndarray | None = None
-    keypoints: np.ndarray | None = None
+    boxes: np.ndarray  # (n, 4) float32 x, y, w, h in picture pixels
+    scores: np.ndarray  # (n,) float32
+    masks: np.ndarray | None = None  # (n, H, W) bool, visible pixels
+    keypoints: np.ndarray | None = None  # (n, K, 3) float32 x, y, and 1 for known joints, else 0
 
     def __call__(self, picture, boxes) -> list[list[Cue]]:
-        """`Cue.mask` or `Cue.pose` of the people in each of boxes (m, 4), by falling box IoU.
+        """`Cue.mask` or `Cue.pose` of the people in each of boxes (m, 4), highest box IoU first.
 
-        Our rule of who is in a box: at least half of the mask's pixels, or of the known joints, lie
-        in it; or some, and the two boxes have an IoU of at least .3. The picture is not needed.
+        By our own rule, people are in a box if it contains at least half of their mask's pixels or
+        known joints; or any of these, with a box IoU of at least .3. The picture is not used.
         """
         boxes = torch.from_numpy(np.array(boxes, "f4").reshape(-1, 4))
         overlap = iou(boxes, torch.from_numpy(self.boxes)).numpy()
         share = self._share(corners(boxes).numpy())
         inside = (share >= 0.5) | (share > 0) & (overlap >= 0.3)
         cues = {i: Cue.pose(self.keypoints[i]) if self.masks is None else Cue.mask(self.masks[i])
-                for i in np.flatnonzero(inside.any(0))}  # one a person, in whichever boxes
+                for i in np.flatnonzero(inside.any(0))}  # one per person, for all boxes
         return [[cues[i] for i in np.argsort(-row, kind="stable") if there[i]]
                 for row, there in zip(overlap, inside, strict=True)]
 
     def _share(self, edges: np.ndarray) -> np.ndarray:
-        """How much of each person lies in boxes (m, 4) x0, y0, x1, y1: (m, n) in [0, 1]."""
+        """The share of each person that lies in boxes (m, 4) x0, y0, x1, y1: (m, n) in [0, 1]."""
         if self.masks is None:
             points, known = self.keypoints[..., :2], self.keypoints[..., 2] > 0
             low, high = edges[:, None, None, :2], edges[:, None, None, 2:]
@@ -71,10 +67,11 @@ class Detections:
 class Detector:
     """People in pictures by torchvision's Mask R-CNN ("masks") or Keypoint R-CNN ("keypoints").
 
-    For `PoseEstimator(model, detector, detector.cues)`: one pass, of seconds on a CPU, serves both.
-    weights: the name of published ones, downloaded once into torch's cache folder; the path of a
-    state dict; or None for random ones. Loaded, with FetchError or CheckpointError where that
-    fails, at the first picture. score: people below it are left out.
+    In `PoseEstimator(model, detector, detector.cues)` one pass gives both boxes and cues; it takes
+    seconds on a CPU. weights: the name of published weights, which are downloaded once into torch's
+    cache folder; the path of a state dict; or None for random weights. They are loaded for the
+    first picture, with FetchError or CheckpointError if that fails. score: the least score of a
+    person.
     """
 
     def __init__(self, kind: str = "masks", weights: str | Path | None = "DEFAULT",
@@ -86,7 +83,7 @@ class Detector:
         self._network, self._last = None, None
 
     def __call__(self, picture) -> np.ndarray:
-        """Boxes (n, 4) of the people in a picture (anything `as_picture` takes), best first."""
+        """Boxes (n, 4) of the people in a picture (all that `as_picture` takes), best first."""
         return self.detect(picture).boxes.copy()
 
     def cues(self, picture, boxes) -> list[list[Cue]]:
@@ -94,10 +91,10 @@ class Detector:
         return self.detect(picture)(picture, boxes)
 
     def detect(self, picture) -> Detections:
-        """Everything that is found in a picture; the last one's answer is remembered."""
+        """All people found in a picture; the detections of the latest picture are kept."""
         picture = as_picture(picture)
         if self._last is None or not np.array_equal(self._last[0], picture):
-            picture = picture.copy()  # its owner may paint over it
+            picture = picture.copy()  # the caller may change it later
             self._last = picture, self._find(picture)
         return self._last[1]
 
@@ -106,10 +103,10 @@ class Detector:
         if self._network is None:
             self._network = _build(self.kind, self.weights, self.score).eval().to(self.device)
         image = torch.from_numpy(picture).to(self.device).permute(2, 0, 1) / 255
-        found = self._network([image])[0]  # best first, things of all kinds
+        found = self._network([image])[0]  # objects of all kinds, best first
         people = (found["labels"] == PERSON) & (found["scores"] >= self.score)
         found = {name: value[people].cpu() for name, value in found.items()}
-        # Trained on COCO's numbers, boxes and joints mean what COCO's do: they stay as they are.
+        # The networks learned COCO's coordinates, so boxes and joints need no shift.
         people = box_convert(found["boxes"], "xyxy", "xywh").numpy(), found["scores"].numpy()
         if self.kind == "masks":
             return Detections(*people, masks=(found["masks"][:, 0] > 0.5).numpy())
@@ -123,7 +120,7 @@ def _build(kind: str, weights: str | Path | None, score: float) -> torch.nn.Modu
     settings = {"weights_backbone": None, "box_score_thresh": score, "progress": False}
     if weights in published.__members__:
         url, cache = published[weights].url, Path(torch.hub.get_dir()) / "checkpoints"
-        try:  # torchvision looks there first; and `fetch` resumes, as its own download does not
+        try:  # torchvision uses a file in its cache; `fetch` can resume, its own download cannot
             fetch(url, cache / Path(url).name, Path(url).stem.rsplit("-", 1)[1])
         except FetchError as error:
             raise FetchError(f"{error}. Or do without: give boxes and cues yourself") from error
@@ -142,12 +139,13 @@ def _build(kind: str, weights: str | Path | None, score: float) -> torch.nn.Modu
 
 
 class ResultFile:
-    """What another model found, from a COCO result file, picture by picture.
+    """The people that another model found, from a COCO result file.
 
     results: a file, or a list of entries with image_id, score, and keypoints (a joint is known if
-    its third number is above 0.2) or an RLE segmentation with a bbox; keypoints without a bbox get
-    the extent of the known ones. Raises DataError, naming the entry. image_ids: ascending.
-    score: people below it are left out, and so are boxes without area; `left_out` counts them.
+    its third number is above 0.2) or an RLE segmentation with a bbox. The default bbox of keypoints
+    is the extent of the known ones. Raises DataError for an entry that cannot be used. score: the
+    least score of a person. image_ids: of all pictures, ascending. left_out: the number of people
+    with a lower score or a box without area.
     """
 
     def __init__(self, results: str | Path | list, score: float = -math.inf):
@@ -166,7 +164,7 @@ class ResultFile:
         self.image_ids = sorted(self._people)
 
     def of(self, image_id: int) -> Detections:
-        """The people of one picture, best first (none, if the file has none): a cue source."""
+        """The people of one picture, best first; empty if the file has none."""
         found = sorted(self._people.get(image_id, []), key=lambda entry: -entry["score"])
         boxes = np.array([entry["bbox"] for entry in found], "f4").reshape(-1, 4)
         scores = np.array([entry["score"] for entry in found], "f4")
@@ -184,7 +182,7 @@ class ResultFile:
 
 
 def _box(entry: dict) -> list[float] | None:
-    """A result's box, without area if it tells nothing; None if the result cannot be used."""
+    """The box of a result: without area if no joint is known, None if the result is not usable."""
     points, mask = entry.get("keypoints"), entry.get("segmentation")
     if not (isinstance(mask, dict) if points is None else entries.finite(points, 3 * len(COCO17))):
         return None

@@ -1,8 +1,8 @@
-"""Pictures of poses, cues and heatmaps, and empty figures for them. No network is run here.
+"""Draws poses, cues and heatmaps, and makes empty figures for them. No network is run here.
 
-Left and right differ in hue *and* in line style (solid, dashed), points on the person and on others
-in hue and shape, so nobody has to tell colours apart. Colours: Okabe and Ito's palette
-(jfly.uni-koeln.de/color). Everything returns an array or a figure; nothing is shown or saved.
+Left and right differ in hue *and* in line style (solid, dashed); points on the person and points on
+others differ in hue and shape. So nobody needs to see colours. The palette is Okabe and Ito's
+(jfly.uni-koeln.de/color). Every function returns an array or a figure; none shows or saves it.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from ..pose.oks import LOW
 from ..pose.skeleton import COCO17, Skeleton
 
 BLUE, ORANGE, GREY, GREEN = (0, 114, 178), (230, 159, 0), (90, 90, 90), (0, 158, 115)
-SIDES = {1: BLUE, -1: ORANGE, 0: GREY}  # left, right, and what joins both or has no side
+SIDES = {1: BLUE, -1: ORANGE, 0: GREY}  # left, right, and joints or limbs without a side
 RED, PURPLE, WHITE = (213, 94, 0), (204, 121, 167), (255, 255, 255)
 HEIGHT = 384  # pixels of a panel of a figure
 
@@ -28,11 +28,11 @@ def draw_poses(picture: np.ndarray, poses: Sequence, skeleton: Skeleton = COCO17
                zoom: int = 1) -> np.ndarray:
     """A copy of a picture (H, W, 3) uint8 RGB with poses drawn on it.
 
-    poses: such as `Pose`: keypoints (K, 2) in picture pixels (NaN: not drawn), scores (K,), a box
-    and a cue or None. zoom: how many times larger the copy is; small people need it.
-    The body's left is solid blue, its right dashed orange, what joins both grey. Lines grow with
-    the person; the less sure, the fainter; joints with a score up to 0.2 are hollow. A cue's points
-    are black crosses: upright on the person meant, slanted on others.
+    poses: objects like `Pose` with keypoints (K, 2) in picture pixels (NaN: not drawn), scores
+    (K,), a box, and a cue or None. zoom: enlarges the copy, which small people need.
+    The body's left side is solid blue, its right side dashed orange; limbs between the sides are
+    grey. Lines grow with the person, lower scores are fainter, and joints with a score of at most
+    0.2 are hollow. A cue's points are black crosses: upright on the person, slanted on others.
     """
     canvas = _canvas(picture, zoom)
     for pose in poses:
@@ -46,14 +46,15 @@ def draw_poses(picture: np.ndarray, poses: Sequence, skeleton: Skeleton = COCO17
 def draw_cue(picture: np.ndarray, cue: Cue, *, zoom: int = 1, tint: float = 0.45) -> np.ndarray:
     """A copy of a picture (H, W, 3) uint8 RGB, `zoom` times larger, with a cue drawn on it.
 
-    Points on the person are green discs with a plus, points on others vermilion squares with a
-    minus; more than five, such as a pose, are smaller. A box is a green frame; a mask has a green
-    outline, and as strong a tint as said. No cue changes nothing.
+    Points on the person are green discs with a plus, points on others are vermilion squares with a
+    minus; more than five points, such as a pose, are smaller. A box is a green frame. A mask has a
+    green outline and a green tint of strength `tint`. Without a cue the copy is unchanged.
     """
     canvas = _canvas(picture, zoom)
     size = max(3, max(canvas.size) / 40)
     if cue.kind == "points":
-        _paint(canvas, cue.xy, zoom, size / (1 + (len(cue.xy) > 5)), _draw_points, cue.labels)
+        radius = size / 2 if len(cue.xy) > 5 else size
+        _paint(canvas, cue.xy, zoom, radius, _draw_points, cue.labels)
     elif cue.kind == "box":
         _paint(canvas, corners(torch.as_tensor(cue.xywh)).view(2, 2), zoom, size / 3, _draw_frame)
     elif cue.kind == "mask":
@@ -62,8 +63,8 @@ def draw_cue(picture: np.ndarray, cue: Cue, *, zoom: int = 1, tint: float = 0.45
 
 
 def draw_names(picture: np.ndarray, names: Sequence[str], places: np.ndarray) -> np.ndarray:
-    """A copy of a picture (H, W, 3) uint8 RGB with short names, white with a dark edge, just above
-    places (n, 2) in its pixels; what would stand outside is moved in."""
+    """A copy of a picture (H, W, 3) uint8 RGB with short names just above places (n, 2) in its
+    pixels, in white with a dark edge; names that would lie outside are moved into the picture."""
     image = Image.fromarray(picture)
     size, draw = max(9, round(max(image.size) / 20)), ImageDraw.Draw(image)
     for name, (x, y) in zip(names, places, strict=True):
@@ -75,8 +76,8 @@ def draw_names(picture: np.ndarray, names: Sequence[str], places: np.ndarray) ->
 
 def overlay(picture: np.ndarray, values: np.ndarray, colour: tuple[int, int, int] = GREEN,
             strength: float = 0.7) -> np.ndarray:
-    """A picture (H, W, 3) uint8 with a map (h, w) of values in [-1, 1], such as a cue or a heatmap,
-    stretched over it: colour where positive, the opposite where negative, nothing at 0."""
+    """A picture (H, W, 3) uint8 with a map (h, w) in [-1, 1], such as a cue or a heatmap, stretched
+    over it: positive values get the colour, negative ones the opposite colour, zeros nothing."""
     values = Image.fromarray(np.asarray(values, np.float32).clip(-1, 1))
     values = np.asarray(values.resize(picture.shape[1::-1], Image.Resampling.BILINEAR))[..., None]
     ink = np.where(values > 0, colour, 255 - np.array(colour))
@@ -84,10 +85,10 @@ def overlay(picture: np.ndarray, values: np.ndarray, colour: tuple[int, int, int
 
 
 def heatmap_overlay(crop: np.ndarray, maps: Tensor, codec: str = "quarter") -> np.ndarray:
-    """A dark grey copy of a crop (H, W, 3) uint8, at any size, with the maximum over heatmaps
-    (K, h, w) laid over it exactly where the codec has it, brightest where that is highest."""
+    """A dark grey copy of a crop (H, W, 3) uint8, of any size, with the maximum over heatmaps
+    (K, h, w) over it, exactly where the codec places it. The highest value is brightest."""
     edge = int(codec == "udp")
-    steps = [size * (1 - edge / (STRIDE * count)) / (count - edge)  # panel pixels a heatmap pixel
+    steps = [size * (1 - edge / (STRIDE * count)) / (count - edge)  # panel pixels per heatmap pixel
              for size, count in zip(crop.shape[1::-1], maps.shape[:0:-1], strict=True)]
     matrix = torch.tensor([[[steps[0], 0, 0], [0, steps[1], 0]]])
     top = warp(maps.float().amax(0)[None, None], matrix, crop.shape[1::-1])[0, 0]
@@ -102,8 +103,9 @@ def _canvas(picture: np.ndarray, zoom: int) -> Image.Image:
 
 def _paint(canvas: Image.Image, points: np.ndarray, zoom: int, width: float, paint: Callable,
            *more) -> None:
-    """Calls paint(draw, points, width, *more) on an enlarged layer and lays that, averaged and so
-    with smooth edges, onto the canvas, whose pixels are `zoom` times as fine as the points'."""
+    """Calls paint(draw, points, width, *more) on an enlarged layer, reduces the layer, which makes
+    its edges smooth, and puts it on the canvas. The canvas is `zoom` times as large as the picture
+    in whose pixels the points are given."""
     points = (np.asarray(points, float) + 0.5) * zoom  # pixel i covers i to i + 1 in Pillow
     if not np.isfinite(points).all(1).any():
         return
@@ -125,7 +127,7 @@ def _draw_pose(draw: ImageDraw.ImageDraw, points: np.ndarray, width: float, scor
     def ink(side: int, score: float, edge: float) -> tuple[int, int, int, int]:
         return (*(WHITE if edge else SIDES[side]), round(255 * (0.35 + 0.65 * score)))
 
-    for edge in (0.5 * width, 0):  # a white edge below everything sets it off from any background
+    for edge in (0.5 * width, 0):  # first a white edge, visible on every background
         for a, b in skeleton.limbs:
             if known[a] and known[b]:
                 side = np.sign(sides[a] + sides[b])
@@ -151,7 +153,8 @@ def _draw_points(draw, points: np.ndarray, radius: float, labels: np.ndarray) ->
         shape, ink = (draw.ellipse, GREEN) if label > 0 else (draw.rectangle, RED)
         for reach, fill in ((1.25 * radius, WHITE), (radius, ink)):
             shape([*(point - reach), *(point + reach)], fill=fill)
-        for arm in np.array([[0.6, 0], [0, 0.6]][:1 if label < 0 else 2]) * radius:
+        arms = [[0.6, 0], [0, 0.6]] if label > 0 else [[0.6, 0]]  # plus, minus
+        for arm in np.array(arms) * radius:
             draw.line([*(point - arm), *(point + arm)], fill=WHITE, width=round(0.35 * radius))
 
 
@@ -161,7 +164,7 @@ def _draw_frame(draw, ends: np.ndarray, width: float) -> None:
 
 
 def _draw_mask(picture: Image.Image, mask: np.ndarray, width: float, tint: float) -> Image.Image:
-    """A mask (h, w) in [0, 1] stretched to the picture: tinted, its edge green, white outside."""
+    """Stretches a mask (h, w) in [0, 1] over the picture: tinted, with a green and white edge."""
     inside = np.array(Image.fromarray(np.uint8(mask * 255)).resize(picture.size)) > 127
     near = np.array(Image.fromarray(inside).convert("L").filter(ImageFilter.BoxBlur(width)))
     drawn = overlay(np.array(picture), mask, GREEN, tint)
@@ -180,7 +183,7 @@ def _line(draw, start: np.ndarray, end: np.ndarray, width: int, period: float, i
 
 
 def blank_figure(rows: int, columns: int, size: tuple[float, float] | None = None):
-    """An empty Figure, and its axes (rows, columns) without ticks and frames. size: in inches."""
+    """An empty Figure and its axes (rows, columns), without ticks or frames. size: in inches."""
     from matplotlib.figure import Figure
     figure = Figure(figsize=size or (max(2.2 * columns, 2.6), 2.9 * rows), layout="compressed")
     return figure, figure.subplots(rows, columns, squeeze=False,
@@ -188,5 +191,5 @@ def blank_figure(rows: int, columns: int, size: tuple[float, float] | None = Non
 
 
 def panel_size(spec) -> tuple[int, int]:
-    """Width and height in pixels of the panel that shows a crop of a network with that spec."""
+    """Width and height in pixels of a panel that shows a crop of a network with this spec."""
     return round(spec.input_size[0] * HEIGHT / spec.input_size[1]), HEIGHT

@@ -1,7 +1,7 @@
-"""Two answers that are one person: left out, or asked for again.
+"""Removes poses that repeat another pose, or finds cues to predict them again.
 
-A pose repeats a better one if its OKS to it is high; the areas are those of the poses, since a box
-may hold several people. Used by the estimator, on the poses of one picture.
+A pose repeats a better one if their OKS is high. Areas are those of the poses, since a box may hold
+several people. The estimator uses this on the poses of one picture.
 """
 
 import numpy as np
@@ -13,17 +13,17 @@ from ..pose.geometry import pad
 from ..pose.oks import LOW, oks_nms, pose_oks
 from ..pose.skeleton import Skeleton
 
-SAME = 0.5  # OKS from which two answers to two people's cues are taken for one person
+SAME = 0.5  # poses for two people's cues with a higher OKS are taken for the same person
 
 
 def distinct(poses: list, skeleton: Skeleton) -> list:
-    """The poses, in their order, without those that repeat a better one (HRNet's OKS-NMS)."""
+    """The poses without those that repeat a better one (HRNet's OKS-NMS), in their old order."""
     points, areas, scores = _measures(poses)
     return [poses[i] for i in oks_nms(points, scores, areas, skeleton.sigmas).sort().values]
 
 
 def told_apart(cues: list[Cue], reach: list[float]) -> list[Cue]:
-    """Cues of different people: each made of points has those of all others `against` it, too."""
+    """The cues of different people, with every other person's points as negative points."""
     own = {i: cue.xy[cue.labels > 0] for i, cue in enumerate(cues) if cue.kind == "points"}
     others = {i: [points for j, points in own.items() if j != i] for i in own}
     return [against(cue, np.concatenate(others[i]), reach[i]) if others.get(i) else cue
@@ -31,8 +31,8 @@ def told_apart(cues: list[Cue], reach: list[float]) -> list[Cue]:
 
 
 def against(cue: Cue, points: np.ndarray, reach: float) -> Cue:
-    """A cue of points, with others (P, 2) that do not belong to the person; picture pixels. Those
-    within `reach` of a point that does are left out, for they would wipe it out."""
+    """Adds negative points (P, 2), in picture pixels, to a cue of points. Points within `reach` of
+    a positive point are left out, since they would cancel it."""
     own = cue.xy[cue.labels > 0]
     far = (np.linalg.norm(points[:, None] - own, axis=2) > reach).all(1)
     return Cue.points(np.concatenate([cue.xy, points[far]]),
@@ -40,10 +40,11 @@ def against(cue: Cue, points: np.ndarray, reach: float) -> Cue:
 
 
 def asked_again(poses: list, reach: list[float], skeleton: Skeleton) -> dict[int, Cue]:
-    """For answers to cues of different people: whom to ask for again, once, and with which cue.
+    """Which of several people's poses to predict again, once, and with which new cues.
 
-    Where two are the same pose, the surer one is believed, and all its joints above the score 0.2
-    are held `against` the other, if that one's cue is made of points. Not in the report, but ours.
+    If two poses are the same, the one with the higher score is kept, and its joints with a score
+    above 0.2 become negative points of the other's cue, if that is made of points. The report has
+    no such rule; it is our own.
     """
     points, areas, scores = _measures(poses)
     kept = oks_nms(points, scores, areas, skeleton.sigmas, threshold=SAME).tolist()
@@ -53,7 +54,7 @@ def asked_again(poses: list, reach: list[float], skeleton: Skeleton) -> dict[int
                          skeleton.sigmas) > SAME
         taken = [poses[j].keypoints[poses[j].scores > LOW]
                  for j, same in zip(kept, alike.tolist(), strict=True)
-                 if same and (-poses[j].score, j) < (-poses[i].score, i)]  # only surer ones
+                 if same and (-poses[j].score, j) < (-poses[i].score, i)]  # with higher scores
         if poses[i].cue.kind == "points" and taken:
             again[i] = against(poses[i].cue, np.concatenate(taken), reach[i])
     return again

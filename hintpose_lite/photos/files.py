@@ -1,4 +1,4 @@
-"""Many picture files through one estimator: drawings and results, and a list of what failed."""
+"""Estimates the poses in many picture files: writes drawings and results, and lists failures."""
 
 import glob
 import sys
@@ -28,27 +28,24 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 @dataclass
 class Photo:
-    """A picture file and what is known of it: a new file for its drawing, its number in results,
-    boxes (n, 4) and the size (w, h) of the picture they are for, a cue source, a result file that
-    has its people; each None where it is not known.
-    """
+    """A picture file and what is known about it; None if not known."""
 
     path: Path
-    drawing: Path | None = None
-    image_id: int | None = None
-    boxes: object = None
-    size: tuple[int, int] | None = None
-    source: Callable | None = None
-    results: ResultFile | None = None
+    drawing: Path | None = None  # file for its drawing
+    image_id: int | None = None  # its number in result files
+    boxes: object = None  # (n, 4)
+    size: tuple[int, int] | None = None  # (w, h) of the picture that the boxes belong to
+    source: Callable | None = None  # cue source
+    results: ResultFile | None = None  # contains its people
 
 
 def find_photos(names: list[str], boxes=None, out: Path | None = None) -> list[Photo]:
-    """The picture files that names mean, each once: a file, the pictures in a folder (not in the
-    folders in it), or what a pattern such as "holiday/*.jpg" matches, sorted.
+    """The picture files of all names, each once. A name is a file, a folder (without its
+    subfolders), or a pattern such as "holiday/*.jpg"; folders and patterns are sorted.
 
-    boxes (n, 4) or None: of every picture. out: the folder for their drawings, or None. Files that
-    are named one by one are not looked at. Raises DataError where there is nothing, ConfigError if
-    two drawings would be the same file, or one of the pictures.
+    boxes: (n, 4) for every picture, or None. out: the folder for drawings, or None. Single files
+    are not checked here. Raises DataError if a folder or pattern yields no picture, and ConfigError
+    if a drawing would replace a picture or another drawing.
     """
     found: dict[Path, None] = {}
     for name in names:
@@ -73,11 +70,11 @@ def find_photos(names: list[str], boxes=None, out: Path | None = None) -> list[P
 
 
 def add_boxes(photos: list[Photo], annotations: str | Path) -> None:
-    """Gives pictures the number and the people's boxes that a COCO file has for their file name.
+    """Sets the image_id, the size and the people's boxes of pictures from a COCO annotation file.
 
-    Where it lists several of that name, the folders before it must tell which one is meant. Says
-    what of the file is not used, such as people without a labelled joint. Raises DataError, before
-    any work, if there are pictures that it does not list, or not clearly.
+    Pictures are matched by file name, and by folder if the file lists several of the same name.
+    Prints what is not used, such as people without a labelled joint. Raises DataError if a picture
+    has no match or several.
     """
     persons = CocoPersons(annotations, photos[0].path.parent, check_pictures=False)
     ids: dict[str, list[int]] = {}
@@ -102,12 +99,13 @@ def add_boxes(photos: list[Photo], annotations: str | Path) -> None:
 
 def add_sources(photos: list[Photo], cues: str | None, detect: bool,
                 image_ids: list[int] | None) -> Detector | None:
-    """Gives pictures their cue sources, and returns the detector that finds boxes, or None.
+    """Sets the cue sources of pictures. Returns the detector that finds boxes, or None.
 
-    cues: a kind of detector; "network", the cue network; a COCO result file, with the image_ids of
-    the pictures' results where they are not known yet; or None. detect: boxes from a detector.
+    cues: a kind of detector; "network" for the cue network; a COCO result file, with the image_ids
+    of the pictures if they are not known yet; or None. detect: takes boxes from a detector.
     """
-    detector, source, results = Detector(cues if cues in NETWORKS else "keypoints"), None, None
+    detector = Detector(cues if cues in NETWORKS else "keypoints")
+    source = results = None
     known = [photo.image_id for photo in photos]
     if cues in NETWORKS:
         detect, source = True, detector.cues
@@ -131,7 +129,7 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
 
 
 def warn_if_drawn(model, name: str) -> None:
-    """Says, once, that weights which have seen drawn people only are not meant for photographs."""
+    """Prints a warning if the weights were trained on drawn people only."""
     if name in SHIPPED or model.trained_on == DESCRIPTION:
         print(f"note: the weights {name} have seen {DESCRIPTION} only and are not meant for "
               "photographs; for those take --model hrnet-w32-coco (public, knows no cue), or teach "
@@ -141,11 +139,11 @@ def warn_if_drawn(model, name: str) -> None:
 
 def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
                    failed: list[str]) -> Iterator[dict]:
-    """Yields COCO results, with the file's name and the pose's box beside what COCO asks for.
+    """Yields COCO results, each with the picture's file name and the pose's box in addition.
 
-    cues: of every picture, of different people; or None. Pictures without a number get 1, 2, ...
-    A bad picture, or a drawing that cannot be written, stops nothing: what is wrong goes to
-    `failed`. One picture at a time is in memory.
+    cues: for different people in every picture, or None. Pictures without an image_id are numbered
+    from 1. If a picture cannot be used or a drawing cannot be written, the reason is appended to
+    `failed`, and the next picture follows. Only one picture is in memory at a time.
     """
     bar = tqdm(photos, "poses", unit="picture", disable=None if len(photos) > 1 else True)
     for number, photo in enumerate(bar, 1):
@@ -155,11 +153,11 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
             if photo.results:
                 estimator.source = people = photo.results.of(photo.image_id)
                 boxes = people.boxes if boxes is None and not estimator.detector else boxes
-            with warnings.catch_warnings(record=True) as noted:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
                 poses = estimator(picture, boxes=boxes, cues=cues, apart=cues is not None)
-            for note in noted:
-                tqdm.write(f"note: {photo.path}: {note.message}", file=sys.stderr)
+            for warning in caught:
+                tqdm.write(f"note: {photo.path}: {warning.message}", file=sys.stderr)
         except (DataError, MemoryError) as error:
             reason = str(error) or type(error).__name__
             failed.append(reason if str(photo.path) in reason else f"{photo.path}: {reason}")
@@ -167,12 +165,13 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
         if photo.drawing:
             try:
                 write_whole(photo.drawing, Image.fromarray(draw_poses(picture, poses)).save)
-            except WriteError as error:  # its poses are found all the same
+            except WriteError as error:  # the poses are still yielded
                 failed.append(f"{photo.path}: {error}")
-        scores = " ".join(f"{pose.score:.2f}" for pose in poses)
-        tqdm.write(f"{photo.path}: {len(poses)} pose(s)" + (f", scores {scores}" * bool(poses)))
+        scores = ", scores" if poses else ""
+        scores += "".join(f" {pose.score:.2f}" for pose in poses)
+        tqdm.write(f"{photo.path}: {len(poses)} pose(s){scores}")
         image_id = number if photo.image_id is None else photo.image_id
-        for pose in poses:  # no "bbox": COCO's evaluation would take its area for the person's
+        for pose in poses:  # no "bbox": COCO's evaluation would use its area
             table = np.column_stack([pose.keypoints, pose.scores])
             yield {"image_id": image_id, "category_id": PERSON, "score": pose.score,
                    "keypoints": [round(value, 3) for value in table.ravel().tolist()],

@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from hintpose_lite.crowd import figures, folder
+from hintpose_lite.crowd import figures
+from hintpose_lite.crowd import folder as crowd_folder
 from hintpose_lite.crowd import scenes as crowd
 from hintpose_lite.crowd.folder import GENERATOR, make_crowd
 from hintpose_lite.crowd.scenes import draw_scene
@@ -252,7 +253,7 @@ def test_readers_accept_the_folder(made, capsys):
 
 
 def test_the_same_scenes_are_not_made_again(made, monkeypatch):
-    monkeypatch.setattr(folder, "_generate", None)
+    monkeypatch.setattr(crowd_folder, "_generate", None)
     make_crowd(made, images=40, seed=3, size=64)
 
 
@@ -271,7 +272,7 @@ def test_an_interrupted_folder_is_completed(made, tmp_path, monkeypatch):
         return draw_scene(seed, index, size, hard)
     folder = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr("hintpose_lite.crowd.folder.draw_scene", broken)
+        patch.setattr(crowd_folder, "draw_scene", broken)
         with pytest.raises(KeyboardInterrupt):
             make_crowd(folder, images=40, seed=3, size=64, workers=1)
     assert not (folder / "annotations.json").exists()
@@ -317,7 +318,7 @@ def test_a_full_disk_is_explained(tmp_path, monkeypatch):
     def of_a_worker(*_):  # where concurrent.futures gives a traceback's text as the cause
         raise OSError(28, "No space left on device") from RuntimeError("Traceback ...")
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "_generate", of_a_worker)
+        patch.setattr(crowd_folder, "_generate", of_a_worker)
         with pytest.raises(DataError, match="No space left"):
             make_crowd(tmp_path / "c", images=2, size=64)
     for name in "ab":
@@ -327,7 +328,7 @@ def test_a_full_disk_is_explained(tmp_path, monkeypatch):
 def test_a_killed_process_is_explained(tmp_path, monkeypatch):
     def killed(*_, **__):
         raise BrokenProcessPool
-    monkeypatch.setattr(folder, "tqdm", killed)
+    monkeypatch.setattr(crowd_folder, "tqdm", killed)
     with pytest.raises(DataError, match="fewer workers"):
         make_crowd(tmp_path / "a", images=2, size=64, workers=1)
 
