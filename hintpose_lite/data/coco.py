@@ -1,12 +1,13 @@
 """COCO-format keypoint files as checked person records.
 
-A file's entries are sorted into four heaps, and none is dropped silently:
+Every entry of a file goes to one of four places, and none is dropped silently:
 
-* labelled people, which `CocoPersons` lists: a usable picture and box, a joint with v > 0, an area;
-* other people with a usable box: they count for `overlap` and for nothing else;
-* crowd regions and annotations of other categories: counted;
-* unusable entries: listed in `CocoPersons.skipped` with the reason. Who is skipped for keypoints
-  or area alone still stands in the picture, so the box goes on counting for `overlap`.
+* `CocoPersons` lists the labelled people: they have a usable picture and box, at least one joint
+  with v > 0, and an area.
+* Other people with a usable box count for `overlap` only.
+* Crowd regions and annotations of other categories are counted.
+* Unusable entries are listed in `CocoPersons.skipped` with the reason. A person who is skipped
+  because of keypoints or area is still in the picture, so their box counts for `overlap`.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ STRATA = {"[0, .1)": (0, .1), "[.1, .3)": (.1, .3), "[.3, .5)": (.3, .5), "[.5, 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An entry that cannot be used: what ("image" or "annotation"), where in the file, and why."""
+    """An entry that cannot be used: "image" or "annotation", its place in the file, the reason."""
 
     what: str
     where: str
@@ -41,8 +42,11 @@ class Skipped:
 class PersonRecord:
     """One labelled person, in picture pixels.
 
-    image_size: (width, height). box: (4,) float32 x, y, w, h. keypoints: (K, 3) float32 x, y, v,
-    v in 0, 1, 2. area: square pixels. segmentation: polygons (arrays x, y, x, y, ...), RLE or None.
+    image_size:   (width, height).
+    box:          (4,) float32: x, y, w, h.
+    keypoints:    (K, 3) float32: x, y, v, with v 0 (unlabelled), 1 (hidden) or 2 (visible).
+    area:         square pixels, from the annotation.
+    segmentation: polygons (arrays x, y, x, y, ...), RLE, or None.
     """
 
     image_id: int
@@ -55,7 +59,8 @@ class PersonRecord:
     segmentation: list | dict | None
 
     def mask(self) -> np.ndarray | None:
-        """The visible pixels, (height, width) bool; None without one. DataError if damaged."""
+        """The visible pixels (height, width) bool; None if the file has no mask. Raises DataError
+        if the mask is damaged."""
         try:
             return decode_mask(self.segmentation, *self.image_size)
         except (ValueError, TypeError) as error:
@@ -66,20 +71,23 @@ class PersonRecord:
 class CocoPersons:
     """The labelled people of a COCO-format keypoint file, by ascending annotation id.
 
-    annotations: the JSON file. images: the folder its file_name entries are relative to.
-    check_pictures: list the folder, and skip people whose picture is not there.
+    Arguments: the JSON file; the folder that its file_name entries are relative to; the skeleton;
+    and check_pictures, whether to list the folder and skip people whose picture is missing.
     Raises DataError if the file is not COCO-format or holds no labelled person of that skeleton.
 
-    Of the N people: boxes (N, 4) float32 x, y, w, h; keypoints (N, K, 3) float32 x, y, v; areas
-    (N,) float64; image_ids, annotation_ids (N,) int64; and
-    overlap (N,) float64: largest box IoU with any other non-crowd person of the picture;
-    partner (N,) int64: row of the labelled person with that IoU (ties: the lower annotation id);
-        -1 if nothing overlaps, or if only an unlabelled person reaches that IoU;
-    contested (N,) bool: one other labelled person has >= 3 labelled joints in or on the box.
-    pictures: image id -> (file_name, width, height) of the usable pictures. category: people's id.
-    description: what the file calls itself, perhaps "".
-    counts: how many people are "unlabelled", "crowd", of an "other category", or have their
-        "area from mask" because the file gives none.
+    boxes:          (N, 4) float32: x, y, w, h of the N people.
+    keypoints:      (N, K, 3) float32: x, y, v.
+    areas:          (N,) float64, square pixels.
+    image_ids, annotation_ids: (N,) int64.
+    overlap:        (N,) float64: the largest box IoU with any other non-crowd person.
+    partner:        (N,) int64: row of the labelled person with that IoU (ties go to the lower
+                    annotation id); -1 if nobody overlaps, or only an unlabelled person does.
+    contested:      (N,) bool: one other labelled person has at least 3 labelled joints in the box.
+    pictures:       image id -> (file_name, width, height) of the usable pictures.
+    category:       the id of the people's category.
+    description:    the file's own description, or "".
+    counts:         how many people are "unlabelled", "crowd", of an "other category", or have an
+                    "area from mask" because the file gives none.
     """
 
     @entries.uncollected()
@@ -116,7 +124,7 @@ class CocoPersons:
             self.skipped.append(Skipped(what, ", ".join([f"{what}s[{row}]", *names]), problem))
 
     def _add_picture(self, entry: dict, files: set[str] | None) -> str | None:
-        """Keeps an image entry, or says why not."""
+        """Keeps an image entry, or returns the reason why it cannot be used."""
         if (identity := entries.integer(entry, "id")) is None:
             return "no integer id"
         if identity in self.pictures:
@@ -131,7 +139,7 @@ class CocoPersons:
         return None
 
     def _add_person(self, entry: dict, people: dict, known: set) -> str | None:
-        """Counts or keeps an annotation; says what is wrong with it, if anything is."""
+        """Counts or keeps an annotation; returns what is wrong with it, or None."""
         if (identity := entries.integer(entry, "id")) is None:
             return "no integer id"
         if (category := entries.integer(entry, "category_id")) not in known:
@@ -160,7 +168,7 @@ class CocoPersons:
         return None if people[identity][1] > 0 else "no positive area, and no mask to take it from"
 
     def _area(self, entry: dict, width: int, height: int) -> float:
-        """Square pixels; NaN if the file does not tell."""
+        """The area in square pixels, from the entry or its mask; NaN if it has neither."""
         if entries.finite([entry.get("area")], 1) and entry["area"] > 0:
             return float(entry["area"])
         try:
@@ -193,7 +201,7 @@ class CocoPersons:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the annotation file, in hex: what runs and crop caches are bound to."""
+        """SHA-256 of the annotation file in hex, which binds a run to its people."""
         with open(self.annotations, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -214,7 +222,7 @@ class CocoPersons:
         return read_picture(person.path, person.image_size)
 
     def summary(self) -> str:
-        """What the file holds, what was skipped and why, as lines for people."""
+        """Returns lines of text: what the file holds, and what was skipped and why."""
         by_overlap = (f"{label}: {int(((low <= self.overlap) & (self.overlap < high)).sum())}"
                       for label, (low, high) in STRATA.items())
         reasons = Counter((entry.what, entry.reason) for entry in self.skipped)
@@ -233,7 +241,8 @@ def _relations(images: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray,
                labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Overlap, partner (row or -1) and contested of people ordered by annotation id.
 
-    Pictures of equally many people are done at once: axes picture, person, other person, joint, xy.
+    All pictures with the same number of people are computed at once; the axes are picture, person,
+    other person, joint, xy.
     """
     overlap, partner = np.zeros(len(images)), np.full(len(images), -1)
     contested = np.zeros(len(images), bool)

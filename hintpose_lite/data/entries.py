@@ -1,4 +1,4 @@
-"""The raw content of a COCO annotation file, and what can be wrong with an entry of it."""
+"""The raw content of a COCO annotation file, and the checks of its entries."""
 
 import gc
 import json
@@ -10,12 +10,12 @@ from pathlib import Path
 from ..errors import DataError
 from ..pose.skeleton import Skeleton
 
-LEAST_SIDE = 1e-3  # of a box, in pixels; much less is no number apart from 0 for the network
+LEAST_SIDE = 1e-3  # pixels; a box with a shorter side counts as empty
 
 
 @contextmanager
 def uncollected():
-    """No garbage collection meanwhile, which would walk a large file's lists again and again."""
+    """Stops garbage collection, which would walk the lists of a large file again and again."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -26,7 +26,8 @@ def uncollected():
 
 
 def read_annotations(path: Path) -> dict:
-    """The file's content, its three lists being there, polygons as arrays; DataError otherwise."""
+    """Reads a COCO annotation file; its polygons become arrays. Raises DataError if the file is
+    not readable, not JSON, or lacks one of its three lists."""
     try:
         content = json.loads(path.read_bytes(), object_hook=_compact)
     except OSError as error:
@@ -43,7 +44,7 @@ def read_annotations(path: Path) -> dict:
 
 
 def load_results(source: str | Path | list) -> tuple[str, object]:
-    """What messages call COCO results, and what their file (or the list itself) holds."""
+    """Returns a name of COCO results for messages, and the content of their file (or the list)."""
     if isinstance(source, list):
         return "the results", source
     try:
@@ -53,7 +54,8 @@ def load_results(source: str | Path | list) -> tuple[str, object]:
 
 
 def _compact(entry: dict) -> dict:
-    """Polygons as arrays, a quarter of a list's memory; what is no list of numbers stays."""
+    """Turns polygons into arrays, which take a quarter of the memory of lists. Anything that is
+    not a list of numbers stays as it is."""
     polygons = entry.get("segmentation")
     if isinstance(polygons, list):
         with suppress(TypeError, OverflowError):
@@ -76,21 +78,21 @@ def person_category(categories: list, skeleton: Skeleton, path: Path) -> int:
 
 
 def integer(entry: dict, key: str) -> int | None:
-    """The integer under that key; None if there is none (true and 1.0 are none)."""
+    """The integer under that key; None if there is none (True and 1.0 are not integers here)."""
     value = entry.get(key) if isinstance(entry, dict) else None
     return value if type(value) is int and abs(value) < 2**63 else None
 
 
 def finite(values: list, count: int) -> bool:
-    """Whether that is a list of so many finite numbers, texts and truth values not being any."""
+    """Whether `values` is a list of `count` finite numbers. Text and booleans are not numbers."""
     return (isinstance(values, list) and len(values) == count
             and {int, float}.issuperset(map(type, values))
-            and min(values) > -1e9 and max(values) < 1e9  # these two may overlook a NaN,
-            and math.isfinite(sum(values)))               # their sum does not
+            and min(values) > -1e9 and max(values) < 1e9  # min and max may overlook a NaN,
+            and math.isfinite(sum(values)))               # but the sum does not
 
 
 def box_problem(box: list, width: int, height: int) -> str | None:
-    """What is wrong with a box (x, y, w, h) of a picture of that size; None if nothing is."""
+    """Says what is wrong with a box (x, y, w, h) in a picture of that size; None if it is fine."""
     if not finite(box, 4):
         return "bbox is not four finite numbers"
     x, y, w, h = box
@@ -101,7 +103,7 @@ def box_problem(box: list, width: int, height: int) -> str | None:
 
 
 def keypoint_problem(keypoints: list, joints: int) -> str | None:
-    """What is wrong with a flat list of x, y, v of so many joints; None if nothing is."""
+    """Says what is wrong with a flat list x, y, v, x, y, v, ...; None if it is fine."""
     if not isinstance(keypoints, list) or len(keypoints) != 3 * joints:
         return f"keypoints are not {3 * joints} numbers, as the skeleton's {joints} joints need"
     if not finite(keypoints, 3 * joints):

@@ -13,10 +13,11 @@ from ..errors import DataError
 def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A picture file (path or open file) as uint8 RGB (height, width, 3), upright by its EXIF tag.
 
-    size: (width, height) of its annotations. If only the picture as stored has that size, they
-    were made on that one, and it is not turned; if neither has, DataError.
-    Transparency is laid on white, 16-bit grey scaled to 8 bits, an animation's first frame taken.
-    Missing, damaged, or huge (by Pillow's limit against decompression bombs): DataError.
+    size: (width, height) of its annotations. If only the stored, unturned picture has that size,
+    the annotations were made on that one, and it is not turned.
+    Transparent pixels become white, 16-bit grey is scaled to 8 bits, and of an animation the first
+    frame is taken. Raises DataError for a file that is missing, damaged, of another size, or larger
+    than Pillow's limit against decompression bombs.
     """
     name = path if isinstance(path, (str, Path)) else "the file"
     try:

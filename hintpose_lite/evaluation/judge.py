@@ -17,18 +17,24 @@ from ..data.coco import CocoPersons
 from ..errors import DataError
 from ..pose.oks import oks
 
-COMMON_JOINTS = 3  # joints labelled in both people, below which nobody can say whose a pose is
-NEITHER = .1  # an OKS below which a pose is not that person's
+COMMON_JOINTS = 3  # with fewer joints labelled in both people, a pose cannot be assigned
+NEITHER = .1  # with a lower OKS, a pose belongs to neither of the two
 STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """Of n people, each (n,): OKS to themselves (NaN where nothing was predicted), score, outcome
-    ("meant", "other", "neither", "left out": too few joints in common with the partner, "alone":
-    no partner), `separated` joints that lie apart from the partner's, and how many were swapped;
-    pair: for the first of two people who are each other's partners, if both were counted, 1 where
-    both were meant and 0 where not; NaN for everybody else."""
+    """What was found of n people; every array is (n,).
+
+    oks:       OKS of the prediction to the person; NaN where nothing was predicted.
+    scores:    the prediction's score.
+    outcome:   "meant", "other" or "neither"; "left out" with too few joints in common with the
+               partner; "alone" without a partner.
+    separated: how many joints lie apart from the partner's.
+    swapped:   how many of those were found nearer to the partner's joint.
+    pair:      for the first of two people who are each other's partners, if both were counted:
+               1 where both were found, 0 where not. NaN for everybody else.
+    """
 
     oks: np.ndarray
     scores: np.ndarray
@@ -38,7 +44,7 @@ class Verdicts:
     pair: np.ndarray
 
     def figures(self, some: np.ndarray | slice = slice(None)) -> dict:
-        """The figures of some of the people, given as (n,) bool; they are explained in `Report`."""
+        """The figures of those people for whom `some` (n,) is True; `Report` explains them."""
         similarity, number = self.oks[some], Counter(self.outcome[some].tolist())
         found, separated = ~np.isnan(similarity), int(self.separated[some].sum())
         counted = number["meant"] + number["other"] + number["neither"]
@@ -59,10 +65,11 @@ class Verdicts:
 
 
 def judge(persons: CocoPersons, rows: np.ndarray, points: Tensor, scores: Tensor) -> Verdicts:
-    """Compares predictions points (n, K, 2), scores (n,) with people `rows` (n,) and partners.
+    """Compares predictions with the people `rows` (n,) of a data set and with their partners.
 
-    Points of somebody for whom nothing was predicted are NaN. Joints count as swapped if nearer to
-    the partner's joint, of those that lie more than two OKS sigmas, 2 sigma sqrt(area), apart.
+    points (n, K, 2) are in picture pixels, NaN for a person for whom nothing was predicted;
+    scores (n,). Of the joints that lie more than two OKS sigmas (2 sigma sqrt(area)) apart from the
+    partner's joint, those that are nearer to the partner's count as swapped.
     """
     partner, points = persons.partner[rows], points.double()
     sigmas = points.new_tensor(persons.skeleton.sigmas)
@@ -100,10 +107,11 @@ def _pairs(persons: CocoPersons, rows: np.ndarray, outcome: np.ndarray) -> np.nd
 
 
 def average_precision(similarity: np.ndarray, scores: np.ndarray, people: int) -> float | None:
-    """COCO's AP when each of `people` is a picture of its own with at most one prediction.
+    """COCO's AP when every person is a picture of its own with at most one prediction.
 
-    similarity (OKS), scores: (n,) of the predictions, n <= people; equal scores rank as given.
-    COCOeval's very figure (OKS .50 to .95, 101 recall levels) without its loops; None for nobody.
+    similarity: OKS of n predictions, n <= people. scores: (n,); equal scores keep their order.
+    This is COCOeval's figure (OKS .50 to .95, 101 recall levels) without its loops. Returns None
+    if there are no people.
     """
     if not people or not len(similarity):
         return 0.0 if people else None
@@ -121,15 +129,15 @@ def average_precision(similarity: np.ndarray, scores: np.ndarray, people: int) -
 def score_results(persons: CocoPersons, results: str | Path | list) -> dict:
     """COCO's ten figures (AP, AP50, ... ARl) of keypoint results, on whole pictures.
 
-    results: a COCO result file or list, with image_id, keypoints and score; a bbox is not used (it
-    would change APm and APl). As in COCO, crowd regions and people without labelled joints neither
-    count nor punish, and here nor do people the data set skipped. Figures without anybody to count
-    are None. Raises DataError, naming the entry.
+    results: a COCO result file or list with image_id, keypoints and score. A bbox is not used,
+    since it would change APm and APl. As in COCO, a pose on a crowd region or on a person without
+    labelled joints is ignored; the same holds for people whom the data set skipped. A figure with
+    nobody to count is None. Raises DataError, which names the entry.
     """
     columns = (column.tolist() for column in read_results(persons, results, "keypoints"))
     found = [{"image_id": image, "category_id": 1, "keypoints": points, "score": score}
              for image, points, score in zip(*columns, strict=True)]
-    if not found:  # COCOeval needs a pose, to say where there was somebody to find
+    if not found:  # COCOeval fails on an empty list, so it gets one pose that matches nobody
         found = [{"image_id": next(iter(persons.pictures)), "category_id": 1, "score": 0.0,
                   "keypoints": [-1e9] * 3 * len(persons.skeleton)}]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints at every step
@@ -144,12 +152,12 @@ def score_results(persons: CocoPersons, results: str | Path | list) -> dict:
 
 def read_results(persons: CocoPersons, source: str | Path | list, key: str,
                  counts: Counter | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """COCO results of people: image ids (D,), values (D, 4 or 3K) and scores (D,), float64.
+    """Reads COCO results of people: image ids (D,), values (D, 4 or 3K) and scores (D,), float64.
 
-    source: a file, or a list of entries with image_id, score and `key`: "keypoints", or "bbox",
-    for which the extent of the keypoints serves where an entry has none.
-    counts: counts the entries of other categories and unknown pictures, which are then left out.
-    Raises DataError, naming the entry, for those if `counts` is None, and for anything broken.
+    source: a file, or a list of entries with image_id, score and `key`.
+    key: "keypoints" or "bbox"; an entry without a bbox gets the extent of its keypoints.
+    counts: if given, entries of other categories and of unknown pictures are left out and counted
+        here; without it they raise a DataError, as broken entries always do.
     """
     name, found = entries.load_results(source)
     if not isinstance(found, list):
@@ -178,7 +186,7 @@ def read_results(persons: CocoPersons, source: str | Path | list, key: str,
 
 
 def _values(entry: dict, key: str, size: int) -> list[float] | None:
-    """An entry's keypoints (`size` numbers) or bbox, None if it has no such thing."""
+    """An entry's keypoints (`size` numbers) or bbox; None if the entry has none."""
     keypoints = entry.get("keypoints")
     if key == "bbox" and "bbox" in entry:
         return entry["bbox"] if entries.finite(entry["bbox"], 4) else None
@@ -190,7 +198,7 @@ def _values(entry: dict, key: str, size: int) -> list[float] | None:
 
 
 def _ground_truth(persons: CocoPersons) -> COCO:
-    """The data set for COCOeval; whom it does not list (crowds, ...) is a region to be ignored."""
+    """The data set for COCOeval. People it does not list, and crowds, are regions to be ignored."""
     joints, listed = 3 * len(persons.skeleton), set(persons.annotation_ids.tolist())
     people = [{"image_id": person.image_id, "bbox": person.box.tolist(), "area": person.area,
                "keypoints": person.keypoints.ravel().tolist(),

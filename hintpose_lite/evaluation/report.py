@@ -1,4 +1,4 @@
-"""What an evaluation found: one frozen `Report`, as a table, a figure, or JSON."""
+"""The result of an evaluation: one frozen `Report`, which prints as a table and saves as JSON."""
 
 import json
 from collections.abc import Mapping
@@ -16,17 +16,23 @@ BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 class Report:
     """One evaluation. AP, OKS and all rates lie in [0, 1]; None where there was nobody to count.
 
-    protocol, cue, radius, hops, flip, seed: what was asked for. people: how many were evaluated.
-    identity: of all of them at the last hop: people, ap, meant, other, neither (counts), counted
-        (their sum), accuracy = meant / counted, swap_rate = other / counted, joint_swap_rate,
-        separated (the joints behind that rate), left_out (fewer than three joints in common with
-        the partner), alone (no partner), pairs (two counted people who are each other's partners,
-        counted with the first of them), both (share of pairs with both meant), and followed (wrong
-        cues only; the swap_rate).
-    strata: the same for each overlap stratum; groups: for "overlap >= .3", contested, uncontested;
-    per_hop: for each hop, all people (followed is left out there: it is the swap_rate).
+    protocol, cue, radius, hops, flip, seed: the arguments of `evaluate`.
+    people:     how many people were evaluated.
+    identity:   the figures of all people at the last hop, see below.
+    strata:     the same figures for each overlap stratum.
+    groups:     the same figures for "overlap >= .3", "contested" and "uncontested".
+    per_hop:    the same figures of all people for each hop.
     picture_ap: COCO's ten figures on whole pictures; None for shared boxes and for subsets.
-    counts: what was replaced, left out or unmatched. versions: of the libraries that matter.
+    counts:     how many entries were replaced, left out or not matched, by reason.
+    versions:   of the libraries that the figures depend on.
+
+    The figures are: people; ap, person AP; meant, other and neither, how many poses were found on
+    the person meant, on the partner, on neither; counted, their sum; accuracy = meant / counted;
+    swap_rate = other / counted; separated, how many joints lie apart from the partner's, and
+    joint_swap_rate, the share of those found nearer to the partner's; left_out, people with fewer
+    than three joints in common with their partner; alone, people without a partner; pairs, two
+    counted people who are each other's partners; both, the share of pairs with both found; and
+    followed, the swap_rate where the cue was the wrong one (not per hop).
     """
 
     protocol: str
@@ -50,7 +56,7 @@ class Report:
         return self.identity["ap"]
 
     def table(self) -> str:
-        """The figures as Markdown tables; AP and rates in per cent, – where nobody was counted."""
+        """Returns the figures as Markdown tables, in per cent; – where nobody was counted."""
         asked = f"{self.protocol} boxes, cue {self.cue}"
         asked += f" moved by {self.radius:g} sqrt(area)" if self.radius else ""
         lines = [f"{asked}, {self.hops} hop{'s' * (self.hops > 1)}, flip test "
@@ -86,7 +92,7 @@ class Report:
         return figure
 
     def to_json(self, path: str | Path, overwrite: bool = False) -> Path:
-        """Writes the report, whole or not at all; an existing file only if told to overwrite it."""
+        """Writes the report, whole or not at all. An existing file needs overwrite=True."""
         path = Path(path)
         if path.exists() and not overwrite:
             raise DataError(f"{path} exists already; choose another name, or pass overwrite=True")
@@ -106,8 +112,8 @@ class Report:
 
 
 def compare(reports: Mapping[str, Report]) -> str:
-    """One Markdown table, a row a report: AP of everybody and of each stratum, then how often the
-    right person was found, both in per cent. Put a model beside its twin, or cue beside cue."""
+    """One Markdown table with a row per report: person AP of everybody and of each stratum, then
+    how often the right person was found, in per cent. It compares models, or kinds of cue."""
     keys, rows, parts = {"AP": "ap", "right": "accuracy"}, [], []
     for name, report in reports.items():
         parts = {"": report.identity, **{f" {label}": row for label, row in report.strata.items()}}
