@@ -23,7 +23,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 SMALL = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1)
 USE = dict(input_size=(32, 64), cue_sigma=4.0)
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def trained(**settings) -> HintPose:

@@ -15,7 +15,7 @@ from hintpose_lite.evaluation.evaluate import evaluate
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.photos.detectors import Detections, Detector, ResultFile
 
-SCRIPT = Path(__file__).resolve().parents[1] / "data_scripts" / "detect_people.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "data_scripts" / "detect_people.py"
 
 
 @pytest.fixture(scope="module")
