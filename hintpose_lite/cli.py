@@ -48,7 +48,6 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, metavar="RUN")
     _add_persons(sub, "--data", "train on these people instead of the preset's")
     _add_persons(sub, "--val", "validate on these people (without: on those of --data)")
-    sub.add_argument("--cache", metavar="FOLDER", help="a crop cache of the people of --data")
     _add_changes(sub)
 
     sub = command(study, "train baseline, +cue, +recurrence and +both, and compare them")
@@ -140,7 +139,7 @@ def train(options):
     config = config_of(options)
     refuse_others(Path(options.out))  # before scenes are drawn for it
     run(config, options.out, *open_data(config, _persons(options.data), _persons(options.val)),
-        cache=options.cache, before=announce)
+        before=announce)
 
 
 def study(options):

@@ -116,14 +116,14 @@ def test_train(calls):
         ("preset", ("crowd-quick",), {}),
         ("override", ({"lr": "1e-3", "note": "a=b", "init": "imagenet"},), {}),
         ("train", ("config", "runs/a", ("persons", "a.json", "a"), ("persons", "b.json", "b")),
-         dict(cache=None, before="announce"))]
+         dict(before="announce"))]
 
 
 def test_train_on_the_presets_own_data(calls):
     assert main("train --preset crowd-quick --out runs/a".split()) == 0
     assert calls[1:] == [("override", ({},), {}),
                          ("train", ("config", "runs/a", None, None),
-                          dict(cache=None, before="announce"))]
+                          dict(before="announce"))]
 
 
 def test_watch(calls):

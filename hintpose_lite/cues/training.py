@@ -1,14 +1,15 @@
 """The imperfect cues of training: which kinds are drawn how often, and how each one is drawn.
 
-All of it is batched, on the device of the crops.
+The kinds are drawn on the CPU, and the cues of a batch together, on the device of its crops.
 """
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..pose.geometry import apply, compose, invert, pixel_grid, warp
+from ..pose.geometry import constant, pixel_grid
 from ..settings import settle
 from .cue import box_maps, point_maps
 
@@ -37,28 +38,22 @@ class CueMix:
     def __post_init__(self):
         settle(self)
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """The kinds of `count` cues, as numbers of the fields above (count,), drawn on the CPU."""
-        weights = torch.tensor(astuple(self))
-        return torch.multinomial(weights, count, replacement=True, generator=generator)
+    def draw(self, random: np.random.Generator) -> int:
+        """The kind of a cue, as the number of a field above."""
+        weights = np.cumsum([*vars(self).values()])
+        return int(np.searchsorted(weights, random.random() * weights[-1], side="right"))
 
 
-@dataclass(frozen=True)
-class CuePeople:
-    """What is known of N people when their training cues are drawn; picture pixels.
+KINDS = tuple(field.name for field in fields(CueMix))
+MASK_KINDS = tuple(map(KINDS.index, ("interior", "centroid", "mask")))
+JOINT_KINDS = tuple(map(KINDS.index, ("joint", "near", "points", "pose")))
 
-    keypoints and neighbours (the partner's keypoints, v = 0 where there is none): (N, K, 3);
-    boxes (N, 4); areas (N,); masks (N, 1, h, w) in [0, 1], all zero where unknown, with
-    mask_matrices (N, 2, 3) that take picture points to mask pixels; sigmas (K,) of OKS.
-    """
 
-    keypoints: Tensor
-    neighbours: Tensor
-    boxes: Tensor
-    areas: Tensor
-    masks: Tensor
-    mask_matrices: Tensor
-    sigmas: Tensor
+def inside(keypoints, size: tuple[int, int]):
+    """Which keypoints (..., K, 3), a tensor or array, are labelled and lie in a crop of size =
+    (w, h): (..., K)."""
+    x, y, v = keypoints[..., 0], keypoints[..., 1], keypoints[..., 2]
+    return (v > 0) & (x >= 0) & (y >= 0) & (x <= size[0] - 1) & (y <= size[1] - 1)
 
 
 def oks_jitter(points: Tensor, areas: Tensor, sigmas: Tensor, generator: torch.Generator) -> Tensor:
@@ -72,61 +67,56 @@ def oks_jitter(points: Tensor, areas: Tensor, sigmas: Tensor, generator: torch.G
     return points + distance[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
 
 
-def draw_cues(people: CuePeople, kinds: Tensor, matrices: Tensor, size: tuple[int, int],
-              sigma: float, generator: torch.Generator) -> Tensor:
-    """Training cues (N, 1, H, W) of N people; kinds (N,) as `CueMix.draw` gives them, on the CPU,
-    so that a GPU need not be asked who gets which.
+def draw_cues(people, kinds: Tensor, sigmas: Tensor, size: tuple[int, int], sigma: float,
+              generator: torch.Generator) -> Tensor:
+    """Training cues (N, 1, H, W) of N people, on their device.
 
-    Other arguments as for `render_cues`. A person without a mask, whose cue should come from it,
-    gets "near" instead.
+    people: `data.crops.Items`, which has chosen kinds (N,) that each crop can show, and has them on
+    the CPU, so that a GPU need not be asked who gets which. sigmas (K,) of OKS; size = (w, h) of
+    the crop; sigma of a point in crop pixels. Points are chosen among those in the crop, and moved
+    within it.
     """
-    rows = {field.name: (kinds == i).nonzero()[:, 0].to(matrices.device, non_blocking=True)
-            for i, field in enumerate(fields(CueMix))}
-    masked = people.masks.flatten(1).amax(1) > 0
-    xy, v = people.keypoints[..., :2], people.keypoints[..., 2]
-    near = oks_jitter(xy, people.areas, people.sigmas, generator)
-    points = _pick(near, _visible(v), 1, generator)  # all start as one point, most remain one
+    rows = {kind: (kinds == i).nonzero()[:, 0].to(people.areas.device, non_blocking=True)
+            for i, kind in enumerate(KINDS)}
+    shown, xy, v = inside(people.keypoints, size), *people.keypoints.split((2, 1), -1)
+    edge = constant((size[0] - 1.0, size[1] - 1.0), xy.device)
+    near = oks_jitter(xy, people.areas, sigmas, generator)
+    visible = shown & (v[..., 0] == 2)
+    visible = torch.where(visible.any(1, keepdim=True), visible, shown)
+    points = _pick(near, visible, 1, generator)  # all start as one point, most remain one
     joint = rows["joint"]
     shift = (_uniform(xy[joint], generator) - 0.5) * 0.2 * people.areas[joint].sqrt()[:, None, None]
-    points[joint] = _pick(xy[joint] + shift, v[joint] > 0, 1, generator)
+    points[joint] = _pick(xy[joint] + shift, shown[joint], 1, generator)
     for some, draw in ((rows["interior"], generator), (rows["centroid"], None)):
-        inside = _mask_points(people.masks[some], people.mask_matrices[some], draw)
-        points[some] = torch.where(masked[some, None, None], inside, points[some])
-    given = torch.ones(len(kinds), device=matrices.device)
+        points[some] = _mask_points(people.masks[some], draw)
+    points = torch.minimum(points.clamp(min=0), edge)
+    given = torch.ones_like(people.areas)
     given[rows["none"]] = 0
-    maps = point_maps(apply(matrices, points), given[:, None], size, sigma)
+    maps = point_maps(points, given[:, None], size, sigma)
 
     several, posed, boxed, mask = (rows[kind] for kind in ("points", "pose", "box", "mask"))
-    more, labels = _more_points(people, several, near, generator)
-    both = torch.cat([points[several], more], 1)
-    maps[several] = point_maps(apply(matrices[several], both), labels, size, sigma)
-    joints = (v[posed] > 0) & (_uniform(v[posed], generator) < 0.85)  # a pose misses some joints
-    maps[posed] = point_maps(apply(matrices[posed], near[posed]), joints.to(v.dtype), size, sigma)
-    maps[boxed] = box_maps(people.boxes[boxed], matrices[boxed], size, sigma / 4)
-    to_crop = compose(matrices[mask], invert(people.mask_matrices[mask]))
-    dense = warp(people.masks[mask], to_crop, size)
-    maps[mask] = torch.where(masked[mask, None, None, None], dense, maps[mask])
+    own = torch.minimum(_pick(near[several], visible[several], 2, generator).clamp(min=0), edge)
+    other, labels = _other_points(people.neighbours[several], size, generator)
+    maps[several] = point_maps(torch.cat([points[several], own, other], 1), labels, size, sigma)
+    joints = shown[posed] & (_uniform(v[posed, :, 0], generator) < 0.85)  # some are missed
+    pose = torch.cat([points[posed], near[posed]], 1)
+    joints = torch.cat([torch.ones_like(joints[:, :1]), joints], 1).to(pose.dtype)
+    maps[posed] = point_maps(pose, joints, size, sigma)
+    maps[boxed] = box_maps(people.boxes[boxed], people.matrices[boxed], size, sigma / 4)
+    maps[mask] = people.masks[mask] / 255
     return maps
 
 
-def _more_points(people: CuePeople, some: Tensor, near: Tensor,
-                 generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """For people `some` (M,), whose cue is several points: up to two more of their own and up to
-    two of the neighbour (M, 4, 2), and labels (M, 5): 1 for the first point and the own ones, -1
-    for the neighbour's, 0 for unused ones."""
-    v, neighbours = people.keypoints[some, :, 2], people.neighbours[some]
-    own = _pick(near[some], _visible(v), 2, generator)
-    other = _pick(neighbours[..., :2], neighbours[..., 2] > 0, 2, generator)
-    coins = torch.rand(len(v), 4, generator=generator, device=v.device)
-    known = (neighbours[..., 2] > 0).any(1, keepdim=True)
-    used = (coins < coins.new_tensor([0.5, 0.5, 1.0, 0.5])).to(v.dtype)
-    labels = torch.cat([torch.ones_like(used[:, :1]), used[:, :2], -used[:, 2:] * known], 1)
-    return torch.cat([own, other], 1), labels
-
-
-def _visible(v: Tensor) -> Tensor:
-    """Which joints (N, K) may be pointed at: the visible ones, or all labelled ones if none is."""
-    return torch.where((v == 2).any(1, keepdim=True), v == 2, v > 0)
+def _other_points(neighbours: Tensor, size: tuple[int, int], generator: torch.Generator
+                  ) -> tuple[Tensor, Tensor]:
+    """For cues of several points: up to two of the neighbours' joints (M, K, 3) in the crop
+    (M, 2, 2); and labels (M, 5): 1 for the first point, 1 or 0 for two more of the person's own,
+    and -1 or 0 for the neighbour's."""
+    known = inside(neighbours, size)
+    other = _pick(neighbours[..., :2], known, 2, generator)
+    coins = torch.rand(len(known), 5, generator=generator, device=known.device)
+    used = (coins < constant((2.0, 0.5, 0.5, 1.0, 0.5), known.device)).to(neighbours.dtype)
+    return other, torch.cat([used[:, :3], -used[:, 3:] * known.any(1, keepdim=True)], 1)
 
 
 def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -140,15 +130,14 @@ def _pick(points: Tensor, allowed: Tensor, count: int, generator: torch.Generato
     return points.gather(1, chosen[..., None].expand(-1, -1, 2))
 
 
-def _mask_points(masks: Tensor, matrices: Tensor, generator: torch.Generator | None) -> Tensor:
-    """A random pixel of masks (N, 1, h, w), or without a generator the one nearest the centroid:
-    (N, 1, 2) in picture pixels; matrices (N, 2, 3) take picture points to mask pixels."""
-    flat = masks.flatten(1) > 0.5
-    grid = pixel_grid((masks.shape[3], masks.shape[2]), matrices)
+def _mask_points(masks: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A random pixel (N, 1, 2) of masks (N, 1, h, w) uint8, or without a generator the one nearest
+    to the centroid."""
+    flat = masks.flatten(1) > 127
+    grid = pixel_grid((masks.shape[3], masks.shape[2]), flat.to(torch.float32))
     if generator is None:
-        mean = flat.to(grid.dtype) @ grid / flat.sum(1, keepdim=True).clamp(min=1)
+        mean = (flat[..., None] * grid).sum(1) / flat.sum(1, keepdim=True).clamp(min=1)
         rank = -((grid - mean[:, None]) ** 2).sum(-1)
     else:
         rank = torch.rand(flat.shape, generator=generator, device=flat.device)
-    best = torch.where(flat, rank, -torch.inf).argmax(1)
-    return apply(invert(matrices), grid[best][:, None])
+    return grid[torch.where(flat, rank, -torch.inf).argmax(1)][:, None]

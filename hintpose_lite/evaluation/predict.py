@@ -1,12 +1,15 @@
-"""The trunk: windows, boxes and cues in, poses in picture pixels out.
+"""The trunk: crops and cues in, poses in picture pixels out.
 
-Evaluation, the estimator and the notebooks' labs all predict through `predict_windows`, so the same
+Evaluation, the estimator and the notebooks' labs all predict through `predict_crops`, so the same
 person asked for in the same way gets the same pose everywhere.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -15,11 +18,10 @@ from torch import Tensor
 from ..cues.cue import Cue, render_cues
 from ..data.batches import normalise
 from ..data.coco import CocoPersons
-from ..data.crops import View
-from ..data.loader import ahead
+from ..data.crops import as_tensor, crop
 from ..errors import ConfigError, DataError
 from ..model.hintpose import HintPose, Spec
-from ..pose.geometry import apply, compose, crop_matrix, invert, pad, warp
+from ..pose.geometry import apply, crop_matrix, invert, pad
 from ..pose.heatmaps import decode, mirror
 from ..pose.skeleton import COCO17, Skeleton
 
@@ -49,53 +51,45 @@ def heatmaps(model: HintPose, images: Tensor, cues: Tensor | None, *, rows: Tens
 
 
 @torch.inference_mode()
-def predict_windows(model: HintPose, windows: Tensor, to_window: Tensor, boxes: Tensor,
-                    cues: list[Cue] | None, *, rows: Tensor | None = None, hops: int | None = None,
-                    flip: bool = True, skeleton: Skeleton = COCO17) -> Poses:
-    """Poses of N people from windows (M, 3, S, S) uint8 cut from their pictures.
+def predict_crops(model: HintPose, crops: Tensor, matrices: Tensor, cues: list[Cue] | None, *,
+                  rows: Tensor | None = None, hops: int | None = None, flip: bool = True,
+                  skeleton: Skeleton = COCO17) -> Poses:
+    """Poses of N people in crops (M, 3, H, W) uint8, as `cut_crops` makes them.
 
-    to_window: (M, 2, 3), picture points to window pixels; boxes: (M, 4) in picture pixels, not yet
-    padded; cues: one a person, or None for none at all; rows: (N,), each person's window, where
-    several share one (None: one a window). Everything on the model's device.
+    matrices: (M, 2, 3), from picture to crop; cues: one for each person, or None for none at all;
+    rows: (N,), each person's crop, where several share one (None: each has its own). Everything
+    lies on the model's device.
     """
     if model.training:
         raise DataError("the model is in training mode, in which a batch changes its own answers: "
                         "call model.eval() first")
     spec = model.spec
-    images, maps, matrices = prepare(spec, windows, to_window, boxes, cues, rows)
+    images, maps = prepare(spec, crops, matrices, cues, rows)
     maps = heatmaps(model, images, maps, rows=rows, hops=hops, flip=flip, skeleton=skeleton)
     points, scores = decode(maps.flatten(0, 1), spec.input_size, spec.codec, spec.target_sigma)
-    shape = maps.shape[:2]
-    points = apply(invert(matrices).repeat(shape[0], 1, 1), points)
+    shape, back = maps.shape[:2], invert(matrices if rows is None else matrices[rows])
+    points = apply(back.repeat(shape[0], 1, 1), points)
     return Poses(points.unflatten(0, shape), scores.unflatten(0, shape))
 
 
-def prepare(spec: Spec, windows: Tensor, to_window: Tensor, boxes: Tensor, cues: list[Cue] | None,
-            rows: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
-    """What the network is shown, from arguments as for `predict_windows`: normalised crops
-    (M, 3, H, W), cue maps (N, 1, H, W) or None, and each person's map picture to crop (N, 2, 3)."""
+def prepare(spec: Spec, crops: Tensor, matrices: Tensor, cues: list[Cue] | None,
+            rows: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """What the network is shown, from arguments as for `predict_crops`: normalised crops
+    (M, 3, H, W), and cue maps (N, 1, H, W) or None."""
+    matrices = matrices if rows is None else matrices[rows]
+    maps = None
+    if spec.cue and cues:
+        maps = render_cues(cues, matrices, spec.input_size, spec.cue_sigma)
+    return normalise(crops, spec.mean, spec.std), maps
+
+
+def cut_crops(pictures: Iterable[np.ndarray], boxes: Tensor, spec: Spec) -> tuple[Tensor, Tensor]:
+    """Crops (n, 3, H, W) uint8 of n pictures (h, w, 3) uint8 around boxes (n, 4), not yet padded,
+    and the matrices from picture to crop (n, 2, 3)."""
     size = spec.input_size
     matrices = crop_matrix(pad(boxes, size[0] / size[1]), size)
-    images = warp(windows.float(), compose(matrices, invert(to_window)), size)
-    images = normalise(images, spec.mean, spec.std)
-    matrices = matrices if rows is None else matrices[rows]
-    maps = render_cues(cues, matrices, size, spec.cue_sigma) if spec.cue and cues else None
-    return images, maps, matrices
-
-
-def cut_windows(pictures: Iterable[np.ndarray], boxes: Tensor, spec: Spec) -> tuple[Tensor, Tensor]:
-    """Windows (n, 3, S, S) uint8 of n pictures (H, W, 3) uint8 around boxes (n, 4), not yet padded,
-    and the maps picture to window (n, 2, 3)."""
-    size = 2 * max(spec.input_size)  # finer than the crop, so the warp has enough to take
-    crops = pad(boxes, spec.input_size[0] / spec.input_size[1])
-    regions = pad(crops, aspect=1.0, padding=1.02).numpy()  # a little more, for the crop's edge
-    windows, matrices = [], []
-    for picture, region in zip(pictures, regions, strict=True):
-        view = View.around(region, picture.shape[1::-1], size)
-        windows.append(view.cut(picture))
-        matrices.append(view.matrix())
-    stacked = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2)
-    return stacked, torch.from_numpy(np.stack(matrices))
+    return as_tensor([crop(picture, matrix, size) for picture, matrix
+                      in zip(pictures, matrices, strict=True)]), matrices
 
 
 def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] | None, *,
@@ -116,14 +110,14 @@ def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] 
                           f"{len(persons.skeleton)}: take a network trained on such a skeleton")
 
     def cut(chosen: np.ndarray):
-        return chosen, *cut_windows(_read(persons, rows[chosen]), boxes[chosen], model.spec)
+        return chosen, *cut_crops(_read(persons, rows[chosen]), boxes[chosen], model.spec)
 
     order, parts = np.argsort(persons.image_ids[rows], kind="stable"), []
     chunks = (order[start:start + batch] for start in range(0, len(order), batch))
-    for chosen, windows, to_window in ahead(cut, chunks, min(4, os.cpu_count() or 1)):
-        part = predict_windows(model, windows.to(device), to_window.to(device),
-                               boxes[chosen].to(device), cues and [cues[i] for i in chosen],
-                               hops=hops, flip=flip, skeleton=persons.skeleton)
+    for chosen, *cut_out in ahead(cut, chunks, min(4, os.cpu_count() or 1)):
+        crops, matrices = (tensor.to(device) for tensor in cut_out)
+        part = predict_crops(model, crops, matrices, cues and [cues[i] for i in chosen],
+                             hops=hops, flip=flip, skeleton=persons.skeleton)
         parts.append((part.keypoints.cpu(), part.scores.cpu()))
     if not parts:
         joints, count = len(persons.skeleton), hops or model.spec.hops
@@ -139,3 +133,17 @@ def _read(persons: CocoPersons, rows: np.ndarray) -> Iterator[np.ndarray]:
         if persons.image_ids[row] != image:
             picture, image = persons.read(int(row)), persons.image_ids[row]
         yield picture
+
+
+def ahead(work: Callable, items: Iterable, threads: int, depth: int = 2) -> Iterator:
+    """work(item) for each item in turn, as map gives it, done in threads for up to `depth` + 1
+    items at a time. Closing the iterator ends the threads."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        coming = (pool.submit(work, item) for item in items)
+        waiting = deque(islice(coming, depth))
+        while waiting:
+            waiting.extend(islice(coming, 1))
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

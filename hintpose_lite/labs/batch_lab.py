@@ -1,34 +1,34 @@
 """Training batches as pictures, and the lab of what training makes of one person."""
 
-from dataclasses import fields
 from types import SimpleNamespace
 
 import ipywidgets as widgets
 import numpy as np
 import torch
 
-from ..cues.training import CueMix
+from ..cues.training import KINDS
 from ..data.batches import Augment, Batch, make_batch
-from ..data.crops import Crops
+from ..data.coco import CocoPersons
+from ..data.crops import PersonCrops, stack
 from ..photos.draw import BLUE, draw_poses, heatmap_overlay, overlay
 from ..pose.skeleton import COCO17
 from .cue_kinds_lab import panels
 from .widgets import Lab, Still
 
-KINDS = tuple(field.name for field in fields(CueMix))  # in the order in which they are numbered
 NAMES = tuple(name.replace("_", " ") for name in COCO17.names)
 ZOOM = 3  # pixels of a picture for one of the crop
 
 
-def example(crops: Crops, row: int, spec, kind: str, seed: int = 0, flip: bool = False,
+def example(people: CocoPersons, row: int, spec, kind: str, seed: int = 0, flip: bool = False,
             strength: float = 0.0) -> Batch:
     """A batch of one person in the box shared with the partner, with a cue of one of the `KINDS`.
     strength: how much is turned, scaled and relit, 0 to 1, all as the seed draws it. Whether it is
     flipped changes no other draw."""
     augment = Augment(rotate=1.0, rotation=30 * strength, scale=0.35 * strength, shift=0.0,
                       light=0.5 * strength, flip=float(flip), half_body=0.0, shared=1.0)
-    return make_batch(crops, torch.tensor([row]), torch.tensor([KINDS.index(kind)]), spec, augment,
-                      COCO17, torch.Generator().manual_seed(seed))
+    crops = PersonCrops(people, spec, augment, seed=seed)
+    return make_batch(stack([crops.item(0, row, kind)]), spec, augment, people.skeleton,
+                      torch.Generator().manual_seed(seed))
 
 
 def pictures(batch: Batch, spec, joint: int | None = None) -> list[list[np.ndarray]]:
@@ -53,8 +53,8 @@ class BatchLab(Lab):
     """One person of `rows` as training may see them: left, straight; right (`batch`), flipped,
     turned and lit as the controls say."""
 
-    def __init__(self, crops: Crops, spec, rows: list[int]):
-        self.crops, self.spec, self.still, self.batch = crops, spec, Still(), None
+    def __init__(self, people: CocoPersons, spec, rows: list[int]):
+        self.people, self.spec, self.still, self.batch = people, spec, Still(), None
         super().__init__([self.still], {
             "person": widgets.Dropdown(options=rows),
             "cue": widgets.Dropdown(options=KINDS, value="centroid"),
@@ -66,7 +66,7 @@ class BatchLab(Lab):
     def render(self, person: int, cue: str, joint: str, flip: bool, strength: float, draw: int
                ) -> str:
         """Draws the person twice, and says where the joint's target went."""
-        asked, number = (self.crops, person, self.spec, cue, draw), NAMES.index(joint)
+        asked, number = (self.people, person, self.spec, cue, draw), NAMES.index(joint)
         self.batch = example(*asked, flip, strength)
         shown = [picture for batch in (example(*asked), self.batch)
                  for [picture] in pictures(batch, self.spec, number)]

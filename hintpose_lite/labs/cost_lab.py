@@ -6,7 +6,6 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from ..model.hintpose import HintPose, Spec
 from ..photos.draw import BLUE, ORANGE
@@ -17,10 +16,10 @@ from .widgets import Lab, Still
 UNITS = dict(year=31_557_600, month=2_629_800, day=86_400, hour=3600, minute=60, second=1)
 
 
-def cost(people: int, epochs: float, batch: int, rate: float, person_bytes: float = 0.0):
-    """Steps, seconds at `rate` steps a second, and the crop cache's bytes."""
+def cost(people: int, epochs: float, batch: int, rate: float) -> tuple[int, float]:
+    """Steps, and seconds at `rate` steps per second."""
     steps = max(1, round(people * epochs / batch))
-    return steps, steps / rate, people * person_bytes
+    return steps, steps / rate
 
 
 @lru_cache
@@ -31,12 +30,11 @@ def multiplications(spec: Spec) -> int:
     return sum(part["macs"] for part in conv_costs(model, spec.input_size, spec.hops).values())
 
 
-def price(config: TrainConfig, people: int, known: TrainConfig, rate: float, person_bytes: float):
-    """`cost` of a config with epochs, from a run of the config `known`: its steps a second and
-    cached bytes a person. Time is taken to grow with multiplications, bytes with pixels."""
+def price(config: TrainConfig, people: int, known: TrainConfig, rate: float) -> tuple[int, float]:
+    """`cost` of a config with epochs, from a run of the config `known` and its steps per second.
+    Time is taken to grow with multiplications."""
     work, done = (run.batch * multiplications(run.spec) for run in (config, known))
-    return cost(people, config.epochs, config.batch, rate * done / work,
-                person_bytes * (config.window / known.window) ** 2)
+    return cost(people, config.epochs, config.batch, rate * done / work)
 
 
 def duration(seconds: float) -> str:
@@ -86,9 +84,9 @@ class CostLab(Lab):
 
     def render(self, network: str, people: int, **told) -> str:
         """Draws the run and its changes, and says what it takes."""
-        known, rate, size = self.measured
-        measured = known, rate * told.pop("times as fast"), size
+        known, rate = self.measured
+        measured = known, rate * told.pop("times as fast")
         self.config = TrainConfig.preset(network, **told)
-        steps, seconds, size = price(self.config, people, *measured)
+        steps, seconds = price(self.config, people, *measured)
         self.still.put(cost_figure(self.config, people, *measured))
-        return f"{steps:,} steps, {duration(seconds)}; crop cache {tqdm.format_sizeof(size, 'B')}"
+        return f"{steps:,} steps, {duration(seconds)}"

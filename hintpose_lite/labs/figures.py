@@ -9,13 +9,14 @@ from torch import Tensor
 from ..cues.cue import Cue
 from ..cues.evaluation import person_cue
 from ..data.coco import CocoPersons
+from ..data.crops import crop
 from ..data.pictures import as_picture
 from ..errors import DataError
-from ..evaluation.predict import cut_windows, heatmaps, prepare
+from ..evaluation.predict import cut_crops, heatmaps, prepare
 from ..model.hintpose import as_hintpose
 from ..photos.draw import HEIGHT, blank_figure, draw_cue, draw_poses, heatmap_overlay, panel_size
 from ..photos.estimator import check_boxes, check_cues
-from ..pose.geometry import PADDING, apply, compose, corners, crop_matrix, invert, pad, union, warp
+from ..pose.geometry import PADDING, apply, corners, crop_matrix, invert, pad, union
 from ..pose.heatmaps import decode
 from ..pose.oks import oks
 from ..pose.skeleton import COCO17, Skeleton
@@ -92,20 +93,19 @@ def look(model, picture: np.ndarray, box: Tensor, cue: Cue | None,
     pixels; on a panel (H, W, 3) uint8: the `crop` alone, the `heat` of each hop, `poses`, `cue`."""
     model, cue = as_hintpose(model).eval(), cue or Cue.none()
     spec, device = model.spec, next(model.parameters()).device
-    windows, to_window = cut_windows([picture], box, spec)
-    images, cues, matrix = prepare(spec, windows, to_window, box, [cue])
+    crops, matrix = cut_crops([picture], box, spec)
+    images, cues = prepare(spec, crops, matrix, [cue])
     maps = heatmaps(model, images.to(device), None if cues is None else cues.to(device), hops=hops,
                     skeleton=skeleton)[:, 0].cpu()
     points, scores = decode(maps, spec.input_size, spec.codec, spec.target_sigma)
     points = apply(invert(matrix), points)
     size = panel_size(spec)
     show = crop_matrix(pad(box, size[0] / size[1]), size)  # picture to panel
-    crop = warp(windows.float(), compose(show, invert(to_window)), size)[0]
-    crop, cue = crop.round().byte().permute(1, 2, 0).numpy(), _moved(cue, show, size)
+    panel, cue = crop(picture, show[0], size), _moved(cue, show, size)
     poses = [SimpleNamespace(keypoints=k, scores=s, box=(0, 0, 0, HEIGHT / PADDING), cue=cue)
              for k, s in zip(apply(show, points), scores, strict=True)]
-    return SimpleNamespace(crop=crop, maps=maps, points=points, poses=poses, cue=cue,
-                           heat=[heatmap_overlay(crop, hop, spec.codec) for hop in maps])
+    return SimpleNamespace(crop=panel, maps=maps, points=points, poses=poses, cue=cue,
+                           heat=[heatmap_overlay(panel, hop, spec.codec) for hop in maps])
 
 
 def _moved(cue: Cue, matrix: Tensor, size: tuple[int, int]) -> Cue:
@@ -116,6 +116,6 @@ def _moved(cue: Cue, matrix: Tensor, size: tuple[int, int]) -> Cue:
         low, high = apply(matrix[0], corners(torch.as_tensor(cue.xywh)).view(2, 2))
         return Cue.box(torch.cat([low, high - low]))
     if cue.kind == "mask":
-        mask = warp(torch.as_tensor(cue.array)[None, None], matrix, size)[0, 0]
+        mask = crop(cue.array, matrix[0], size)
         cue = Cue.mask(mask) if mask.any() else Cue.none()  # none of it may lie in the crop
     return cue

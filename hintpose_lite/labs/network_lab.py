@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cues.cue import Cue
-from ..evaluation.predict import cut_windows, prepare
+from ..evaluation.predict import cut_crops, prepare
 from ..model.hintpose import as_hintpose
 from ..model.hrnet import HRNet
 from ..photos.draw import BLUE, GREEN, GREY, ORANGE
@@ -103,8 +103,8 @@ def keeping(model: HRNet, part: str) -> Iterator[None]:
 def block_parts(model: HRNet, scene: Scene, cue: Cue | None) -> tuple[Tensor, Tensor, Tensor]:
     """What meets where a cue enters at the image, normalised: the crop of a scene's box (3, H, W),
     the cue's map (1, H, W), and what the block adds (3, H, W)."""
-    windows, to_window = cut_windows([scene.picture], scene.boxes, spec := model.eval().spec)
-    crops, cues, _ = prepare(spec, windows, to_window, scene.boxes, [cue or Cue.none()])
+    crops, matrices = cut_crops([scene.picture], scene.boxes, spec := model.eval().spec)
+    crops, cues = prepare(spec, crops, matrices, [cue or Cue.none()])
     return crops[0], cues[0], model.input_refinement(crops, cues * spec.cue_amplitude)[0]
 
 

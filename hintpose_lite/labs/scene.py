@@ -14,9 +14,10 @@ from pycocotools import mask as rle
 
 from ..crowd.scenes import draw_scene
 from ..cues.cue import Cue
+from ..data.crops import crop
 from ..errors import DataError
 from ..photos.draw import draw_cue, draw_names, draw_poses, panel_size
-from ..pose.geometry import apply, crop_matrix, invert, iou, pad, union, warp
+from ..pose.geometry import apply, crop_matrix, invert, iou, pad, union
 from ..pose.oks import oks
 from ..pose.skeleton import COCO17
 from .figures import look
@@ -136,18 +137,17 @@ def to_crop(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
     return crop_matrix(pad(scene.boxes, size[0] / size[1]), size)
 
 
-def lettered(scene: Scene, crop: np.ndarray) -> np.ndarray:
+def lettered(scene: Scene, panel: np.ndarray) -> np.ndarray:
     """A copy of the scene's crop (H, W, 3) uint8 with a letter above everybody in it."""
-    size = crop.shape[1::-1]
+    size = panel.shape[1::-1]
     heads = [place_in_crop(scene, size, scene.top(person)) for person in range(len(scene.people))]
     heads = {name: head for name, head in zip(NAMES, heads) if 0 <= head[0] <= 1}
-    return draw_names(crop, "".join(heads), np.multiply([*heads.values()], size))
+    return draw_names(panel, "".join(heads), np.multiply([*heads.values()], size))
 
 
 def crop_of(scene: Scene, size: tuple[int, int]) -> torch.Tensor:
     """The crop of the scene's box (height, width, 3), 0 to 255."""
-    picture = torch.tensor(scene.picture).movedim(2, 0)[None].float()
-    return warp(picture, to_crop(scene, size), size)[0].movedim(0, 2)
+    return torch.from_numpy(crop(scene.picture, to_crop(scene, size)[0], size)).float()
 
 
 class CueLab(Lab):

@@ -6,7 +6,6 @@ peak of height 1 at the middle of the visible mask: a cue each.
 """
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +17,18 @@ from tqdm.auto import tqdm
 
 from ..cues.cue import Cue
 from ..cues.evaluation import person_cue
-from ..data.batches import Augment, draw_matrices, draw_pictures
+from ..data.batches import normalise, relight
 from ..data.coco import CocoPersons
-from ..data.crops import Crops, build_crops
+from ..data.crops import Augment, PersonCrops, load, places_of_steps
 from ..errors import ConfigError, RunError
-from ..evaluation.predict import cut_windows, heatmaps, prepare
+from ..evaluation.predict import cut_crops, heatmaps, prepare
 from ..model.hintpose import HintPose, Spec
 from ..model.hrnet import STRIDE
 from ..pose.geometry import apply, invert
 from ..pose.heatmaps import encode
 from ..pose.skeleton import Skeleton
 from ..training.config import TrainConfig
-from ..training.step import autocast, learning_rate, rows_of_step
+from ..training.step import autocast, learning_rate
 from ..weights.weights import load_model, save_model
 
 SPEC = Spec(width=16, stem=16, modules=(1, 1, 1), blocks=1, joints=1, cue=False, hops=1,
@@ -93,8 +92,8 @@ class CueNetwork:
             return []
         boxes = torch.as_tensor(boxes, dtype=torch.float32)
         spec, device = self.model.spec, next(self.model.parameters()).device
-        windows, to_window = cut_windows([picture] * len(boxes), boxes, spec)
-        images, _, matrices = prepare(spec, windows, to_window, boxes, None)
+        crops, matrices = cut_crops([picture] * len(boxes), boxes, spec)
+        images, _ = prepare(spec, crops, matrices, None)
         maps = heatmaps(self.model, images.to(device), None, skeleton=MIDDLE)[-1].float().cpu()
         points, heights = find_peaks(maps, self.low, self.most)
         points = apply(invert(matrices), points * STRIDE)
@@ -110,7 +109,7 @@ SHOWN = 100  # steps between two looks at the loss, for which the device must be
 
 
 def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, batch: int = 32,
-                 lr: float = 4e-3, window: int = 192, seed: int = 0, device: str = "cpu",
+                 lr: float = 4e-3, seed: int = 0, device: str = "cpu",
                  progress: bool = True, overwrite: bool = False) -> Path:
     """Trains a cue network on all people of a data set, and writes it to the file `out`.
 
@@ -119,8 +118,7 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
     same arguments give the same file on a CPU. Raises CheckpointError if `out` exists (and not
     `overwrite`) or cannot be written, RunError if the loss is not finite.
     """
-    config = TrainConfig(spec=SPEC, augment=AUGMENT, steps=steps, batch=batch, lr=lr, seed=seed,
-                         window=window)
+    config = TrainConfig(spec=SPEC, augment=AUGMENT, steps=steps, batch=batch, lr=lr, seed=seed)
     with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
         torch.manual_seed(seed)
         model = HintPose.from_spec(SPEC)
@@ -128,15 +126,15 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
     probe = Path(out).with_name(f".{Path(out).name}") if overwrite else out
     save_model(model, probe, overwrite=overwrite).unlink()  # whether it works is told now
     model.to(device, memory_format=torch.channels_last).train()
-    middles, whole = _company(persons)
-    crops = build_crops(persons, window, progress=progress, masks=False).to(device)
+    crops = Company(persons, config)
+    places = places_of_steps(len(persons), batch, seed, 0, steps)
+    batches = load(crops, places, torch.device(device))
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-    draws = torch.Generator(device).manual_seed(seed)
     with tqdm(range(steps), str(out), unit="step", disable=not progress, mininterval=1) as bar:
-        for step in bar:
-            rows = rows_of_step(config, step, len(crops))
-            images, targets = _batch(config, persons.skeleton, crops, rows.to(device),
-                                     middles[rows].to(device), whole[rows].to(device), draws)
+        for step, items in zip(bar, batches, strict=True):
+            points, shown = items.keypoints.split((2, 1), -1)
+            targets = people_maps(points, shown[..., 0] > 0, SPEC)
+            images = normalise(relight(items.crops, items.lights), SPEC.mean, SPEC.std)
             optimiser.param_groups[0]["lr"] = learning_rate(config, step)
             with autocast(config.precision, images.device):
                 found = model(images.contiguous(memory_format=torch.channels_last))[-1]
@@ -152,25 +150,25 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
     return save_model(model, out, half=True, overwrite=overwrite)
 
 
-def _company(persons: CocoPersons) -> tuple[Tensor, Tensor]:
-    """Everybody's middle in each person's picture (N, P, 2), filled with NaN; its box (N, 4)."""
-    middles = np.array([person_cue(persons, row, "centroid").xy[0] for row in range(len(persons))])
-    together = [torch.from_numpy(middles[persons.image_ids == image])
-                for image in persons.image_ids]
-    whole = [(0, 0, *persons[row].image_size) for row in range(len(persons))]
-    return (pad_sequence(together, batch_first=True, padding_value=torch.nan),
-            torch.tensor(whole, dtype=torch.float32))
+class Company(PersonCrops):
+    """Crops in which everybody counts: `keypoints` of an item are the middles of all people of the
+    picture (N, P, 3), with v = 0 where there are fewer than P."""
 
+    def __init__(self, persons: CocoPersons, config: TrainConfig):
+        super().__init__(persons, config.spec, config.augment, seed=config.seed)
+        middles = np.array([(*person_cue(persons, row, "centroid").xy[0], 1)
+                            for row in range(len(persons))], np.float32)
+        self.middles = pad_sequence([torch.from_numpy(middles[persons.image_ids == image])
+                                     for image in persons.image_ids], batch_first=True).numpy()
 
-def _batch(config: TrainConfig, skeleton: Skeleton, crops: Crops, rows: Tensor, middles: Tensor,
-           whole: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 3, H, W) of people `rows` (N,) and their targets (N, 1, h, w)."""
-    spec = config.spec
-    chosen = torch.rand(len(rows), generator=generator, device=rows.device) < WHOLE
-    boxes, overlap = crops.boxes.clone(), crops.overlap.clone()
-    boxes[rows[chosen]], overlap[rows[chosen]] = whole[chosen], 0  # no box shared with a partner
-    matrices, _ = draw_matrices(replace(crops, boxes=boxes, overlap=overlap), rows,
-                                spec.input_size, config.augment, skeleton, generator)
-    images = draw_pictures(crops, rows, matrices, spec, config.augment.light, generator)
-    shown = middles.isfinite().all(-1)
-    return images, people_maps(apply(matrices, middles.nan_to_num()), shown, spec)
+    def draw_box(self, row: int, random: np.random.Generator) -> np.ndarray:
+        """As for `PersonCrops`, or the whole picture."""
+        if random.random() < WHOLE:
+            return np.array([0, 0, *self.persons[row].image_size])
+        return super().draw_box(row, random)
+
+    def item(self, epoch: int, row: int, kind: str | None = None) -> dict[str, np.ndarray]:
+        item, middles = super().item(epoch, row, kind), self.middles[row].copy()
+        matrix = item["matrices"]
+        middles[:, :2] = middles[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        return item | {"keypoints": middles}

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..cues.cue import Cue, ask_source
 from ..data.pictures import as_picture
 from ..errors import ConfigError, DataError
-from ..evaluation.predict import cut_windows, predict_windows
+from ..evaluation.predict import cut_crops, predict_crops
 from ..model.hintpose import as_hintpose
 from ..model.hrnet import HRNet
 from ..pose.geometry import corners, crop_matrix, pad, scale_of
@@ -123,10 +123,10 @@ class PoseEstimator:
         for part in torch.arange(len(boxes)).split(BATCH) if len(boxes) else ():
             chosen = cues and [cues[i] for i in part]
             places, rows = boxes[part].unique(dim=0, return_inverse=True)  # several cues in one
-            windows, to_window = cut_windows([picture] * len(places), places, self.model.spec)
-            found = predict_windows(self.model, windows.to(device), to_window.to(device),
-                                    places.to(device), chosen, rows=rows.to(device), hops=hops,
-                                    flip=flip, skeleton=self.skeleton)
+            crops, matrices = cut_crops([picture] * len(places), places, self.model.spec)
+            found = predict_crops(self.model, crops.to(device), matrices.to(device), chosen,
+                                  rows=rows.to(device), hops=hops, flip=flip,
+                                  skeleton=self.skeleton)
             poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen)
         return poses
 

@@ -7,7 +7,11 @@ Conventions, used everywhere in the package:
   x = -0.5 to W - 0.5, and its last column is at x = W - 1.
 * A box is (x, y, w, h).
 * An affine map is a (2, 3) matrix M, N are (N, 2, 3): a point p goes to M[:, :2] @ p + M[:, 2].
+* Maps are multiplied number by number, not with @, which autocast would round to bfloat16: that
+  moves points by up to 12 pixels.
 """
+
+import functools
 
 import torch
 from torch import Tensor
@@ -15,6 +19,16 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 PADDING = 1.25  # HRNet pads every box by this factor before it is cropped
+
+
+@functools.cache
+def constant(values: tuple, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Numbers as a tensor that is made once for each device and stays there.
+
+    To copy them anew in every step would make the processor wait for the GPU. Do not write to it.
+    """
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def corners(boxes: Tensor) -> Tensor:
@@ -60,26 +74,30 @@ def crop_matrix(boxes: Tensor, size: tuple[int, int], rotation: Tensor | None = 
     angle = torch.zeros_like(scale) if rotation is None else torch.deg2rad(rotation)
     cos, sin = scale * angle.cos(), scale * angle.sin()
     linear = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-    target = boxes.new_tensor([width / 2, height / 2])
-    shift = target - (linear @ center(boxes).unsqueeze(-1)).squeeze(-1)
-    return torch.cat([linear, shift.unsqueeze(-1)], dim=-1)
+    target = constant((width / 2, height / 2), boxes.device, boxes.dtype)
+    return torch.cat([linear, (target - _turn(linear, center(boxes)))[..., None]], dim=-1)
 
 
 def flip_matrix(width: int, like: Tensor) -> Tensor:
     """The map (2, 3) that mirrors a picture of that width left to right: x -> width - 1 - x."""
-    return like.new_tensor([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])
+    return constant(((-1.0, 0.0, width - 1.0), (0.0, 1.0, 0.0)), like.device, like.dtype)
+
+
+def _turn(matrix: Tensor, points: Tensor) -> Tensor:
+    """Points (..., 2) through the linear part of maps (..., 2, 2 or 3): (..., 2)."""
+    return matrix[..., 0] * points[..., 0:1] + matrix[..., 1] * points[..., 1:2]
 
 
 def apply(matrix: Tensor, points: Tensor) -> Tensor:
     """Points (N, P, 2) through maps (N, 2, 3): (N, P, 2)."""
-    return points @ matrix[..., :2].transpose(-1, -2) + matrix[..., None, :, 2]
+    matrix = matrix[..., None, :, :]
+    return _turn(matrix, points) + matrix[..., 2]
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
     """The map that applies `inner` first and `outer` to its result."""
-    linear = outer[..., :2] @ inner[..., :2]
-    shift = (outer[..., :2] @ inner[..., 2:]) + outer[..., 2:]
-    return torch.cat([linear, shift], dim=-1)
+    columns = [_turn(outer, inner[..., column]) for column in range(3)]
+    return torch.stack([*columns[:2], columns[2] + outer[..., 2]], dim=-1)
 
 
 def invert(matrix: Tensor) -> Tensor:
@@ -87,7 +105,7 @@ def invert(matrix: Tensor) -> Tensor:
     (a, b), (c, d) = matrix[..., 0, :2].unbind(-1), matrix[..., 1, :2].unbind(-1)
     linear = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
     linear = linear / (a * d - b * c)[..., None, None]
-    return torch.cat([linear, -linear @ matrix[..., 2:]], dim=-1)
+    return torch.cat([linear, -_turn(linear, matrix[..., 2])[..., None]], dim=-1)
 
 
 def scale_of(matrix: Tensor) -> Tensor:
@@ -109,8 +127,9 @@ def warp(pictures: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     picture counts as 0, like cv2.warpAffine with a constant border. Returns (N, C, height, width).
     """
     x, y = (torch.arange(n, device=matrix.device, dtype=matrix.dtype) for n in size)
-    extent = matrix.new_tensor([max(pictures.shape[3] - 1, 1), max(pictures.shape[2] - 1, 1)])
-    back = invert(matrix) * (2 / extent[:, None])  # to the picture's own -1 .. 1, once 1 is taken
+    # To the picture's own coordinates from -1 to 1, once 1 is taken away.
+    extent = ((2 / max(pictures.shape[3] - 1, 1),), (2 / max(pictures.shape[2] - 1, 1),))
+    back = invert(matrix) * constant(extent, matrix.device, matrix.dtype)
     rows = back[:, :, 1, None] * y + back[:, :, 2, None] - 1
     columns = back[:, :, 0, None] * x
     grid = rows.transpose(1, 2)[:, :, None] + columns.transpose(1, 2)[:, None]

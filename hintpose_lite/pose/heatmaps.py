@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from .geometry import constant
 from .skeleton import Skeleton
 
 CODECS = ("quarter", "dark", "udp")
@@ -41,12 +42,14 @@ def gaussians(points: Tensor, size: tuple[int, int], sigma: float,
     return column.unsqueeze(-1) * row.unsqueeze(-2)
 
 
-def _ratio(input_size: tuple[int, int], heatmap_size: tuple[int, int], codec: str) -> list[float]:
-    """Heatmap pixels per crop pixel in x and y."""
+def _ratio(input_size: tuple[int, int], heatmap_size: tuple[int, int], codec: str,
+           device: torch.device) -> Tensor:
+    """Heatmap pixels per crop pixel in x and y: (2,)."""
     if codec not in CODECS:
         raise ConfigError(f"unknown codec {codec!r}: choose one of {', '.join(CODECS)}")
     edge = int(codec == "udp")
-    return [(small - edge) / (large - edge) for small, large in zip(heatmap_size, input_size)]
+    return constant(tuple((small - edge) / (large - edge) for small, large
+                          in zip(heatmap_size, input_size)), device)
 
 
 def encode(points: Tensor, input_size: tuple[int, int], sigma: float, codec: str = "quarter",
@@ -57,8 +60,7 @@ def encode(points: Tensor, input_size: tuple[int, int], sigma: float, codec: str
     they have height 1, or `heights` (N, K).
     """
     size = (input_size[0] // stride, input_size[1] // stride)
-    ratio = points.new_tensor(_ratio(input_size, size, codec))
-    return gaussians(points * ratio, size, sigma, heights)
+    return gaussians(points * _ratio(input_size, size, codec, points.device), size, sigma, heights)
 
 
 def decode(heatmaps: Tensor, input_size: tuple[int, int], codec: str = "quarter",
@@ -69,7 +71,7 @@ def decode(heatmaps: Tensor, input_size: tuple[int, int], codec: str = "quarter"
     "dark" and "udp". A map without a positive value gives (0, 0) and its maximum, as in HRNet.
     """
     height, width = heatmaps.shape[-2:]
-    ratio = heatmaps.new_tensor(_ratio(input_size, (width, height), codec), dtype=torch.float32)
+    ratio = _ratio(input_size, (width, height), codec, heatmaps.device)
     heatmaps = heatmaps.float()
     scores, flat = _highest(heatmaps)
     peak = torch.stack([flat % width, flat // width], dim=-1)
@@ -103,7 +105,7 @@ def _at(maps: Tensor, peak: Tensor, dx: int, dy: int) -> Tensor:
 
 def _inside(maps: Tensor, peak: Tensor, margin: int) -> Tensor:
     """Where a peak may be refined: HRNet's rule 1 < p < size - margin, in x and y."""
-    limit = peak.new_tensor([maps.shape[-1] - margin, maps.shape[-2] - margin])
+    limit = constant((maps.shape[-1] - margin, maps.shape[-2] - margin), peak.device)
     return ((peak > 1) & (peak < limit)).all(-1, keepdim=True)
 
 
@@ -137,8 +139,9 @@ def _smooth(maps: Tensor, sigma: float) -> Tensor:
     kernel = torch.exp(-(x**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()
     flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    flat = F.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, radius))
-    return F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0)).view_as(maps)
+    with torch.autocast(maps.device.type, enabled=False):  # its rounding would move the peaks
+        flat = F.conv2d(flat, kernel.view(1, 1, 1, -1), padding=(0, radius))
+        return F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(radius, 0)).view_as(maps)
 
 
 def mirror(heatmaps: Tensor, skeleton: Skeleton, codec: str = "quarter") -> Tensor:
@@ -148,5 +151,6 @@ def mirror(heatmaps: Tensor, skeleton: Skeleton, codec: str = "quarter") -> Tens
     heatmap differ by (stride - 1) / stride of a heatmap pixel; moving one pixel right, as HRNet
     does, leaves a quarter. With "udp" the two mirrors are the same and nothing is moved.
     """
-    back = heatmaps.flip(-1)[..., list(skeleton.mirror), :, :]
+    order = constant(skeleton.mirror, heatmaps.device, torch.long)
+    back = heatmaps.flip(-1).index_select(-3, order)
     return back if codec == "udp" else torch.cat([back[..., :1], back[..., :-1]], dim=-1)

@@ -58,7 +58,7 @@ def preflight(trainer: Trainer) -> Estimate:
     moments = sum(x.nbytes for of_one in trainer.optimiser.state_dict()["state"].values()
                   for x in of_one.values())
     trainer.load(before)
-    return Estimate(seconds, config.steps, len(trainer.source) / config.batch,
+    return Estimate(seconds, config.steps, len(trainer.people) / config.batch,
                     _memory(trainer.device), 2 * (2 * weights + moments))  # old and new files
 
 

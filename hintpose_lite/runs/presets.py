@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..data.batches import Augment
+from ..data.crops import Augment
 from ..model.hintpose import Spec
 from ..training.config import PRESETS, TrainConfig
 
@@ -17,19 +17,19 @@ LARGE = Spec(width=48, input_size=(288, 384), target_sigma=3.0, cue_sigma=12.0)
 PRESETS.update({
     # A variant of the study: minutes on one core.
     "crowd-quick": TrainConfig(spec=SMALL, augment=LIGHT, steps=3000, batch=16, lr=4e-3,
-                               hops_after=0.5, window=192, images=4000, validate_every=1000),
+                               hops_after=0.5, images=4000, validate_every=1000),
     # The shipped weights: two hours on one core. Hops are expensive, so they are added late.
     "crowd-tiny": TrainConfig(
         spec=replace(SMALL, modules=(1, 2, 2), cue_amplitude=1.6), steps=20_000, lr=4e-3,
         augment=replace(LIGHT, shared=0.85, cue_height=0.625), weight_decay=0.05, hop_dropout=0.6,
-        hops_after=0.7, freeze_after=0.7, window=192, images=24000, val_images=400,
+        hops_after=0.7, freeze_after=0.7, images=24000, val_images=400,
         validate_every=4000),
     # A small network for a small sample of COCO.
-    "sample": TrainConfig(spec=SMALL, epochs=60.0, batch=16, lr=4e-3, warmup=50, window=192,
+    "sample": TrainConfig(spec=SMALL, epochs=60.0, batch=16, lr=4e-3, warmup=50,
                           validate_every=500, checkpoint_every=100),
     # HRNet's schedule on COCO.
     "w32-256x192": FIELD,
-    "w48-384x288": replace(FIELD, spec=LARGE, window=576, batch=64, lr=5e-4),
+    "w48-384x288": replace(FIELD, spec=LARGE, batch=64, lr=5e-4),
     # Adds the cue and the hops to a trained HRNet.
     "w32-finetune": replace(FIELD, init="hrnet-w32-coco", epochs=20.0, schedule="cosine", lr=5e-4,
                             backbone_lr=0.1),

@@ -81,12 +81,12 @@ def history(folder: str | Path) -> list[Status]:
     return [*found.values()] or [now]
 
 
-def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None, cache=None,
+def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None,
            changes: dict | None = None, processes: int = 1, patience: float = 60) -> Path:
     """Starts or continues a training run in a process of its own, which goes on after this process
     ends. Returns the run folder, for `watch`. The run's output is appended to train.log there.
 
-    data, val: (annotations, images); cache: folder of a crop cache; changes: settings by name;
+    data, val: (annotations, images); changes: settings by name;
     processes: number of training processes (torchrun, one GPU each). patience: seconds to wait for
     the start. Raises RunError if the run ends at once (with the end of its output), or if a process
     is training in the folder already.
@@ -98,7 +98,7 @@ def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None,
     if processes > 1:
         command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     command += ["hintpose_lite", "train", "--preset", preset, "--out", out]
-    for name, value in (("--data", data), ("--val", val), ("--cache", cache and [cache])):
+    for name, value in (("--data", data), ("--val", val)):
         command += [name, *value] if value else []
     for key, value in (changes or {}).items():
         command += ["--set", f"{key}={value}"]

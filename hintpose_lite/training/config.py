@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, fields, replace
 
 from ..cues.training import CueMix
-from ..data.batches import Augment
+from ..data.crops import Augment
 from ..errors import ConfigError
 from ..model.hintpose import Spec
 from ..settings import settle
 
-LEAST = {"steps": 1, "batch": 1, "window": 32, "images": 1, "val_images": 1, "validate_every": 1,
+LEAST = {"steps": 1, "batch": 1, "images": 1, "val_images": 1, "validate_every": 1,
          "checkpoint_every": 1, "warmup": 0, "epochs": 0, "backbone_lr": 0, "weight_decay": 0,
          "seed": 0, "data_seed": 0}
 CHOICES = {"schedule": ("cosine", "step"), "precision": ("auto", "bf16", "float32"),
@@ -36,7 +36,7 @@ class TrainConfig:
     a freeze while the rate is high can end the learning: there take 0.8 rather than 0.6, or 1.
     compile: use torch.compile, where it works. checkpoint_hops: forget what lies inside a hop and
     compute it again in the backward pass: less memory, more time. init: "none", "imagenet", a name.
-    window: pixels of a context crop. images, scene_size, data_seed, val_images: the crowd scenes
+    images, scene_size, data_seed, val_images: the crowd scenes
     made where no data are given (validation scenes have another seed).
     """
 
@@ -62,7 +62,6 @@ class TrainConfig:
     checkpoint_hops: bool = False
     init: str = "none"
     seed: int = 0
-    window: int = 384
     images: int = 2000
     scene_size: int = 192
     data_seed: int = 0
@@ -79,9 +78,8 @@ class TrainConfig:
             raise ConfigError(f"lr={self.lr}: must be above 0")
         if max(self.seed, self.data_seed) >= 2 ** 32:
             raise ConfigError(f"seed={self.seed}, data_seed={self.data_seed}: must be below 2**32")
-        if self.window < max(self.spec.input_size):
-            raise ConfigError(f"window={self.window}: context crops must be at least as large as "
-                              f"the input, {self.spec.input_size}")
+        if self.compile and self.checkpoint_hops:
+            raise ConfigError("compile and checkpoint_hops do not go together: choose one")
         for name, weights in {"hop_weights": self.hop_weights, "cues": astuple(self.cues)}.items():
             if min(weights, default=0) < 0 or not any(weights):
                 raise ConfigError(f"{name}={weights}: give numbers of at least 0, one above 0")

@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data.cache import CropCache
 from ..data.coco import CocoPersons
-from ..data.crops import build_crops
-from ..errors import ConfigError, RunError
+from ..errors import RunError
 from ..evaluation.evaluate import evaluate
 from ..files import write_whole
 from ..weights.weights import save_model
@@ -30,13 +28,12 @@ ASKED_EVERY = 20  # steps; how often several processes agree on whether to stop
 
 
 def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: CocoPersons, *,
-          cache=None, device: str | None = None, progress: bool = True, position: int = 0,
+          device: str | None = None, progress: bool = True, position: int = 0,
           before: Callable[[Trainer, Path], None] | None = None) -> Path:
     """Trains into the run folder `out` and returns it; a run of the same config is continued.
 
-    people are trained on, held_out validated on. cache: folder of a crop cache of the training
-    people; without it all crops are cut first and kept in memory. position: line of the progress
-    bar, where several runs share a screen. before: is called with the trainer and `out` before the
+    people are trained on, held_out validated on. position: line of the progress bar, where several
+    runs share a screen. before: is called with the trainer and `out` before the
     first step of a new run. Under torchrun all processes train this one run together. `folder`
     says what `out` holds.
     Raises RunError where `out` is something else, somebody trains there, memory runs out, or the
@@ -58,24 +55,11 @@ def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: C
             crew.wait()
             if crew.leads:
                 (out / "stop").unlink(missing_ok=True)  # it was meant for an earlier start
-            source = open_source(config, people, cache, progress)
-            _run(config, source, people, held_out, out, place, crew, progress, position, before)
+            _run(config, people, held_out, out, place, crew, progress, position, before)
     return out
 
 
-def open_source(config: TrainConfig, persons: CocoPersons, cache, progress: bool):
-    """Where the crops of a training come from: a crop cache's folder, or memory."""
-    if cache is None:
-        return build_crops(persons, config.window, progress=progress, masks=config.spec.cue)
-    source = CropCache(cache, persons)
-    if source.size != config.window:
-        raise ConfigError(f"{cache} holds windows of {source.size} pixels, the run wants "
-                          f"window={config.window}: add --set window={source.size}, or build a "
-                          "cache of that size")
-    return source
-
-
-def _run(config: TrainConfig, source, persons: CocoPersons, held_out: CocoPersons, out: Path,
+def _run(config: TrainConfig, people: CocoPersons, held_out: CocoPersons, out: Path,
          device: torch.device, crew: Crew, progress: bool, position: int, before) -> None:
     """Makes a trainer, and takes its remaining steps."""
     started = (out / "last.pt").exists()
@@ -83,8 +67,8 @@ def _run(config: TrainConfig, source, persons: CocoPersons, held_out: CocoPerson
         raise RunError(f"{out} has weights, but no last.pt to go on from: put it back, or train in "
                        f"another folder, perhaps with --init {out / 'model.safetensors'}")
     try:
-        trainer = Trainer(config, source, persons.skeleton, device, not started, crew)
-        trainer.model.trained_on = persons.description
+        trainer = Trainer(config, people, device, not started, crew)
+        trainer.model.trained_on = people.description
         if started:
             _resume(trainer, out / "last.pt")
             if crew.leads:  # the last start may have ended between the two files
@@ -100,14 +84,14 @@ def _run(config: TrainConfig, source, persons: CocoPersons, held_out: CocoPerson
     except torch.OutOfMemoryError:
         trainer = None  # the traceback, which also holds tensors, goes with this block
     share = replace(config, batch=config.batch // crew.size, batch_norm="local")  # of one process
-    fitting = crew.size * fitting_batch(share, source, persons.skeleton, device)
+    fitting = crew.size * fitting_batch(share, people, device)
     advice = (f"{fitting} fits: start again in a new folder with --set batch={fitting} "
               f"--set lr={config.lr * fitting / config.batch:.2g}" if fitting else
               "Not even one person fits: take a smaller network or input size")
     raise RunError(f"a batch of {config.batch} does not fit into the memory of {device}. {advice}")
 
 
-def fitting_batch(config: TrainConfig, source, skeleton, device) -> int:
+def fitting_batch(config: TrainConfig, people: CocoPersons, device) -> int:
     """The largest of batch/2, batch/4, ... with which a step of all hops fits into memory; or 0."""
     batch = config.batch
     while batch := batch // 2:
@@ -116,7 +100,7 @@ def fitting_batch(config: TrainConfig, source, skeleton, device) -> int:
         smaller = replace(config, batch=batch, init="none", compile=False, hops_after=0.0,
                           hop_dropout=0.0)
         try:
-            trainer = Trainer(smaller, source, skeleton, device)
+            trainer = Trainer(smaller, people, device)
             for _ in range(2):  # the optimiser takes its memory after the first
                 trainer.run_step()
             return batch

@@ -31,9 +31,9 @@ class Crew:
     def leads(self) -> bool:
         return self.rank == 0
 
-    def share(self, rows: Tensor) -> Tensor:
-        """This process's part of a batch's rows (N,): every `size`-th."""
-        return rows[self.rank::self.size]
+    def share(self, places: list) -> list:
+        """This process's part of a batch: every `size`-th person."""
+        return places[self.rank::self.size]
 
     def wrap(self, model: nn.Module, device: torch.device, unused: bool) -> nn.Module:
         """The model with averaged gradients. unused: some steps leave some parameters out."""

@@ -5,7 +5,6 @@ stopped and started again therefore takes the very steps it would have taken (bi
 """
 
 import math
-import os
 from contextlib import nullcontext
 from itertools import product
 
@@ -15,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.batches import Batch, make_batch
-from ..data.loader import prefetch
+from ..data.coco import CocoPersons
+from ..data.crops import PersonCrops, load, places_of_steps
 from ..model.hintpose import HintPose, norms
+from ..pose.geometry import constant
 from ..weights.weights import initialise
 from .config import TrainConfig
 from .processes import Crew
@@ -46,15 +47,6 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.lr * 0.1 ** sum(step >= config.steps * part for part in config.drops)
 
 
-def rows_of_step(config: TrainConfig, step: int, people: int) -> Tensor:
-    """Who is in the batch of a step: every epoch is a new permutation of all people."""
-    epoch, start = divmod(step * config.batch, people)
-    epochs = range(epoch, ((step + 1) * config.batch - 1) // people + 1)
-    orders = [torch.randperm(people, generator=_generator(config.seed, "order", epoch))
-              for epoch in epochs]
-    return torch.cat(orders)[start:start + config.batch]
-
-
 def _generator(seed: int, purpose: str, index: int, device="cpu") -> torch.Generator:
     """Random numbers of their own for every purpose, and for every epoch or step of it."""
     words = np.random.SeedSequence([seed, *purpose.encode(), index]).generate_state(2)
@@ -64,12 +56,12 @@ def _generator(seed: int, purpose: str, index: int, device="cpu") -> torch.Gener
 class Trainer:
     """A model, its optimiser and where it stands; `run_step` takes it one step on."""
 
-    def __init__(self, config: TrainConfig, source, skeleton, device: str | torch.device,
+    def __init__(self, config: TrainConfig, people: CocoPersons, device: str | torch.device,
                  initial: bool = True, crew: Crew = ALONE):
-        """source: `Crops`, or a `CropCache`. initial: read the weights that config.init names; not
-        for a run that is continued."""
-        self.config, self.skeleton, self.device = config, skeleton, torch.device(device)
-        self.source, self.crew = source, crew
+        """initial: read the weights that config.init names; not for a run that is continued."""
+        self.config, self.people, self.device = config, people, torch.device(device)
+        self.crops = PersonCrops(people, config.spec, config.augment, config.cues, config.seed)
+        self.crew = crew
         with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
             torch.manual_seed(config.seed)
             self.model = HintPose.from_spec(config.spec)
@@ -85,7 +77,11 @@ class Trainer:
         self.autocast = autocast(config.precision, self.device)
         self.eager = crew.wrap(self.model, self.device,
                                unused=config.hop_dropout + config.hops_after > 0)
-        self.forward = torch.compile(self.eager) if config.compile else self.eager
+        self.forward = self.eager
+        if config.compile:  # each number of hops is compiled once more for frozen batch norms
+            torch._dynamo.config.recompile_limit = max(8, 2 * config.spec.hops)
+            self.forward = torch.compile(self.eager)
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"  # sizes stay the same
         self.ready()
 
     def ready(self) -> None:
@@ -99,24 +95,20 @@ class Trainer:
         """One step; the loss stays on the device, so that nobody waits for it."""
         config, spec = self.config, self.config.spec
         if self.batches is None:
-            steps = (rows_of_step(config, step, len(self.source))
-                     for step in range(self.step, config.steps))
-            readers = max(2, min(8, (os.cpu_count() or 2) // self.crew.size - 1))
-            self.batches = prefetch(self.source, map(self.crew.share, steps), self.device, readers)
+            places = places_of_steps(len(self.people), config.batch, config.seed, self.step,
+                                     config.steps)
+            self.batches = load(self.crops, map(self.crew.share, places), self.device,
+                                self.crew.size)
         if self.step == self.frozen_from:
             self.ready()
-        crops, rows = next(self.batches)
-        plan = _generator(config.seed, "plan", self.step)  # on the CPU, so that no GPU is asked
-        hops, kinds = draw_hops(config, self.step, plan), config.cues.draw(config.batch, plan)
-        purpose = "batch" + f" of {self.crew.rank}" * (not self.crew.leads)
-        draws = _generator(config.seed, purpose, self.step, self.device)
-        batch = make_batch(crops, rows, self.crew.share(kinds), spec, config.augment,
-                           self.skeleton, draws)
+        hops = draw_hops(config, self.step)
+        purpose = f"batch of {self.crew.rank}"
+        batch = make_batch(next(self.batches), spec, config.augment, self.people.skeleton,
+                           _generator(config.seed, purpose, self.step, self.device))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config, self.step) * group["factor"]
         weights = (config.hop_weights + config.hop_weights[-1:] * hops)[:hops]
-        loss = heatmap_loss(self._outputs(batch, hops), batch,
-                            torch.tensor(weights).to(self.device, non_blocking=True))
+        loss = heatmap_loss(self._outputs(batch, hops), batch, constant(weights, self.device))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -150,11 +142,11 @@ class Trainer:
         self.ready()
 
 
-def draw_hops(config: TrainConfig, step: int, generator: torch.Generator) -> int:
+def draw_hops(config: TrainConfig, step: int) -> int:
     """How many hops a step runs: one before `hops_after`, then all, or by `hop_dropout` any fewer.
 
     Fewer hops make a step cheaper and teach the network to be good after each of them."""
-    draw = torch.rand(2, generator=generator).tolist()  # always: the cues are drawn next
+    draw = torch.rand(2, generator=_generator(config.seed, "hops", step)).tolist()
     if step < config.hops_after * config.steps:
         return 1
     if draw[0] >= config.hop_dropout or config.spec.hops == 1:
@@ -163,10 +155,12 @@ def draw_hops(config: TrainConfig, step: int, generator: torch.Generator) -> int
 
 
 def autocast(precision: str, device: torch.device):
-    """The arithmetic of a step: bf16 where it is fast ("auto": CUDA, and CPUs with AVX512-BF16)."""
+    """The arithmetic of a step: bf16 where it is fast ("auto": CUDA from Ampere on, and CPUs with
+    AVX512-BF16)."""
     # torch tells what a CPU can do through a private name only, which may go away.
     ask_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    fast = device.type == "cuda" or (device.type == "cpu" and ask_cpu())
+    fast = (torch.cuda.get_device_capability(device) >= (8, 0) if device.type == "cuda" else
+            device.type == "cpu" and ask_cpu())
     if precision == "bf16" or (precision == "auto" and fast):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hintpose_lite.cues.cue import Cue, point_maps, render_cues
-from hintpose_lite.cues.training import CueMix, CuePeople, draw_cues, oks_jitter
+from hintpose_lite.cues.training import KINDS, CueMix, draw_cues, oks_jitter
+from hintpose_lite.data.crops import Items
 from hintpose_lite.errors import DataError
 from hintpose_lite.pose import geometry
 from hintpose_lite.pose.oks import oks
@@ -15,7 +16,6 @@ from hintpose_lite.pose.skeleton import COCO17
 
 SIZE = (48, 64)
 IDENTITY = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
-KINDS = ("joint", "near", "interior", "centroid", "mask", "points", "box", "pose", "none")
 
 
 def render(cue: Cue, matrix=IDENTITY, sigma=3.0) -> torch.Tensor:
@@ -122,31 +122,31 @@ def test_a_cue_does_not_change_with_what_it_was_made_of():
     assert cue.xy.tolist() == [[5, 6]] and boxed.xywh.tolist() == [1, 2, 3, 4]
 
 
-def people(count: int, masked: bool = True) -> tuple[CuePeople, torch.Tensor]:
-    """People whose joints lie in a 20 x 30 block of the crop, neighbours far to the right."""
+def people(count: int, apart=(200.0, 0)) -> Items:
+    """People whose joints lie in a 20 x 30 block of the crop; neighbours stand `apart`."""
     generator = torch.Generator().manual_seed(1)
     xy = torch.rand(count, 17, 2, generator=generator) * torch.tensor([20.0, 30.0]) + 8
     keypoints = torch.cat([xy, torch.full((count, 17, 1), 2.0)], -1)
-    neighbours = keypoints + torch.tensor([200.0, 0, 0])
-    masks = torch.zeros(count, 1, 32, 24)
-    if masked:
-        masks[:, :, 4:19, 4:14] = 1
-    half = torch.tensor([[[0.5, 0, -0.25], [0, 0.5, -0.25]]]).expand(count, -1, -1)
-    boxes = torch.tensor([[8.0, 8, 20, 30]]).expand(count, -1)
-    return CuePeople(keypoints, neighbours, boxes, torch.full((count,), 600.0), masks, half,
-                     torch.tensor(COCO17.sigmas)), IDENTITY.expand(count, -1, -1)
+    masks = torch.zeros(count, 1, 64, 48, dtype=torch.uint8)
+    masks[:, :, 8:38, 8:28] = 255
+    return Items(crops=None, masks=masks, keypoints=keypoints,
+                 neighbours=keypoints + torch.tensor([*apart, 0]),
+                 areas=torch.full((count,), 600.0),
+                 boxes=torch.tensor([[8.0, 8, 20, 30]]).expand(count, -1),
+                 matrices=IDENTITY.expand(count, -1, -1), lights=None, kinds=None)
 
 
-def draw(kind: str, count=200, masked=True, seed=0) -> torch.Tensor:
-    data, matrices = people(count, masked)
+def draw(kind: str, count=200, seed=0, **shown) -> torch.Tensor:
     kinds = torch.full((count,), KINDS.index(kind))
-    return draw_cues(data, kinds, matrices, SIZE, 2.0, torch.Generator().manual_seed(seed))[:, 0]
+    return draw_cues(people(count, **shown), kinds, torch.tensor(COCO17.sigmas), SIZE, 2.0,
+                     torch.Generator().manual_seed(seed))[:, 0]
 
 
 def test_a_mix_draws_kinds_as_often_as_it_says():
-    kinds = CueMix(joint=3, near=1, **dict.fromkeys(KINDS[2:], 0.0)).draw(
-        4000, torch.Generator().manual_seed(0))
-    assert set(kinds.tolist()) == {0, 1} and abs((kinds == 0).float().mean() - 0.75) < 0.03
+    mix = CueMix(**dict.fromkeys(KINDS, 0.0) | {"near": 3, "pose": 1})
+    random = np.random.default_rng(0)
+    kinds = [KINDS[mix.draw(random)] for _ in range(4000)]
+    assert set(kinds) == {"near", "pose"} and abs(kinds.count("near") / 4000 - 0.75) < 0.03
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -169,25 +169,27 @@ def test_mask_kinds_lie_inside_the_mask():
         assert ((x >= 7) & (x <= 28) & (y >= 7) & (y <= 38)).all()
 
 
-def test_negatives_lie_on_the_neighbour():
-    data, matrices = people(100)
-    shifted = CuePeople(data.keypoints, data.keypoints + torch.tensor([14.0, 22.0, 0]), data.boxes,
-                        data.areas, data.masks, data.mask_matrices, data.sigmas)
-    kinds = torch.full((100,), KINDS.index("points"))
-    maps = draw_cues(shifted, kinds, matrices, SIZE, 2.0, torch.Generator().manual_seed(0))
-    assert (maps.amin((1, 2, 3)) < -0.5).all()
+def test_negatives_lie_on_the_neighbour_where_the_crop_shows_one():
+    assert (draw("points", apart=(14.0, 22.0)).amin((1, 2)) < -0.5).all()
+    assert draw("points").min() == 0
 
 
-def test_people_without_a_mask_get_a_point_instead():
-    assert (draw("mask", masked=False).amax((1, 2)) > 0.8).all()
+@pytest.mark.parametrize("kind", ["joint", "near", "points", "pose"])
+def test_points_are_chosen_among_what_lies_in_the_crop(kind):
+    """Of somebody who stands half outside."""
+    items = people(200)
+    items.keypoints[:, :16, 0] -= 60
+    kinds = torch.full((200,), KINDS.index(kind))
+    maps = draw_cues(items, kinds, torch.tensor(COCO17.sigmas), SIZE, 2.0,
+                     torch.Generator().manual_seed(0))
+    assert (maps.amax((1, 2, 3)) > 0.5).all()
 
 
 def test_oks_jitter_has_the_promised_oks():
     """The joints' OKS terms after the jitter are uniform in [0.5, 1]."""
-    data, _ = people(2000)
-    moved = oks_jitter(data.keypoints[..., :2], data.areas, data.sigmas,
+    data, sigmas = people(2000), torch.tensor(COCO17.sigmas)
+    moved = oks_jitter(data.keypoints[..., :2], data.areas, sigmas,
                        torch.Generator().manual_seed(0))
-    sigmas = torch.tensor(COCO17.sigmas)
     for k in (0, 9, 16):
         terms = oks(moved[:, k:k + 1], data.keypoints[:, k:k + 1], data.areas, sigmas[k:k + 1])
         assert terms.min() > 0.5 - 1e-4

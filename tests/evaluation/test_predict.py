@@ -7,7 +7,7 @@ import torch
 from hintpose_lite.cues.cue import Cue
 from hintpose_lite.data.batches import normalise
 from hintpose_lite.errors import ConfigError, DataError
-from hintpose_lite.evaluation.predict import cut_windows, heatmaps, predict, prepare
+from hintpose_lite.evaluation.predict import cut_crops, heatmaps, predict, prepare
 from hintpose_lite.model.hintpose import HintPose, Spec
 from hintpose_lite.pose.geometry import apply, crop_matrix, pad, warp
 from hintpose_lite.pose.heatmaps import encode, mirror
@@ -81,16 +81,27 @@ def test_the_flip_test_is_mirror_symmetric():
 
 
 def test_wide_boxes_in_large_pictures_lose_nothing():
-    """A crop cut through a window shows the same as one warped from the whole picture."""
+    """A crop shows the same as a warp of the whole picture."""
     spec = Spec(**TINY, cue=False, hops=1)
     y, x = np.mgrid[:480, :640]
     picture = np.stack([100 + 0.2 * x, 50 + 0.3 * y, 60 + 0.1 * x + 0.1 * y], -1).astype(np.uint8)
     boxes = torch.tensor([[150.0, 90, 300, 300], [100, 150, 400, 120], [300, 20, 60, 400]])
-    windows, to_window = cut_windows([picture] * 3, boxes, spec)
-    images, _, matrices = prepare(spec, windows, to_window, boxes, None)
+    crops, matrices = cut_crops([picture] * 3, boxes, spec)
+    images, _ = prepare(spec, crops, matrices, None)
     whole = torch.from_numpy(picture).permute(2, 0, 1).float().expand(3, -1, -1, -1)
     direct = normalise(warp(whole, matrices, spec.input_size), spec.mean, spec.std)
     assert (images - direct).abs().mean() < 0.03
+
+
+def test_autocast_rounds_the_network_and_not_the_places(crowd, monkeypatch):
+    """A network whose answer is given finds the same points under autocast."""
+    model = HintPose(cue=False, hops=1, codec="dark", **TINY).eval()
+    maps = torch.rand(1, len(crowd), 17, 24, 16, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(HintPose, "forward", lambda self, images, cues, hops, rows: maps)
+    plain = predict(model, crowd, np.arange(len(crowd)), crowd.boxes, None, flip=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = predict(model, crowd, np.arange(len(crowd)), crowd.boxes, None, flip=False)
+    torch.testing.assert_close(cast.keypoints, plain.keypoints, atol=0.01, rtol=0)
 
 
 def test_misuse_is_refused(crowd, model):

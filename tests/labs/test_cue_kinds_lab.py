@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hintpose_lite.cues.cue import Cue
-from hintpose_lite.evaluation.predict import cut_windows, prepare
+from hintpose_lite.evaluation.predict import cut_crops, prepare
 from hintpose_lite.labs.cue_kinds_lab import (
     HIDDEN,
     KINDS,
@@ -38,10 +38,10 @@ def test_a_joint_of_a_is_hidden_behind_b(number):
 
 
 def test_the_map_is_what_the_network_is_given(model, scene):
-    window = cut_windows([scene.picture], scene.boxes, model.spec)
+    crops = cut_crops([scene.picture], scene.boxes, model.spec)
     for kind in KINDS:
         cue = kind_cue(scene, kind, scene.hidden, scene.middle(1))
-        given = prepare(model.spec, *window, scene.boxes, [cue])[1][0, 0]
+        given = prepare(model.spec, *crops, [cue])[1][0, 0]
         values = cue_map(scene, cue, model.spec)
         torch.testing.assert_close(values, given)
         assert (values.max() > 0.9) == (kind != "none")

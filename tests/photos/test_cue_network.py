@@ -15,13 +15,14 @@ from hintpose_lite.errors import CheckpointError, ConfigError, RunError
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.photos.cue_network import (
     SPEC,
+    Company,
     CueNetwork,
-    _company,
     find_peaks,
     people_maps,
     train_cuenet,
 )
 from hintpose_lite.pose.skeleton import COCO17, Skeleton
+from hintpose_lite.training.config import TrainConfig
 
 
 def peaks_by_hand(heat: np.ndarray, low: float, most: int) -> list[tuple]:
@@ -70,18 +71,20 @@ def test_targets_have_a_peak_a_person_that_is_there_and_inside():
 
 
 def test_the_company_of_a_person_is_everybody_in_the_picture(crowd):
-    middles, whole = _company(crowd)
+    company = Company(crowd, TrainConfig(spec=SPEC))
     for row in range(len(crowd)):
         mates = np.flatnonzero(crowd.image_ids == crowd.image_ids[row])
-        known = middles[row].isfinite().all(-1)
+        known = company.middles[row][:, 2] > 0
         assert known.sum() == len(mates)
-        for mate, (x, y) in zip(mates, middles[row, known].tolist(), strict=True):
+        for mate, (x, y) in zip(mates, company.middles[row][known, :2].tolist(), strict=True):
             assert crowd[mate].mask()[round(y), round(x)]
-        assert whole[row].tolist() == [0, 0, *crowd[row].image_size]
+    boxes = [company.draw_box(0, np.random.default_rng(i)).tolist() for i in range(400)]
+    whole = [box == [0, 0, *crowd[0].image_size] for box in boxes]
+    assert 0.15 < np.mean(whole) < 0.35
 
 
 def test_training_is_repeatable_learns_and_keeps_what_exists(crowd, tmp_path):
-    paths = [train_cuenet(crowd, tmp_path / f"{name}.safetensors", steps=12, batch=8, window=128,
+    paths = [train_cuenet(crowd, tmp_path / f"{name}.safetensors", steps=12, batch=8,
                           seed=3, progress=False) for name in "ab"]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     fresh = HintPose.from_spec(SPEC).state_dict()["final_layer.weight"]
@@ -89,7 +92,7 @@ def test_training_is_repeatable_learns_and_keeps_what_exists(crowd, tmp_path):
     with pytest.raises(CheckpointError, match="exists"):
         train_cuenet(crowd, paths[0], steps=1, progress=False)
     with pytest.raises(RunError, match="not finite"):
-        train_cuenet(crowd, tmp_path / "c.safetensors", steps=30, batch=4, window=128, lr=1e20,
+        train_cuenet(crowd, tmp_path / "c.safetensors", steps=30, batch=4, lr=1e20,
                      progress=False)
     assert not (tmp_path / "c.safetensors").exists()
     for overwrite in (False, True):  # told before the work, which here would not end
@@ -106,7 +109,7 @@ def test_people_of_another_skeleton_teach_it_as_well(crowd, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(content))
     upper = Skeleton(COCO17.names[:11], COCO17.swaps[:5], (), COCO17.sigmas[:11])
     persons = CocoPersons(tmp_path / "a.json", crowd.images, upper)
-    out = train_cuenet(persons, tmp_path / "c.safetensors", steps=1, batch=4, window=128,
+    out = train_cuenet(persons, tmp_path / "c.safetensors", steps=1, batch=4,
                        progress=False)
     assert out.exists()
 

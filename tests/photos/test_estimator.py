@@ -16,6 +16,7 @@ from hintpose_lite.evaluation.evaluate import CUES, evaluate
 from hintpose_lite.evaluation.predict import Poses, predict
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.model.hrnet import HRNet
+from hintpose_lite.photos import estimator as estimator_module
 from hintpose_lite.photos.estimator import BATCH, Pose, PoseEstimator, _box_of, as_picture
 from hintpose_lite.pose.geometry import center
 from hintpose_lite.pose.oks import oks, rescore
@@ -259,8 +260,15 @@ def asked(monkeypatch):
     box is wide. Returns what was asked, as (box, cue) pairs in a list a batch."""
     batches = []
 
-    def answer(model, windows, to_window, boxes, cues, rows, **_):
-        assert len(windows) == len(to_window) == len(boxes) == len(boxes.unique(dim=0))
+    cut, last = estimator_module.cut_crops, []
+
+    def remember(pictures, boxes, spec):
+        last[:] = [boxes]
+        return cut(pictures, boxes, spec)
+
+    def answer(model, crops, matrices, cues, rows, **_):
+        boxes, = last
+        assert len(crops) == len(matrices) == len(boxes) == len(boxes.unique(dim=0))
         boxes = boxes[rows]
         batches.append(list(zip(boxes.tolist(), cues or [None] * len(boxes), strict=True)))
         middle = [cue.xy[0] if cue and cue.kind == "points" else box[:2] + box[2:] / 2
@@ -269,7 +277,8 @@ def asked(monkeypatch):
         points = torch.tensor(np.array(middle))[:, None] + shape
         return Poses(points[None], (boxes[None, :, 2:3] / 100).expand(1, -1, 17))
 
-    monkeypatch.setattr("hintpose_lite.photos.estimator.predict_windows", answer)
+    monkeypatch.setattr(estimator_module, "cut_crops", remember)
+    monkeypatch.setattr(estimator_module, "predict_crops", answer)
     return batches
 
 

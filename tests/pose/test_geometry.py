@@ -87,3 +87,21 @@ def test_identity_warp_changes_nothing():
     identity = torch.tensor([[1.0, 0, 0], [0, 1, 0]]).expand(2, -1, -1)
     torch.testing.assert_close(geometry.warp(picture, identity, (30, 20)), picture,
                                atol=1e-5, rtol=1e-4)
+
+
+def test_maps_keep_their_precision_under_autocast():
+    box, points = torch.tensor([[1801.0, 933, 57, 71]]), torch.tensor([[[1820.3, 977.7]]])
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            matrix = geometry.crop_matrix(geometry.pad(box), (192, 256), torch.tensor([20.0]))
+            mirrored = geometry.compose(geometry.flip_matrix(192, matrix), matrix)
+            found.append((matrix, geometry.apply(mirrored, points),
+                          geometry.apply(geometry.invert(mirrored), points)))
+    assert all(torch.equal(plain, cast) for plain, cast in zip(*found, strict=True))
+
+
+def test_constants_are_made_once_and_serve_training_too():
+    with torch.inference_mode():
+        made = geometry.constant((1.0, 2.5), torch.device("cpu"))
+    assert made is geometry.constant((1.0, 2.5), torch.device("cpu")) and not made.is_inference()

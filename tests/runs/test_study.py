@@ -15,7 +15,7 @@ from hintpose_lite.runs.presets import TrainConfig
 from hintpose_lite.runs.study import VARIANTS, study, summary
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(64, 96),
-                          window=96, steps=2,
+                          steps=2,
                           batch=4, warmup=1)
 
 

@@ -12,9 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hintpose_lite.data.crops import build_crops
 from hintpose_lite.errors import RunError
-from hintpose_lite.pose.skeleton import COCO17
 from hintpose_lite.runs import watch as runs
 from hintpose_lite.runs.presets import TrainConfig
 from hintpose_lite.runs.watch import HEADER, history, is_running, launch, status, watch
@@ -145,7 +143,7 @@ def test_watching_ends_when_a_run_was_stopped_or_on_ctrl_c(folder, monkeypatch):
     assert said[-1].endswith("goes on")
 
 
-SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64), "window": 64,
+SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64),
             "batch": 4, "warmup": 1, "checkpoint_every": 2, "validate_every": 10_000,
             "hops_after": 0.0}
 
@@ -188,7 +186,7 @@ def test_a_run_of_its_own_can_be_watched_killed_and_continued(crowd, tmp_path, m
 
     # The killed and continued run went the way of one that was never disturbed.
     config = TrainConfig.preset("crowd-quick", **SETTINGS, steps=100_000)
-    alone = Trainer(config, build_crops(crowd, 64, workers=1, progress=False), COCO17, "cpu")
+    alone = Trainer(config, crowd, "cpu")
     losses = [alone.run_step() for _ in range(reached + 2)]
     stored = {record["step"]: record["loss"] for record in read_metrics(folder)}
     assert stored[reached + 2] == float(torch.stack(losses[-2:]).mean())

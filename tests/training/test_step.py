@@ -6,10 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hintpose_lite.data.crops import build_crops
 from hintpose_lite.errors import ConfigError, RunError
 from hintpose_lite.model.hintpose import HintPose, _no_statistics
-from hintpose_lite.pose.skeleton import COCO17
 from hintpose_lite.runs import preflight as module
 from hintpose_lite.runs.preflight import Estimate, preflight, require_space
 from hintpose_lite.runs.presets import TrainConfig
@@ -17,23 +15,18 @@ from hintpose_lite.training.loop import fitting_batch, train
 from hintpose_lite.training.step import Trainer, draw_hops
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(32, 64),
-                          window=64, steps=12, batch=4, warmup=1, lr=1e-3, hops_after=0.0)
+                          steps=12, batch=4, warmup=1, lr=1e-3, hops_after=0.0)
 
 
-@pytest.fixture(scope="module")
-def crops(crowd):
-    return build_crops(crowd, 64, workers=1, progress=False)
+def trainer(crowd, **changes):
+    return Trainer(replace(TINY, **changes), crowd, "cpu")
 
 
-def trainer(crops, **changes):
-    return Trainer(replace(TINY, **changes), crops, COCO17, "cpu")
-
-
-def test_an_estimate_leaves_no_trace(crops):
-    measured, other = trainer(crops), trainer(crops)
+def test_an_estimate_leaves_no_trace(crowd):
+    measured, other = trainer(crowd), trainer(crowd)
     estimate = preflight(measured)
     assert measured.step == 0 and estimate.steps == 12 and estimate.seconds > 0
-    assert estimate.epoch == len(crops) / 4 and "steps per second" in str(estimate)
+    assert estimate.epoch == len(crowd) / 4 and "steps per second" in str(estimate)
     parameters = sum(p.numel() for p in other.model.parameters())
     assert 6 * 4 * parameters < estimate.disk < 12 * 4 * parameters
     for _ in range(2):
@@ -42,8 +35,8 @@ def test_an_estimate_leaves_no_trace(crops):
         assert torch.equal(value, measured.model.state_dict()[name]), name
 
 
-def test_an_estimate_counts_both_parts_of_a_run(crops, monkeypatch):
-    clock, made = [0.0], trainer(crops, steps=40, hops_after=0.75)
+def test_an_estimate_counts_both_parts_of_a_run(crowd, monkeypatch):
+    clock, made = [0.0], trainer(crowd, steps=40, hops_after=0.75)
     forward = made.model.forward
 
     def counted(images, cues, hops):
@@ -53,7 +46,7 @@ def test_an_estimate_counts_both_parts_of_a_run(crops, monkeypatch):
     monkeypatch.setattr(made.model, "forward", counted)
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
     assert preflight(made).seconds == pytest.approx(0.75 * 1 + 0.25 * 3)
-    made = trainer(crops, steps=40, hops_after=1.0)
+    made = trainer(crowd, steps=40, hops_after=1.0)
     assert preflight(made).seconds == 0 and made.step == 0
 
 
@@ -66,11 +59,11 @@ def test_a_run_that_the_disk_cannot_hold_is_not_begun(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("part, moving", [(0.0, [0, 0, 0, 0]), (0.5, [1, 1, 0, 0]),
                                           (1.0, [1, 1, 1, 1])])
-def test_statistics_move_until_they_are_frozen(crops, part, moving):
-    made, moved = trainer(crops, steps=4, freeze_after=part), []
+def test_statistics_move_until_they_are_frozen(crowd, part, moving):
+    made, moved = trainer(crowd, steps=4, freeze_after=part), []
     for step in range(4):
         if step == 3:  # a run that is continued knows where it stands
-            other = trainer(crops, steps=4, freeze_after=part)
+            other = trainer(crowd, steps=4, freeze_after=part)
             other.load(made.state())
             made = other
         before = {name: value.clone() for name, value in made.model.state_dict().items()}
@@ -83,8 +76,8 @@ def test_statistics_move_until_they_are_frozen(crops, part, moving):
     assert moved == [bool(m) for m in moving]
 
 
-def test_the_backbone_learns_at_its_own_rate(crops):
-    made = trainer(crops, backbone_lr=0.0)
+def test_the_backbone_learns_at_its_own_rate(crowd):
+    made = trainer(crowd, backbone_lr=0.0)
     before = {name: value.clone() for name, value in made.model.named_parameters()}
     for _ in range(3):
         made.run_step()
@@ -93,8 +86,8 @@ def test_the_backbone_learns_at_its_own_rate(crops):
     assert moved == {"input_refinement", "recurrent_refinement", "final_layer"}
 
 
-def test_weights_decay_and_norms_and_biases_do_not(crops):
-    made = trainer(crops, lr=0.5, warmup=0, weight_decay=0.1)
+def test_weights_decay_and_norms_and_biases_do_not(crowd):
+    made = trainer(crowd, lr=0.5, warmup=0, weight_decay=0.1)
     before = {name: value.clone() for name, value in made.model.named_parameters()}
     for parameter in made.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -106,8 +99,8 @@ def test_weights_decay_and_norms_and_biases_do_not(crops):
         assert torch.allclose(value, before[name] * kept), name
 
 
-def test_a_step_asks_the_device_for_no_number(crops, monkeypatch):
-    made = trainer(crops)
+def test_a_step_asks_the_device_for_no_number(crowd, monkeypatch):
+    made = trainer(crowd)
     made.run_step()  # the optimiser makes its state
     def asked(_):
         raise AssertionError("waited for the device")
@@ -135,14 +128,14 @@ def test_checkpointed_hops_give_the_same_gradients_and_statistics():
     assert all(m.momentum > 0 for m in saving.modules() if isinstance(m, torch.nn.BatchNorm2d))
 
 
-def test_where_compilation_fails_training_goes_on(crops, monkeypatch, capsys):
+def test_where_compilation_fails_training_goes_on(crowd, monkeypatch, capsys):
     def broken(_):
         def forward(*_):
             raise RuntimeError("no compiler here\nand a long story")
         return forward
 
     monkeypatch.setattr(torch, "compile", broken)
-    made, plain = trainer(crops, compile=True), trainer(crops)
+    made, plain = trainer(crowd, compile=True), trainer(crowd)
     assert made.run_step() == plain.run_step()
     assert "no compiler here" in capsys.readouterr().out
     assert made.run_step() == plain.run_step()
@@ -154,7 +147,7 @@ def greedy(monkeypatch, largest):
     original = Trainer.run_step
 
     def run_step(self):
-        hops = draw_hops(self.config, self.step, torch.Generator())
+        hops = draw_hops(self.config, self.step)
         if self.config.batch * hops > largest * 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(self)
@@ -162,14 +155,14 @@ def greedy(monkeypatch, largest):
     monkeypatch.setattr(Trainer, "run_step", run_step)
 
 
-def test_too_large_a_batch_is_answered_with_one_that_fits(crowd, crops, monkeypatch, tmp_path):
+def test_too_large_a_batch_is_answered_with_one_that_fits(crowd, monkeypatch, tmp_path):
     greedy(monkeypatch, 5)
     config = replace(TINY, batch=16, hops_after=0.5)
-    assert fitting_batch(config, crops, COCO17, "cpu") == 4
+    assert fitting_batch(config, crowd, "cpu") == 4
     with pytest.raises(RunError, match="--set batch=4 --set lr=0.00025"):
         train(config, tmp_path / "run", crowd, crowd, device="cpu", progress=False)
     greedy(monkeypatch, 0)
-    assert fitting_batch(config, crops, COCO17, "cpu") == 0
+    assert fitting_batch(config, crowd, "cpu") == 0
 
 
 def test_a_config_is_resolved_for_its_people():
@@ -183,10 +176,9 @@ def test_a_config_is_resolved_for_its_people():
 
 def test_the_w32_preset_takes_real_steps(crowd):
     """The field's own network and schedule; only crops, batch and first weights are small here."""
-    config = TrainConfig.preset("w32-256x192", input_size=(64, 96), window=96, batch=2, steps=3,
+    config = TrainConfig.preset("w32-256x192", input_size=(64, 96), batch=2, steps=3,
                                 epochs=0.0, warmup=1, init="none", compile=False)
-    small = build_crops(crowd, 96, workers=1, progress=False)
-    run = Trainer(config, small, COCO17, "cpu")
+    run = Trainer(config, crowd, "cpu")
     hrnet = HintPose(width=32, cue=False, hops=1)
     assert sum(p.numel() for p in hrnet.parameters()) == 28_536_113
     assert set(hrnet.state_dict()) < set(run.model.state_dict())
@@ -198,8 +190,8 @@ def test_the_w32_preset_takes_real_steps(crowd):
     assert not still, still  # the zero convs have let the gradient through, to the first layers too
 
 
-def test_shared_batch_norms_freeze_and_keep_their_statistics_too(crops):
-    made = trainer(crops, steps=4, freeze_after=0.0)
+def test_shared_batch_norms_freeze_and_keep_their_statistics_too(crowd):
+    made = trainer(crowd, steps=4, freeze_after=0.0)
     made.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(made.model)  # runs on CUDA only
     made.ready()
     shared = [m for m in made.model.modules() if isinstance(m, torch.nn.SyncBatchNorm)]
