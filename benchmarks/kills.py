@@ -24,7 +24,7 @@ from hintpose_lite.runs.watch import read_metrics
 from hintpose_lite.weights.weights import load_model
 
 SETTINGS = ["--set", "width=4", "--set", "stem=8", "--set", "cue_channels=4", "--set",
-            "input_size=(32, 64)", "--set", "window=64", "--set", "scene_size=64", "--set",
+            "input_size=(32, 64)", "--set", "scene_size=64", "--set",
             "images=60", "--set", "val_images=20", "--set", "batch=4", "--set",
             "checkpoint_every=20", "--set", "validate_every=100000"]
 

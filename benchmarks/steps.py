@@ -17,6 +17,7 @@ import platform
 import statistics
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from torch import nn
 from hintpose_lite.data.batches import Batch
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.pose.heatmaps import encode
+from hintpose_lite.pose.skeleton import COCO17
 from hintpose_lite.runs.presets import TrainConfig
 from hintpose_lite.training.step import Trainer, autocast, heatmap_loss
 
@@ -57,7 +59,7 @@ def plain_step(config: TrainConfig, batch: Batch, device):
 
 def our_step(config: TrainConfig, batch: Batch, device, again: bool = False):
     """A step as the trainer takes it, without its loader; again: with recurrence the costly way."""
-    trainer = Trainer(config, None, None, device)
+    trainer = Trainer(config, SimpleNamespace(skeleton=COCO17), device)
     if again:
         trainer.eager = Again(trainer.model)
         trainer.forward = torch.compile(trainer.eager) if config.compile else trainer.eager

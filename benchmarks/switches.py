@@ -20,8 +20,6 @@ import torch
 
 from hintpose_lite.cli import config_of
 from hintpose_lite.crowd.folder import crowd_scenes
-from hintpose_lite.data.crops import build_crops
-from hintpose_lite.pose.skeleton import COCO17
 from hintpose_lite.runs.presets import TrainConfig
 from hintpose_lite.runs.study import study
 from hintpose_lite.training.loop import Trainer
@@ -47,10 +45,9 @@ SWITCHES = {
 def cost_of_hops(config: TrainConfig, rounds: int = 12) -> list[float]:
     """Seconds of a step with one, two and three hops over those of a network without recurrence
     (medians, in turn)."""
-    crops = build_crops(crowd_scenes(50, config.scene_size, 1), config.window, progress=False)
+    people = crowd_scenes(50, config.scene_size, 1)
     steady = config.override({"hop_dropout": 0.0, "hops_after": 0.0})
-    trainers = [Trainer(steady.override({"hops": hops}), crops, COCO17, "cpu")
-                for hops in (1, 2, 3)]
+    trainers = [Trainer(steady.override({"hops": hops}), people, "cpu") for hops in (1, 2, 3)]
     seconds = [[], [], []]
     for _ in range(rounds):
         for taken, trainer in zip(seconds, trainers, strict=True):
