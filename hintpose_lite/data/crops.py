@@ -35,7 +35,7 @@ def crop(picture: np.ndarray, matrix, size: tuple[int, int]) -> np.ndarray:
     """
     (a, b, left), (c, d, top) = np.asarray(matrix, float).tolist()
     squeeze = a * d - b * c  # square crop pixels for each of the picture's
-    if not 1e-30 < abs(squeeze) < 1e30:  # nothing can be seen of a box that is far too large or small
+    if not 1e-30 < abs(squeeze) < 1e30:  # of a box far too large or small: nothing to see
         return np.zeros((*size[::-1], *picture.shape[2:]), picture.dtype)
     back = np.array([[d, -b, b * top - d * left], [-c, a, c * left - a * top]]) / squeeze
     width, height = size
