@@ -23,11 +23,12 @@ import torch
 from torch import nn
 
 from hintpose_lite.data.batches import Batch
+from hintpose_lite.model.device import autocast
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.pose.heatmaps import encode
 from hintpose_lite.pose.skeleton import COCO17
 from hintpose_lite.runs.presets import TrainConfig
-from hintpose_lite.training.step import Trainer, autocast, heatmap_loss
+from hintpose_lite.training.step import Trainer, heatmap_loss
 
 
 def batch_of(config: TrainConfig, device) -> Batch:

@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _add_persons(sub, "--data", "train on these people instead of the preset's")
     _add_persons(sub, "--val", "validate on these people (without: on those of --data)")
     _add_changes(sub)
+    _add_device(sub)
 
     sub = command(study, "train baseline, +cue, +recurrence and +both, and compare them")
     sub.add_argument("--preset", default="crowd-quick")
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     _add_persons(sub, "--data", "train on these people instead of the preset's")
     _add_persons(sub, "--val", "evaluate on these people")
     _add_changes(sub)
+    _add_device(sub)
 
     sub = command(watch, "follow a training run; Ctrl-C ends the watching, not the run")
     sub.add_argument("folder", metavar="RUN")
@@ -68,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int, default=4000)
     sub.add_argument("--seed", type=int, default=0)
     _add_persons(sub, "--data", "train on these people instead of crowd scenes")
+    _add_device(sub)
 
     sub = command(evaluate, "score a model, or a result file, on known poses", writes=True)
     what = sub.add_mutually_exclusive_group(required=True)
@@ -83,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, help="of the cues")
     sub.add_argument("--out", type=Path, metavar="REPORT.JSON")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the poses, COCO's format")
+    _add_device(sub, precision=True)
 
     sub = command(predict, "find poses in pictures", writes=True)
     sub.add_argument("pictures", nargs="+", metavar="PICTURE",
@@ -108,11 +112,13 @@ def parser() -> argparse.ArgumentParser:
                      "the box of a click that has none (3; 0: the whole picture is its box)")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="write pictures with the poses")
     sub.add_argument("--json", type=Path, metavar="POSES.JSON", help="write a COCO result file")
+    _add_device(sub, precision=True)
 
     sub = command(export, "write a network as one ONNX file", writes=True)
     sub.add_argument("--model", required=True, metavar="M", help="a name or a path")
     sub.add_argument("--out", required=True, type=Path, metavar="FILE.ONNX")
     sub.add_argument("--hops", type=int, metavar="K", help="fixed in the file (default: its own)")
+    _add_device(sub)
 
     sub = command(clean, "remove what was generated under ./runs and ./data, after asking")
     sub.add_argument("--yes", action="store_true", help="do not ask")
@@ -137,15 +143,16 @@ def train(options):
     from .training.folder import refuse_others
     from .training.loop import train as run
     config = config_of(options)
+    device = _device(options)
     refuse_others(Path(options.out))  # before scenes are drawn for it
     run(config, options.out, *open_data(config, _persons(options.data), _persons(options.val)),
-        before=announce)
+        device=device, before=announce)
 
 
 def study(options):
     from .runs.study import study as run
     print(run(config_of(options), options.out, options.seeds, data=options.data, val=options.val,
-              jobs=options.jobs))
+              jobs=options.jobs, device=_device(options)))
 
 
 def config_of(options):
@@ -167,9 +174,10 @@ def watch(options):
 def cuenet(options):
     from .crowd.folder import crowd_scenes
     from .photos.cue_network import train_cuenet
+    device = _device(options)
     _make_room([Path(options.out)], options.overwrite)
     persons = _persons(options.data) or crowd_scenes(4000, 192, 0)
-    train_cuenet(persons, options.out, steps=options.steps, seed=options.seed,
+    train_cuenet(persons, options.out, steps=options.steps, seed=options.seed, device=device,
                  overwrite=options.overwrite)
 
 
@@ -184,15 +192,17 @@ def evaluate(options):
         return print(coco_table(score_results(_persons(options.data), options.poses)))
     from .evaluation.evaluate import evaluate as score
     from .weights.weights import load_model
+    device = _device(options)
     _make_room([options.out, options.results], options.overwrite)
     if options.out and options.out == options.results:
         raise ConfigError("--out and --results name the same file: give each its own")
     if options.cue == "network":
         from .photos.cue_network import CueNetwork
-        options.cue = CueNetwork()
-    report = score(load_model(options.model), _persons(options.data), protocol=options.protocol,
-                   cue=options.cue, hops=options.hops, flip=not options.no_flip,
-                   seed=options.seed, detections=options.detections, results=options.results,
+        options.cue = CueNetwork(device=device)
+    report = score(load_model(options.model, device), _persons(options.data),
+                   protocol=options.protocol, precision=options.precision, cue=options.cue,
+                   hops=options.hops, flip=not options.no_flip, seed=options.seed,
+                   detections=options.detections, results=options.results,
                    overwrite=options.overwrite)
     print(report.table())
     if options.out:
@@ -206,14 +216,16 @@ def predict(options):
     from .photos.files import add_boxes, add_sources, find_photos, predict_photos, warn_if_drawn
     from .weights.weights import load_model
     _refuse_two_ways(options)
+    device = _device(options)
     photos = find_photos(options.pictures, options.box, options.out)
     if options.boxes:
         add_boxes(photos, options.boxes)
-    detector = add_sources(photos, options.cues, options.detector, options.image_id)
+    detector = add_sources(photos, options.cues, options.detector, options.image_id, device)
     _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
-    model = load_model(options.model)
+    model = load_model(options.model, device)
     warn_if_drawn(model, options.model)
-    estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks)
+    estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks,
+                              precision=options.precision)
     cues = options.click and [Cue.points([*zip(click[::2], click[1::2], strict=True)])
                               for click in options.click]
     found, failed, ended = [], [], False
@@ -247,8 +259,10 @@ def _refuse_two_ways(options):
 def export(options):
     from .weights.onnx import export_onnx
     from .weights.weights import load_model
+    device = _device(options)
     _make_room([options.out], options.overwrite)
-    export_onnx(load_model(options.model), options.out, options.hops, overwrite=options.overwrite)
+    export_onnx(load_model(options.model, device), options.out, options.hops,
+                overwrite=options.overwrite)
 
 
 def clean(options):
@@ -265,6 +279,21 @@ def _add_changes(sub: argparse.ArgumentParser):
     sub.add_argument("--init", metavar="W", help="weights to start from: a path, a name, imagenet")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change one setting of the preset; may be repeated")
+
+
+def _add_device(sub: argparse.ArgumentParser, precision: bool = False):
+    sub.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: CUDA if "
+                     "PyTorch sees it, else the CPU)")
+    if precision:
+        sub.add_argument("--precision", default="float32", choices=("auto", "bf16", "float32"),
+                         help="of the network; auto takes bf16 where it is fast (default: float32, "
+                         "whose figures can be compared)")
+
+
+def _device(options):
+    """The device of --device, chosen before any work is done."""
+    from .model.device import choose_device
+    return choose_device(options.device)
 
 
 def _persons(paths: list[str] | None):

@@ -54,11 +54,13 @@ def calls(monkeypatch):
             "predict_photos": note("predict_photos", [{"image_id": 1}, {"image_id": 2}]),
             "warn_if_drawn": note("warn_if_drawn")},
         "photos.cue_network": {"train_cuenet": note("train_cuenet"),
-                               "CueNetwork": lambda: "cue network"},
+                               "CueNetwork": lambda device: f"cue network on {device}"},
         "crowd.folder": {"crowd_scenes": note("crowd_scenes", "scenes"),
                          "make_crowd": note("make_crowd", persons)},
         "cues.cue": {"Cue": SimpleNamespace(points=lambda xy: ("points", xy))},
         "weights.weights": {"load_model": note("load_model", "model")},
+        "weights.onnx": {"export_onnx": note("export_onnx")},
+        "model.device": {"choose_device": lambda name: name or "best"},
         "data.coco": {"CocoPersons": lambda *paths: People(("persons", *paths))},
     }
     for room, content in rooms.items():
@@ -83,7 +85,8 @@ def test_what_a_file_has_that_cannot_be_used_is_said(calls, capsys):
 
 
 @pytest.mark.parametrize("more", ["--cue mask", "--protocol shared", "--hops 2", "--out r.json",
-                                  "--results p.json", "--no-flip", "--seed 1", "--detections d"])
+                                  "--results p.json", "--no-flip", "--seed 1", "--detections d",
+                                  "--device cpu", "--precision bf16"])
 def test_a_result_file_is_scored_as_it_is(calls, capsys, more):
     command = ["evaluate", "--poses", "r.json", "--data", "a.json", "a", *more.split()]
     assert main(command) == 2 and not calls
@@ -105,7 +108,8 @@ def test_study(calls, capsys):
     assert main("study --out runs/s --seeds 0 1 --data a.json a --set lr=1e-3".split()) == 0
     assert calls == [
         ("preset", ("crowd-quick",), {}), ("override", ({"lr": "1e-3"},), {}),
-        ("study", ("config", "runs/s", [0, 1]), dict(data=["a.json", "a"], val=None, jobs=None))]
+        ("study", ("config", "runs/s", [0, 1]), dict(data=["a.json", "a"], val=None, jobs=None,
+                                                  device="best"))]
     assert capsys.readouterr().out == "a table\n"
 
 
@@ -116,14 +120,14 @@ def test_train(calls):
         ("preset", ("crowd-quick",), {}),
         ("override", ({"lr": "1e-3", "note": "a=b", "init": "imagenet"},), {}),
         ("train", ("config", "runs/a", ("persons", "a.json", "a"), ("persons", "b.json", "b")),
-         dict(before="announce"))]
+         dict(device="best", before="announce"))]
 
 
 def test_train_on_the_presets_own_data(calls):
     assert main("train --preset crowd-quick --out runs/a".split()) == 0
     assert calls[1:] == [("override", ({},), {}),
                          ("train", ("config", "runs/a", None, None),
-                          dict(before="announce"))]
+                          dict(device="best", before="announce"))]
 
 
 def test_watch(calls):
@@ -136,10 +140,10 @@ def test_evaluate(calls, capsys, tmp_path):
     assert main(["evaluate", *"--model m --data a.json a --protocol shared --cue wrong --hops 2 "
                  "--detections d.json --no-flip --seed 7 --out".split(), str(out)]) == 0
     assert calls == [
-        ("load_model", ("m",), {}),
+        ("load_model", ("m", "best"), {}),
         ("evaluate", ("model", ("persons", "a.json", "a")),
          dict(protocol="shared", cue="wrong", hops=2, flip=False, seed=7, detections="d.json",
-              results=None, overwrite=False)),
+              results=None, overwrite=False, precision="float32")),
         ("to_json", (out,), {"overwrite": False})]
     assert capsys.readouterr().out == "a table\n" and out.parent.is_dir()
 
@@ -170,9 +174,10 @@ def test_predict(calls, tmp_path, capsys):
                  ]) == 0
     assert calls == [
         ("find_photos", (["a.jpg", "b.jpg"], [[-1, 2, 3, 4]], out), {}),
-        ("add_sources", (PHOTOS, None, False, None), {}),
-        ("load_model", ("m",), {}), ("warn_if_drawn", ("model", "m"), {}),
-        ("PoseEstimator", ("model", "detector"), {"hops": 2, "looks": 3}),
+        ("add_sources", (PHOTOS, None, False, None, "best"), {}),
+        ("load_model", ("m", "best"), {}), ("warn_if_drawn", ("model", "m"), {}),
+        ("PoseEstimator", ("model", "detector"),
+         {"hops": 2, "looks": 3, "precision": "float32"}),
         ("predict_photos", ("estimator", PHOTOS, [("points", [(5, 6.5), (7, 8)])], []),
          {})]
     assert json.loads(poses.read_text()) == [{"image_id": 1}, {"image_id": 2}]
@@ -182,7 +187,7 @@ def test_predict_hands_on_where_boxes_and_cues_come_from(calls):
     assert main("predict a --model m --boxes ann.json --cues r.json --image-id 7".split()) == 0
     assert calls[:3] == [("find_photos", (["a"], None, None), {}),
                          ("add_boxes", (PHOTOS, "ann.json"), {}),
-                         ("add_sources", (PHOTOS, "r.json", False, [7]), {})]
+                         ("add_sources", (PHOTOS, "r.json", False, [7], "best"), {})]
 
 
 @pytest.mark.parametrize("arguments", [
@@ -220,9 +225,10 @@ def test_cuenet(calls):
     assert main("cuenet --out c.safetensors --overwrite".split()) == 0
     assert calls == [
         ("train_cuenet", (("persons", "a.json", "a"), "c.safetensors"),
-         dict(steps=7, seed=3, overwrite=False)),
+         dict(steps=7, seed=3, device="best", overwrite=False)),
         ("crowd_scenes", (4000, 192, 0), {}),
-        ("train_cuenet", ("scenes", "c.safetensors"), dict(steps=4000, seed=0, overwrite=True))]
+        ("train_cuenet", ("scenes", "c.safetensors"), dict(steps=4000, seed=0, device="best",
+                                                        overwrite=True))]
 
 
 def test_evaluate_a_result_file(calls, capsys):
@@ -234,7 +240,25 @@ def test_evaluate_a_result_file(calls, capsys):
 
 def test_evaluate_with_the_cue_network(calls):
     assert main("evaluate --model m --cue network --data a.json a".split()) == 0
-    assert calls[1][2]["cue"] == "cue network"
+    assert calls[1][2]["cue"] == "cue network on best"
+
+
+@pytest.mark.parametrize("command", [
+    "train --preset p --out o", "study --out o", "cuenet --out c.safetensors",
+    "evaluate --model m --data a.json a --cue network", "predict a --model m",
+    "export --model m --out o.onnx"])
+def test_every_command_with_a_network_takes_a_device(calls, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*command.split(), "--device", "cuda:1"]) == 0
+    given = [value for _, args, keywords in calls for value in (*args, *keywords.values())]
+    assert "cuda:1" in given and "best" not in given
+
+
+@pytest.mark.parametrize("command", ["evaluate --model m --data a.json a", "predict a --model m"])
+def test_precision_is_handed_on(calls, command):
+    assert main([*command.split(), "--precision", "auto"]) == 0
+    given = [keywords["precision"] for _, _, keywords in calls if "precision" in keywords]
+    assert given == ["auto"]
 
 
 @pytest.mark.parametrize("command, words", [

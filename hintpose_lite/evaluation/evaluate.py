@@ -45,7 +45,8 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
              cue: str | Callable = "joint", hops: int | None = None, flip: bool = True,
              seed: int = 0, detections: str | Path | list | None = None, batch: int = 64,
              rows: Iterable[int] | None = None, radius: float = 0.0,
-             results: str | Path | None = None, overwrite: bool = False) -> Report:
+             results: str | Path | None = None, overwrite: bool = False,
+             precision: str = "float32") -> Report:
     """How well a HintPose or HRNet (in eval mode) finds the people of a data set.
 
     protocol: "own", each person's own box; "shared", for people with a partner, the union of both
@@ -62,6 +63,8 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     radius: moves the cue "joint" by that many sqrt(area) in a direction drawn from the seed.
     results: a new file for all poses, after OKS-NMS, as COCO results (own or detected boxes only);
         overwrite: it may exist.
+    precision: of the network: "float32", so that figures can be compared; "bf16"; or "auto", which
+        takes bf16 where it is fast. Decoding and scores are float32.
 
     Raises ConfigError for settings that do not exist or contradict each other, DataError for
     detections, masks or pictures that cannot be used.
@@ -79,7 +82,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
         shared = union(boxes, boxes[persons.partner]) if protocol == "shared" else boxes
         asked = _Asked(persons, chosen, shared[chosen], torch.ones(len(chosen)), chosen)
     keypoints, joint_scores = _predict(model, persons, asked, source, seed, radius, counts,
-                                       hops=hops, flip=flip, batch=batch)
+                                       hops=hops, flip=flip, batch=batch, precision=precision)
     scores = rescore(asked.scores, joint_scores)
     place = np.full(len(persons), -1)  # where a person was asked for; else the entry past the end
     place[asked.person[asked.person >= 0]] = np.flatnonzero(asked.person >= 0)
@@ -99,7 +102,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
         if results is not None:
             write_whole(results, lambda name: name.write_text(json.dumps(found)))
     return Report(
-        protocol=protocol, radius=radius,
+        protocol=protocol, radius=radius, precision=precision,
         cue="none (cueless network)" if not model.spec.cue else
             f"nearest of {type(cue).__name__}" if callable(cue) else cue,
         hops=len(verdicts), flip=flip, seed=seed, people=len(chosen), identity=identity,

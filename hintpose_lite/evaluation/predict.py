@@ -20,6 +20,7 @@ from ..data.batches import normalise
 from ..data.coco import CocoPersons
 from ..data.crops import as_tensor, crop
 from ..errors import ConfigError, DataError
+from ..model.device import autocast
 from ..model.hintpose import HintPose, Spec
 from ..pose.geometry import apply, crop_matrix, invert, pad
 from ..pose.heatmaps import decode, mirror
@@ -42,30 +43,33 @@ def heatmaps(model: HintPose, images: Tensor, cues: Tensor | None, *, rows: Tens
 
     rows: (N,), the crop of each cue; None: one cue a crop.
     flip: average with the mirrored crop's heatmaps (HRNet's flip test); the cue is mirrored too.
+    They are float32, also under autocast.
     """
-    straight = model(images, cues, hops, rows)
+    straight = model(images, cues, hops, rows).float()
     if not flip:
         return straight
     mirrored = model(images.flip(-1), None if cues is None else cues.flip(-1), hops, rows)
-    return (straight + mirror(mirrored, skeleton, model.spec.codec)) / 2
+    return (straight + mirror(mirrored.float(), skeleton, model.spec.codec)) / 2
 
 
 @torch.inference_mode()
 def predict_crops(model: HintPose, crops: Tensor, matrices: Tensor, cues: list[Cue] | None, *,
                   rows: Tensor | None = None, hops: int | None = None, flip: bool = True,
-                  skeleton: Skeleton = COCO17) -> Poses:
+                  skeleton: Skeleton = COCO17, precision: str = "float32") -> Poses:
     """Poses of N people in crops (M, 3, H, W) uint8, as `cut_crops` makes them.
 
     matrices: (M, 2, 3), from picture to crop; cues: one for each person, or None for none at all;
-    rows: (N,), each person's crop, where several share one (None: each has its own). Everything
-    lies on the model's device.
+    rows: (N,), each person's crop, where several share one (None: each has its own). precision:
+    of the network's convolutions, see `autocast`; all else is float32. Everything lies on the
+    model's device.
     """
     if model.training:
         raise DataError("the model is in training mode, in which a batch changes its own answers: "
                         "call model.eval() first")
     spec = model.spec
     images, maps = prepare(spec, crops, matrices, cues, rows)
-    maps = heatmaps(model, images, maps, rows=rows, hops=hops, flip=flip, skeleton=skeleton)
+    with autocast(precision, images.device):
+        maps = heatmaps(model, images, maps, rows=rows, hops=hops, flip=flip, skeleton=skeleton)
     points, scores = decode(maps.flatten(0, 1), spec.input_size, spec.codec, spec.target_sigma)
     shape, back = maps.shape[:2], invert(matrices if rows is None else matrices[rows])
     points = apply(back.repeat(shape[0], 1, 1), points)
@@ -93,7 +97,8 @@ def cut_crops(pictures: Iterable[np.ndarray], boxes: Tensor, spec: Spec) -> tupl
 
 
 def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] | None, *,
-            hops: int | None = None, flip: bool = True, batch: int = 64) -> Poses:
+            hops: int | None = None, flip: bool = True, batch: int = 64,
+            precision: str = "float32") -> Poses:
     """Poses of people `rows` (n,) of a data set, each in its box (n, 4) with its cue.
 
     boxes: picture pixels, not yet padded; cues: one a row or None. Pictures are decoded in the
@@ -117,7 +122,8 @@ def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] 
     for chosen, *cut_out in ahead(cut, chunks, min(4, os.cpu_count() or 1)):
         crops, matrices = (tensor.to(device) for tensor in cut_out)
         part = predict_crops(model, crops, matrices, cues and [cues[i] for i in chosen],
-                             hops=hops, flip=flip, skeleton=persons.skeleton)
+                             hops=hops, flip=flip, skeleton=persons.skeleton,
+                             precision=precision)
         parts.append((part.keypoints.cpu(), part.scores.cpu()))
     if not parts:
         joints, count = len(persons.skeleton), hops or model.spec.hops

@@ -16,7 +16,7 @@ BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 class Report:
     """One evaluation. AP, OKS and all rates lie in [0, 1]; None where there was nobody to count.
 
-    protocol, cue, radius, hops, flip, seed: the arguments of `evaluate`.
+    protocol, cue, radius, hops, flip, seed, precision: the arguments of `evaluate`.
     people:     how many people were evaluated.
     identity:   the figures of all people at the last hop, see below.
     strata:     the same figures for each overlap stratum.
@@ -49,6 +49,7 @@ class Report:
     picture_ap: dict | None = None
     counts: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
+    precision: str = "float32"
 
     @property
     def ap(self) -> float | None:
@@ -60,7 +61,8 @@ class Report:
         asked = f"{self.protocol} boxes, cue {self.cue}"
         asked += f" moved by {self.radius:g} sqrt(area)" if self.radius else ""
         lines = [f"{asked}, {self.hops} hop{'s' * (self.hops > 1)}, flip test "
-                 f"{'on' if self.flip else 'off'}, seed {self.seed}", ""]
+                 f"{'on' if self.flip else 'off'}, seed {self.seed}"
+                 + (f", {self.precision}" if self.precision != "float32" else ""), ""]
         strata = {f"overlap {label}": row for label, row in self.strata.items()}
         lines += _figures("people", {"all": self.identity, **strata, **self.groups})
         if self.hops > 1:

@@ -22,13 +22,14 @@ from ..data.coco import CocoPersons
 from ..data.crops import Augment, PersonCrops, load, places_of_steps
 from ..errors import ConfigError, RunError
 from ..evaluation.predict import cut_crops, heatmaps, prepare
+from ..model.device import autocast
 from ..model.hintpose import HintPose, Spec
 from ..model.hrnet import STRIDE
 from ..pose.geometry import apply, invert
 from ..pose.heatmaps import encode
 from ..pose.skeleton import Skeleton
 from ..training.config import TrainConfig
-from ..training.step import autocast, learning_rate
+from ..training.step import learning_rate
 from ..weights.weights import load_model, save_model
 
 SPEC = Spec(width=16, stem=16, modules=(1, 1, 1), blocks=1, joints=1, cue=False, hops=1,
@@ -72,13 +73,14 @@ def find_peaks(maps: Tensor, low: float, most: int = 8) -> tuple[Tensor, Tensor]
 class CueNetwork:
     """A cue network as a cue source: `PoseEstimator(model, source=CueNetwork("crowd-cues"))`.
 
-    model: what `train_cuenet` made, a path or a shipped name. low: the height from which a peak is
-    a person; most: people a box. Raises ConfigError for another kind of network.
+    model: what `train_cuenet` made, or a path or a shipped name, which is loaded to `device`.
+    low: the height from which a peak is a person; most: people per box. Raises ConfigError
+    for another kind of network.
     """
 
     def __init__(self, model: HintPose | str | Path = "crowd-cues", *, low: float = 0.3,
-                 most: int = 8):
-        model = load_model(model) if isinstance(model, (str, Path)) else model
+                 most: int = 8, device: str | torch.device = "cpu"):
+        model = load_model(model, device) if isinstance(model, (str, Path)) else model
         if model.spec.joints != 1 or model.spec.cue:
             raise ConfigError(f"a cue network has one heatmap and takes no cue; this one has "
                               f"{model.spec.joints}: make one with `hintpose cuenet`")
@@ -109,7 +111,7 @@ SHOWN = 100  # steps between two looks at the loss, for which the device must be
 
 
 def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, batch: int = 32,
-                 lr: float = 4e-3, seed: int = 0, device: str = "cpu",
+                 lr: float = 4e-3, seed: int = 0, device: str | torch.device = "cpu",
                  progress: bool = True, overwrite: bool = False) -> Path:
     """Trains a cue network on all people of a data set, and writes it to the file `out`.
 

@@ -53,12 +53,13 @@ class PoseEstimator:
     `detectors`. flip, hops: as for `predict`; a call can change them for itself. looks: how often
     a cue whose box is the whole picture, for want of another, is asked quickly (one hop, no flip
     test) to find a smaller one: first in squares of several sizes around its middle, of which the
-    surest counts, then in the box of the pose found before. Three find most people.
+    surest counts, then in the box of the pose found before. Three find most people. precision: of
+    the network, as for `evaluate`: "float32", or on request "bf16" or "auto".
     """
 
     def __init__(self, model: HRNet | str | Path, detector: Callable | None = None,
                  source: Callable | None = None, *, flip: bool = True, hops: int | None = None,
-                 looks: int = 0, skeleton: Skeleton = COCO17):
+                 looks: int = 0, skeleton: Skeleton = COCO17, precision: str = "float32"):
         model = load_model(model) if isinstance(model, (str, Path)) else model
         if not isinstance(model, HRNet):
             raise ConfigError("the model must be a HintPose or HRNet, or the name or path of one, "
@@ -70,6 +71,7 @@ class PoseEstimator:
             raise ConfigError(f"looks={looks!r}: give a whole number of at least 0")
         self.model, self.detector, self.source = as_hintpose(model).eval(), detector, source
         self.flip, self.hops, self.looks, self.skeleton = flip, hops, looks, skeleton
+        self.precision = precision
 
     def __call__(self, picture, boxes=None, cues: list[Cue | None] | None = None, *,
                  flip: bool | None = None, hops: int | None = None,
@@ -126,7 +128,7 @@ class PoseEstimator:
             crops, matrices = cut_crops([picture] * len(places), places, self.model.spec)
             found = predict_crops(self.model, crops.to(device), matrices.to(device), chosen,
                                   rows=rows.to(device), hops=hops, flip=flip,
-                                  skeleton=self.skeleton)
+                                  skeleton=self.skeleton, precision=self.precision)
             poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen)
         return poses
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -98,19 +99,21 @@ def add_boxes(photos: list[Photo], annotations: str | Path) -> None:
 
 
 def add_sources(photos: list[Photo], cues: str | None, detect: bool,
-                image_ids: list[int] | None) -> Detector | None:
+                image_ids: list[int] | None,
+                device: str | torch.device = "cpu") -> Detector | None:
     """Sets the cue sources of pictures. Returns the detector that finds boxes, or None.
 
     cues: a kind of detector; "network" for the cue network; a COCO result file, with the image_ids
     of the pictures if they are not known yet; or None. detect: takes boxes from a detector.
+    device: where detector and cue network run.
     """
-    detector = Detector(cues if cues in NETWORKS else "keypoints")
+    detector = Detector(cues if cues in NETWORKS else "keypoints", device=device)
     source = results = None
     known = [photo.image_id for photo in photos]
     if cues in NETWORKS:
         detect, source = True, detector.cues
     elif cues == "network":
-        source = CueNetwork()
+        source = CueNetwork(device=device)
     elif cues:
         results = ResultFile(cues)
         if results.left_out:

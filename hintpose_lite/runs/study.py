@@ -20,10 +20,10 @@ from ..errors import ConfigError, RunError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.report import Report, markdown
 from ..files import write_whole
+from ..model.device import choose_device
 from ..training.config import TrainConfig
 from ..training.folder import open_folder
 from ..training.loop import train
-from ..training.processes import own_device
 from ..weights.weights import load_model
 from .people import open_data
 from .preflight import announce
@@ -51,18 +51,20 @@ COLUMNS = (("shared AP", "shared", "all", "ap"),
 
 
 def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | None = None,
-          data=None, val=None, jobs: int | None = None, device: str | None = None) -> str:
+          data=None, val=None, jobs: int | None = None,
+          device: str | torch.device | None = None) -> str:
     """Trains every variant with every seed in a folder of `out`, evaluates it on the held-out
     people, and returns the table (Markdown, per cent; mean and standard deviation over seeds).
 
     data, val: pairs (annotations, images); give both, or neither for crowd scenes. Finished runs
     are not repeated; a folder of another study, or of other people, is refused. jobs: parallel
-    processes (default: one per core, at most 4; 1 with a GPU). Reports are written to the run
+    processes (default: one per core, at most 4; 1 on a GPU). Reports are written to the run
     folders, the table to `out`/table.md.
     """
     out, variants = Path(out), VARIANTS if variants is None else variants
     seeds = [*dict.fromkeys(seeds)]  # a repeated seed would hide the spread
-    jobs = jobs or (1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4))
+    device = choose_device(device)
+    jobs = jobs or (min(os.cpu_count() or 1, 4) if device.type == "cpu" else 1)
     if jobs < 1:
         raise ConfigError(f"jobs={jobs}: give a whole number of at least 1")
     if data is not None and val is None:
@@ -100,12 +102,12 @@ def _folder(name: str, seed: int) -> str:
     return f"{name.strip('+').replace(' ', '-').replace(',', '')}-{seed}"
 
 
-def run_variant(config: TrainConfig, out: Path, data, val, device: str | None,
+def run_variant(config: TrainConfig, out: Path, data, val, device: torch.device,
                 position: int = 0) -> dict[str, Report]:
     """Trains and evaluates one variant, apart from what is finished; returns its reports."""
     persons, held_out = open_data(config, data, val)
     train(config, out, persons, held_out, device=device, position=position, before=announce)
-    model = load_model(out / "model.safetensors", own_device(device))
+    model = load_model(out / "model.safetensors", device)
     reports = {}
     for name, arguments in QUESTIONS.items():
         path = out / f"report-{name}.json"

@@ -8,13 +8,14 @@ from dataclasses import asdict, astuple, dataclass, fields, replace
 from ..cues.training import CueMix
 from ..data.crops import Augment
 from ..errors import ConfigError
+from ..model.device import PRECISIONS
 from ..model.hintpose import Spec
 from ..settings import settle
 
 LEAST = {"steps": 1, "batch": 1, "images": 1, "val_images": 1, "validate_every": 1,
          "checkpoint_every": 1, "warmup": 0, "epochs": 0, "backbone_lr": 0, "weight_decay": 0,
          "seed": 0, "data_seed": 0}
-CHOICES = {"schedule": ("cosine", "step"), "precision": ("auto", "bf16", "float32"),
+CHOICES = {"schedule": ("cosine", "step"), "precision": PRECISIONS,
            "batch_norm": ("local", "synchronised")}
 
 

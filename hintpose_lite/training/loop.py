@@ -28,7 +28,7 @@ ASKED_EVERY = 20  # steps; how often several processes agree on whether to stop
 
 
 def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: CocoPersons, *,
-          device: str | None = None, progress: bool = True, position: int = 0,
+          device: str | torch.device | None = None, progress: bool = True, position: int = 0,
           before: Callable[[Trainer, Path], None] | None = None) -> Path:
     """Trains into the run folder `out` and returns it; a run of the same config is continued.
 

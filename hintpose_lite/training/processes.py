@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..model.device import choose_device
 
 PATIENCE = timedelta(hours=2)  # others wait while the leader draws scenes or validates
 
@@ -84,14 +85,9 @@ def crew_of(device: torch.device) -> Iterator[Crew]:
         dist.destroy_process_group()
 
 
-def own_device(device: str | None) -> torch.device:
-    """The device asked for, else this process's GPU (the first, if it is alone), else the CPU."""
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+def own_device(name: str | torch.device | None) -> torch.device:
+    """As `choose_device`; a GPU also becomes the one that this process uses by default."""
+    chosen = choose_device(name)
     if chosen.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError(f"device {device}: PyTorch sees no CUDA GPU here; leave the device "
-                              "out to train on the CPU, and see `hintpose check`")
-        if chosen.index is None:
-            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(chosen)
     return chosen

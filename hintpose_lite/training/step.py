@@ -5,7 +5,6 @@ stopped and started again therefore takes the very steps it would have taken (bi
 """
 
 import math
-from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from ..data.batches import Batch, make_batch
 from ..data.coco import CocoPersons
 from ..data.crops import PersonCrops, load, places_of_steps
+from ..model.device import autocast
 from ..model.hintpose import HintPose, norms
 from ..pose.geometry import constant
 from ..weights.weights import initialise
@@ -152,18 +152,6 @@ def draw_hops(config: TrainConfig, step: int) -> int:
     if draw[0] >= config.hop_dropout or config.spec.hops == 1:
         return config.spec.hops
     return 1 + int(draw[1] * (config.spec.hops - 1))
-
-
-def autocast(precision: str, device: torch.device):
-    """The arithmetic of a step: bf16 where it is fast ("auto": CUDA from Ampere on, and CPUs with
-    AVX512-BF16)."""
-    # torch tells what a CPU can do through a private name only, which may go away.
-    ask_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    fast = (torch.cuda.get_device_capability(device) >= (8, 0) if device.type == "cuda" else
-            device.type == "cpu" and ask_cpu())
-    if precision == "bf16" or (precision == "auto" and fast):
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
 
 
 def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:

@@ -69,7 +69,8 @@ def predictor(monkeypatch):
             known.append(persons)
             return match(persons, *found)
 
-        def predict(model, source, rows, boxes, cues, *, hops=None, flip=True, batch=64):
+        def predict(model, source, rows, boxes, cues, *, hops=None, flip=True, batch=64,
+                    precision="float32"):
             persons = source if isinstance(source, CocoPersons) else known[-1]
             asked.append(SimpleNamespace(rows=rows, boxes=boxes, cues=cues, flip=flip, hops=hops,
                                          pictures=source.image_ids[rows]))
@@ -695,3 +696,14 @@ def test_a_result_file_scores_as_the_report_says(tmp_path, crowd):
                 dict(results=tmp_path / "new" / "p.json"), dict(results=tmp_path, overwrite=True)):
         with pytest.raises(ConfigError):
             evaluate(model, crowd, **{"results": tmp_path / "poses.json", **odd})
+
+
+def test_bf16_finds_about_the_same(crowd):
+    model = load_model("crowd-tiny")
+    plain, cast = (evaluate(model, crowd, flip=False, precision=precision)
+                   for precision in ("float32", "bf16"))
+    assert plain.ap > 0.3 and cast.ap == pytest.approx(plain.ap, abs=0.03)
+    assert (plain.precision, cast.precision) == ("float32", "bf16") and "bf16" in cast.table()
+    assert evaluate(model, crowd, flip=False) == plain, "float32 is the default"
+    with pytest.raises(ConfigError, match="fp16"):
+        evaluate(model, crowd, precision="fp16")

@@ -10,7 +10,7 @@ from hintpose_lite.errors import ConfigError, DataError
 from hintpose_lite.evaluation.predict import cut_crops, heatmaps, predict, prepare
 from hintpose_lite.model.hintpose import HintPose, Spec
 from hintpose_lite.pose.geometry import apply, crop_matrix, pad, warp
-from hintpose_lite.pose.heatmaps import encode, mirror
+from hintpose_lite.pose.heatmaps import decode, encode, mirror
 from hintpose_lite.pose.skeleton import COCO17
 
 TINY = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1, input_size=(64, 96), target_sigma=1.2,
@@ -102,6 +102,27 @@ def test_autocast_rounds_the_network_and_not_the_places(crowd, monkeypatch):
     with torch.autocast("cpu", torch.bfloat16):
         cast = predict(model, crowd, np.arange(len(crowd)), crowd.boxes, None, flip=False)
     torch.testing.assert_close(cast.keypoints, plain.keypoints, atol=0.01, rtol=0)
+
+
+def test_the_network_runs_in_bf16_and_places_are_decoded_in_float32(crowd, model, monkeypatch):
+    seen, forward = [], HintPose.forward
+
+    def spy(self, *given):
+        seen.append(forward(self, *given))
+        return seen[-1]
+
+    def decoding(maps, *given):
+        assert maps.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        return decode(maps, *given)
+
+    monkeypatch.setattr(HintPose, "forward", spy)
+    monkeypatch.setattr("hintpose_lite.evaluation.predict.decode", decoding)
+    for precision, dtype in (("bf16", torch.bfloat16), ("float32", torch.float32)):
+        seen.clear()
+        found = predict(model, crowd, [0, 1], crowd.boxes[:2], cues_of(crowd)[:2],
+                        precision=precision)
+        assert {maps.dtype for maps in seen} == {dtype} and len(seen) == 2  # with the mirror image
+        assert found.keypoints.dtype == found.scores.dtype == torch.float32
 
 
 def test_misuse_is_refused(crowd, model):

@@ -385,3 +385,16 @@ def test_evaluate_and_the_estimator_agree_to_the_last_digit(scene, model, kind, 
     found = [np.c_[pose.keypoints, pose.scores].ravel().tolist() for pose in poses]
     kept = [entry["keypoints"] for entry in json.loads((tmp_path / "poses.json").read_text())]
     assert len(scene) > 1 and kept and all(entry in found for entry in kept)
+
+
+def test_precision_reaches_the_network_and_not_the_coordinates():
+    model, seen = load_model("crowd-tiny"), []
+    model.register_forward_hook(lambda module, given, maps: seen.append(maps.dtype))
+    picture = np.random.default_rng(0).integers(0, 256, (80, 60, 3), np.uint8)
+    for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        seen.clear()
+        pose, = PoseEstimator(model, precision=precision)(picture)
+        assert {*seen} == {dtype} and pose.keypoints.dtype == np.float32
+    seen.clear()
+    PoseEstimator(model)(picture)
+    assert {*seen} == {torch.float32}, "the default"

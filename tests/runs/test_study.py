@@ -82,13 +82,18 @@ def test_no_jobs_are_refused_before_anything_is_made(tmp_path):
 
 def test_answers_come_from_the_device_of_the_training(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(module, "own_device", lambda device: f"own {device}")
     monkeypatch.setattr(module, "open_data", lambda *_: (None, None))
     monkeypatch.setattr(module, "train", lambda *_, **__: None)
     monkeypatch.setattr(module, "load_model", lambda path, device: asked.append(device))
     monkeypatch.setattr(module, "QUESTIONS", {})
-    module.run_variant(TINY, tmp_path, None, None, None)
-    assert asked == ["own None"]
+    module.run_variant(TINY, tmp_path, None, None, "a device")
+    assert asked == ["a device"]
+
+
+def test_a_device_that_is_not_here_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(ConfigError, match="gpu"):
+        study(TINY, tmp_path / "study", device="gpu", data=("a.json", "a"), val=("a.json", "a"))
+    assert not (tmp_path / "study").exists()
 
 
 def test_seeds_give_mean_and_spread():
