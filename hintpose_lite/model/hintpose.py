@@ -1,4 +1,4 @@
-"""HintPose: HRNet that is told whom to look at, and that looks again at its own answer.
+"""HintPose: an HRNet with a cue that says whose pose is wanted, and with feedback over hops.
 
 Hong, H. Park, J. Park, Cho, H. Park, "HintPose", arXiv 2003.02170. The report gives the two
 additions in words; numbers it leaves open (channels, sigma, where gradients stop) are our choice.
@@ -91,8 +91,8 @@ class Spec:
         values = {"final_kernel": 1, **values} if isinstance(values, Mapping) else {}  # older files
         for name, only in OLDER.items():
             if values.pop(name, only) != only:
-                raise CheckpointError(f"this version runs networks with {name}={only!r} only: train "
-                                      "this one anew, or use the version that made it")
+                raise CheckpointError(f"this version runs networks with {name}={only!r} only: "
+                                      "train this one anew, or use the version that made it")
         odd = names.symmetric_difference(values)
         if odd:
             raise CheckpointError(f"this is not a spec that this version knows: "
@@ -168,7 +168,7 @@ class HintPose(HRNet):
     def _share_momentum(self) -> None:
         """Lets a training step move the running statistics as far as a step of HRNet does.
 
-        The hops share their batch norms, whose running averages are therefore updated once a hop.
+        The hops share their batch norms, whose running averages are therefore updated once per hop.
         u updates keep (1 - m)^u of the old average, and HRNet's step keeps 1 - 0.1, hence
         m = 1 - 0.9^(1/u). Stem and layer1 run once and stay at 0.1.
         """
@@ -217,13 +217,13 @@ class HintPose(HRNet):
         """Heatmaps of every hop: (hops, N, joints, H / 4, W / 4).
 
         images: (N, 3, H, W), normalised with spec.mean and spec.std; H and W multiples of 32.
-        cues:   (N, 1, H, W) in [-1, 1]; None means nobody is pointed at (zeros).
-        hops:   how many times to look, at least 1; None means spec.hops. Any number works, if
+        cues:   (N, 1, H, W) in [-1, 1]; None means no cue (zeros).
+        hops:   the number of passes, at least 1; None means spec.hops. Any number works, if
                 the network was built with recurrence (spec.hops > 1).
 
         rows:   (N,) with M images: cue i belongs to images[rows[i]], so that one picture can be
                 asked about several people. None: cue i belongs to images[i]. With the cue at the
-                stem, the stem runs once an image.
+                stem, the stem runs once per image.
 
         Raises ConfigError for cues without a cue input, other shapes, or such hops.
         """
