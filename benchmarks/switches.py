@@ -26,9 +26,7 @@ from hintpose_lite.training.loop import Trainer
 
 SWITCHES = {
     "default": {},
-    "feedback of features too": {"feedback": "both"},
     "gradient through the feedback": {"detach": False},
-    "update of the previous hop": {"base": "previous"},
     "cue at the stem": {"cue_level": "stem"},
     "cue sigma 2": {"cue_sigma": 2.0},
     "cue sigma 8": {"cue_sigma": 8.0},

@@ -37,7 +37,7 @@ class FetchError(HintPoseError):
 
 
 def exit_status(run: Callable[[], int | None], stopped: str = "stopped") -> int:
-    """What a command gives, or 0; 2 after an explained error, 130 after Ctrl-C (says `stopped`)."""
+    """Returns the exit status: 0 by default, 2 after an expected error, 130 after Ctrl-C."""
     try:
         return run() or 0
     except (HintPoseError, OSError) as error:

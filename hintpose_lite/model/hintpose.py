@@ -1,4 +1,4 @@
-"""HintPose: HRNet that is told whom to look at, and that looks again at its own answer.
+"""HintPose: an HRNet with a cue that says whose pose is wanted, and with feedback over hops.
 
 Hong, H. Park, J. Park, Cho, H. Park, "HintPose", arXiv 2003.02170. The report gives the two
 additions in words; numbers it leaves open (channels, sigma, where gradients stop) are our choice.
@@ -26,8 +26,8 @@ from ..errors import CheckpointError, ConfigError
 from ..settings import settle
 from .hrnet import HRNet, check_images, check_size, conv_bn
 
-CHOICES = {"codec": ("quarter", "dark", "udp"), "cue_level": ("image", "stem"),
-           "feedback": ("heatmaps", "both"), "base": ("f", "previous")}
+CHOICES = {"codec": ("quarter", "dark", "udp"), "cue_level": ("image", "stem")}
+OLDER = {"feedback": "heatmaps", "base": "f"}  # files store these former settings
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,6 @@ class Spec:
     cue_sigma:     of a point cue, in crop pixels; cue_amplitude multiplies the cue map.
     cue_level:     the correction is added to the "image", or to the output of the "stem".
     cue_channels:  channels between the two convolutions of the correction.
-    feedback:      what a hop hands to the next: its "heatmaps", or "both" those and its features.
-    base:          what a hop updates: "f", or the "previous" hop's updated features.
     detach:        True: no gradient flows from a hop to the one before through the feedback.
     mean, std:     of the RGB channels, for pictures in [0, 1] (default: ImageNet's).
 
@@ -66,8 +64,6 @@ class Spec:
     cue_amplitude: float = 1.0
     cue_level: str = "image"
     cue_channels: int = 16
-    feedback: str = "heatmaps"
-    base: str = "f"
     detach: bool = True
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -93,6 +89,10 @@ class Spec:
         """Undoes to_dict, also after a trip through JSON. Raises CheckpointError."""
         names = {field.name for field in fields(cls)}
         values = {"final_kernel": 1, **values} if isinstance(values, Mapping) else {}  # older files
+        for name, only in OLDER.items():
+            if values.pop(name, only) != only:
+                raise CheckpointError(f"this version runs networks with {name}={only!r} only: "
+                                      "train this one anew, or use the version that made it")
         odd = names.symmetric_difference(values)
         if odd:
             raise CheckpointError(f"this is not a spec that this version knows: "
@@ -157,8 +157,7 @@ class HintPose(HRNet):
             channels = 3 if spec.cue_level == "image" else spec.stem
             self.input_refinement = InputRefinement(channels, spec.cue_channels)
         if spec.hops > 1:
-            outputs = spec.joints + (spec.width if spec.feedback == "both" else 0)
-            self.recurrent_refinement = RecurrentRefinement(4 * spec.stem, outputs, spec.stem)
+            self.recurrent_refinement = RecurrentRefinement(4 * spec.stem, spec.joints, spec.stem)
             self._share_momentum()
 
     @classmethod
@@ -169,7 +168,7 @@ class HintPose(HRNet):
     def _share_momentum(self) -> None:
         """Lets a training step move the running statistics as far as a step of HRNet does.
 
-        The hops share their batch norms, whose running averages are therefore updated once a hop.
+        The hops share their batch norms, whose running averages are therefore updated once per hop.
         u updates keep (1 - m)^u of the old average, and HRNet's step keeps 1 - 0.1, hence
         m = 1 - 0.9^(1/u). Stem and layer1 run once and stay at 0.1.
         """
@@ -218,38 +217,35 @@ class HintPose(HRNet):
         """Heatmaps of every hop: (hops, N, joints, H / 4, W / 4).
 
         images: (N, 3, H, W), normalised with spec.mean and spec.std; H and W multiples of 32.
-        cues:   (N, 1, H, W) in [-1, 1]; None means nobody is pointed at (zeros).
-        hops:   how many times to look, at least 1; None means spec.hops. Any number works, if
+        cues:   (N, 1, H, W) in [-1, 1]; None means no cue (zeros).
+        hops:   the number of passes, at least 1; None means spec.hops. Any number works, if
                 the network was built with recurrence (spec.hops > 1).
 
         rows:   (N,) with M images: cue i belongs to images[rows[i]], so that one picture can be
                 asked about several people. None: cue i belongs to images[i]. With the cue at the
-                stem, the stem runs once an image.
+                stem, the stem runs once per image.
 
         Raises ConfigError for cues without a cue input, other shapes, or such hops.
         """
         hops = self._check_hops(hops)
-        f = first = self.stem_features(images, cues, rows)
-        outputs, hint = [], None
+        f = self.stem_features(images, cues, rows)
+        outputs = []
         for hop in range(hops):
+            features = f
             if hop:
-                base = first if self.spec.base == "f" else f
-                f = base + self.recurrent_refinement(base, hint)
+                last = outputs[-1].detach() if self.spec.detach else outputs[-1]
+                features = f + self.recurrent_refinement(f, last)
             if self.checkpoint_hops and torch.is_grad_enabled():
-                heatmaps, hint = checkpoint(self._look, f, use_reentrant=False,
-                                            context_fn=self._second_time)
+                heatmaps = checkpoint(self._look, features, use_reentrant=False,
+                                      context_fn=self._second_time)
             else:
-                heatmaps, hint = self._look(f)
+                heatmaps = self._look(features)
             outputs.append(heatmaps)
         return torch.stack(outputs)
 
-    def _look(self, f: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass over features f: the heatmaps, and what the next hop is told of it."""
-        features = self.head(f)
-        heatmaps = hint = self.final_layer(features)
-        if self.spec.feedback == "both":
-            hint = torch.cat([heatmaps, features], dim=1)
-        return heatmaps, hint.detach() if self.spec.detach else hint
+    def _look(self, features: Tensor) -> Tensor:
+        """The heatmaps of one hop."""
+        return self.final_layer(self.head(features))
 
     def _second_time(self):
         """Contexts of a hop's first and second computation: statistics are counted once."""

@@ -1,4 +1,4 @@
-"""HRNet for poses: a crop in, one heatmap a joint at a quarter of its resolution out.
+"""HRNet for poses: a crop in, one heatmap per joint at a quarter of its resolution out.
 
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation",
 CVPR 2019. A network of parallel branches at strides 4, 8, 16 and 32. Each stage adds one branch
@@ -19,7 +19,7 @@ COARSEST = 32  # stride of the coarsest branch; inputs must be whole multiples o
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1,
             relu: bool = True) -> nn.Sequential:
-    """Convolution without bias, batch norm and, unless told otherwise, ReLU."""
+    """Convolution without bias, batch norm and, unless relu=False, ReLU."""
     layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
               nn.BatchNorm2d(outputs)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))

@@ -54,7 +54,7 @@ def oks_nms(keypoints: Tensor, scores: Tensor, areas: Tensor, sigmas, threshold:
     As in HRNet all joints count, and the area of a pair is the mean of its two areas.
     keypoints: (N, K, 2); scores, areas: (N,); equal scores rank in the order given.
     images: (N,) integers; poses of different pictures never meet (None: all in one picture).
-    limit: keep at most that many a picture, the best ones.
+    limit: at most that many poses, the best ones, stay per picture.
     Returns the indices that stay (M,), by falling score.
     """
     if images is None:
@@ -87,10 +87,10 @@ def _pairs(groups: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _settle(better: Tensor, worse: Tensor, count: int) -> Tensor:
-    """Who stays (count,), when better[p] removes worse[p] if it stays itself.
+    """Which poses stay (count,), when pose better[p] removes worse[p] if it stays itself.
 
     The greedy answer is the only fixed point, since a pair always points down the ranking: after
-    round t everyone is right who is at most t steps down a chain, and chains are short.
+    round t every pose at most t steps down a chain is settled, and chains are short.
     """
     stays = torch.ones(count, dtype=torch.bool, device=better.device)
     while True:

@@ -8,7 +8,7 @@ from itertools import chain
 class Skeleton:
     """The keypoints of a body, in the order of the annotation file.
 
-    names:  one name a keypoint, length K.
+    names:  one name per keypoint, length K.
     swaps:  pairs (left, right) of indices that trade places in a mirrored picture.
     limbs:  pairs of indices joined by a line in drawings.
     sigmas: OKS constant of each keypoint (COCO's per-keypoint standard deviation as a

@@ -1,6 +1,6 @@
 """A trained network as one ONNX file, which runs where there is no torch.
 
-The file says itself how it is used: `hintpose_spec` (JSON) and `hintpose_hops` stand in its
+The file holds what its users need to know: `hintpose_spec` (JSON) and `hintpose_hops` stand in its
 metadata. README.md ("Export") shows a program that uses it.
 """
 
@@ -28,7 +28,7 @@ def export_onnx(model: HRNet, path: str | Path, hops: int | None = None, *,
     """Writes a network to an ONNX file that was checked against PyTorch, or writes nothing.
 
     model: a HintPose, or an HRNet (one hop, no cue); used as in eval mode, and left as it is.
-    hops:  how many times the exported network looks, fixed from then on; None: model.spec.hops.
+    hops:  the number of hops, fixed from then on; None: model.spec.hops.
 
     Inputs, float32: `images` (N, 3, H, W), normalised with spec.mean and spec.std, and, if the
     network takes cues, `cues` (N, 1, H, W) in [-1, 1]; N is free, W and H are spec.input_size.

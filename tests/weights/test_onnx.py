@@ -100,7 +100,7 @@ def test_cue_and_hops_count(session):
 
 @torch.inference_mode()
 def test_every_other_switch_is_exported_too(tmp_path):
-    model = trained(cue_level="stem", feedback="both", base="previous", detach=False, hops=3,
+    model = trained(cue_level="stem", detach=False, hops=3,
                     joints=5, cue_amplitude=2.0)
     session = session_of(export_onnx(model, tmp_path / "pose.onnx"))
     assert_same(run(session, batch(1)), model(**batch(1)))
