@@ -1,4 +1,4 @@
-"""What a training run will cost: one measured rate, and the multiplications of other networks."""
+"""Predicts what a training run costs, from one measured rate and numbers of multiplications."""
 
 from functools import lru_cache
 
@@ -17,35 +17,35 @@ UNITS = dict(year=31_557_600, month=2_629_800, day=86_400, hour=3600, minute=60,
 
 
 def cost(people: int, epochs: float, batch: int, rate: float) -> tuple[int, float]:
-    """Steps, and seconds at `rate` steps per second."""
+    """The steps, and the seconds at `rate` steps per second."""
     steps = max(1, round(people * epochs / batch))
     return steps, steps / rate
 
 
 @lru_cache
 def multiplications(spec: Spec) -> int:
-    """Of all convolutions, for one crop; counted without numbers."""
+    """The multiplications of all convolutions for one crop; only shapes are computed."""
     with torch.device("meta"):
         model = HintPose.from_spec(spec)
     return sum(part["macs"] for part in conv_costs(model, spec.input_size, spec.hops).values())
 
 
 def price(config: TrainConfig, people: int, known: TrainConfig, rate: float) -> tuple[int, float]:
-    """`cost` of a config with epochs, from a run of the config `known` and its steps per second.
-    Time is taken to grow with multiplications."""
+    """The `cost` of a config with epochs, from a run with the config `known`: its steps per second.
+    Time is assumed to grow with multiplications."""
     work, done = (run.batch * multiplications(run.spec) for run in (config, known))
     return cost(people, config.epochs, config.batch, rate * done / work)
 
 
 def duration(seconds: float) -> str:
-    """In the largest unit of which there is at least one."""
+    """A duration in words, in the largest unit that fits at least once."""
     name, size = next((unit for unit in UNITS.items() if seconds >= unit[1]), ("second", 1))
     return f"{seconds / size:.3g} {name}s"
 
 
 def cost_figure(config: TrainConfig, people: int, *measured) -> Figure:
-    """How long a config takes by what was `measured` (the last arguments of `price`), and how long
-    with single changes; get_label() is the alt text."""
+    """How long a config takes, and how long with single changes. measured: the last arguments of
+    `price`. get_label() is the alt text."""
     changes = {"as planned": {}, "no cue": {"cue": False}, "one hop": {"hops": 1},
                "twice the batch": {"batch": 2 * config.batch}, "20 epochs": {"epochs": 20.0}}
     runs = [price(config.override(new), people, *measured)[1] for new in changes.values()]
@@ -58,8 +58,8 @@ def cost_figure(config: TrainConfig, people: int, *measured) -> Figure:
         axis.annotate(text, (max(runs), row), (10, 0), textcoords="offset points", va="center")
     axis.set(xscale="log", xlabel="time (logarithmic)", ylim=(len(runs) - 0.5, -0.5),
              yticks=range(len(runs)), yticklabels=changes)
-    marks = {f"{count} {name}{'s' * (count > 1)}": count * size for name, size in UNITS.items()
-             for count in (1, 5)}
+    marks = {f"{count} {name}{'s' if count > 1 else ''}": count * size
+             for name, size in UNITS.items() for count in (1, 5)}
     axis.set_xticks([*marks.values()], marks)
     axis.set_xticks([], minor=True)
     axis.set_xlim(min(runs) / 2, max(runs) * 12)
@@ -68,7 +68,7 @@ def cost_figure(config: TrainConfig, people: int, *measured) -> Figure:
 
 
 class CostLab(Lab):
-    """What a run on so many people costs by what was measured; `config` is what is set."""
+    """The cost of a run with the chosen settings, `config`. measured: as for `cost_figure`."""
 
     def __init__(self, *measured):
         self.measured, self.still, self.config = measured, Still(), None
@@ -82,11 +82,11 @@ class CostLab(Lab):
                 ("epochs", 210, [5, 20, 50, 100, 210]), ("batch", 128, [8, 16, 32, 64, 128, 256]),
                 ("cue", True, [False, True]), ("times as fast", 1, [1, 10, 100, 1000, 10_000]))})
 
-    def render(self, network: str, people: int, **told) -> str:
-        """Draws the run and its changes, and says what it takes."""
+    def render(self, network: str, people: int, **changes) -> str:
+        """Shows the duration of the run and of its changes, and returns the cost in words."""
         known, rate = self.measured
-        measured = known, rate * told.pop("times as fast")
-        self.config = TrainConfig.preset(network, **told)
+        measured = known, rate * changes.pop("times as fast")
+        self.config = TrainConfig.preset(network, **changes)
         steps, seconds = price(self.config, people, *measured)
         self.still.put(cost_figure(self.config, people, *measured))
         return f"{steps:,} steps, {duration(seconds)}"

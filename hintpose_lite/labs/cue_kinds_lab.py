@@ -1,4 +1,4 @@
-"""The lab of the kinds of cue: whose is a joint that is hidden behind another person?"""
+"""The lab of the kinds of cue: to whom does a joint behind another person belong?"""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ HIDDEN = ((697, 3, 2, 8), (55, 0, 1, 7), (207, 4, 3, 8))  # scene, person A, B i
 
 
 def hidden_scene(number: int = 0) -> Scene:
-    """One of a few chosen scenes where B's body covers a joint of person A, at `hidden`."""
+    """One of three chosen scenes in which B's body covers a joint of person A, at `hidden`."""
     index, a, b, joint = HIDDEN[number]
     picture, entries = draw_scene(SEED, index)
     hidden = tuple(np.float32(entries[a]["keypoints"][3 * joint:3 * joint + 2]).tolist())
@@ -34,14 +34,14 @@ def kind_cue(scene: Scene, kind: str, plus: Sequence[float], minus: Sequence[flo
 
 
 def cue_map(scene: Scene, cue: Cue, spec) -> torch.Tensor:
-    """The cue as a network with that spec is given it: (H, W) in [-1, 1]."""
+    """The cue as the input map of a network with this spec: (H, W) in [-1, 1]."""
     size = spec.input_size
     return render_cues([cue], to_crop(scene, size), size, spec.cue_sigma)[0, 0]
 
 
 def map_picture(scene: Scene, values: torch.Tensor, zoom: int = 3) -> np.ndarray:
-    """A cue map (h, w) over the grey crop, `zoom` times larger: blue where it is positive,
-    orange where it is negative."""
+    """A cue map (h, w) over the grey crop, `zoom` times larger: positive values are blue, negative
+    ones orange."""
     size = values.shape[1] * zoom, values.shape[0] * zoom
     grey = crop_of(scene, size).mean(2, keepdim=True) * 0.5 + 110
     return overlay(grey.byte().expand(-1, -1, 3).numpy(), values.numpy(), BLUE, 0.85)
@@ -59,8 +59,8 @@ def panels(pictures: Sequence, titles: Sequence[str], columns: int, label: str) 
 
 
 class CueKindsLab(Lab):
-    """A joint of person A is hidden behind B: choose a kind of cue, drag its points, see who wins.
-    Dragging while another kind is chosen goes back to points. `frame` is what is shown."""
+    """A joint of person A is hidden behind B: choose a kind of cue, drag its points, and see whose
+    pose is found. Dragging switches other kinds back to points. `frame` is what is shown."""
 
     def __init__(self, model, scene: Scene | None = None):
         self.model, self.scene, self.frame = model, scene or hidden_scene(), None
@@ -75,13 +75,13 @@ class CueKindsLab(Lab):
         super().__init__([self.pad, self.map], controls)
 
     def move(self, x: float, y: float) -> None:
-        """Puts the point that is dragged on a place in the crop, each coordinate from 0 to 1."""
+        """Moves the dragged point to a place in the crop, each coordinate from 0 to 1."""
         sign, kind = self.controls.drag.value, self.controls.kind.value
         kind = "point and minus" if sign == "minus" or kind == "point and minus" else "point"
         self.set(kind=kind, **{f"{sign}_across": x, f"{sign}_down": y})
 
     def render(self, kind: str, drag: str, **places: float) -> str:
-        """Asks the network with that cue, and shows the answer beside the cue's map."""
+        """Runs the network with this cue, and shows the pose beside the cue's map."""
         for sign, used in ("plus", kind[:5] == "point"), ("minus", kind == "point and minus"):
             for way in ("across", "down"):
                 getattr(self.controls, f"{sign}_{way}").disabled = not used

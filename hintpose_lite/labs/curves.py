@@ -1,6 +1,6 @@
-"""Training runs as pictures: their curves, what their weights find by now, and both followed live.
+"""Shows training runs: their curves, the poses that their newest weights find, and both live.
 
-Everything is read from the run folders, so any process can look at a run, at any time.
+Everything is read from the run folders, so any process can show a run at any time.
 """
 
 import io
@@ -31,11 +31,11 @@ PANELS = (("loss", "loss", 1), ("lr", "learning rate", 1), ("ap", "person AP (pe
 
 
 def curves(*folders: str | Path) -> Figure:
-    """Loss (since the entry before), learning rate, and validation (shared boxes) over the steps of
-    one run or several: a Figure whose get_label() is its alt text.
+    """Loss (mean since the entry before), learning rate, and validation (shared boxes) over the
+    steps of one or more runs: a Figure whose get_label() is its alt text.
 
-    Up to four runs differ in colour, marker and line style; their folders' names tell which is
-    which. Raises RunError if a folder is no run.
+    Up to four runs differ in colour, marker and line style; the legend has their folders' names.
+    Raises RunError if a folder holds no run.
     """
     figure, said = Figure(figsize=(7.2, 4.8), layout="compressed"), []
     axes = figure.subplots(2, 2, sharex=True)
@@ -62,15 +62,15 @@ def curves(*folders: str | Path) -> Figure:
 
 
 def summary(now: Status) -> str:
-    """Where a run stands in words: step, loss, and what the last validation found."""
+    """The status of a run in words: step, loss, and the results of the last validation."""
     figures = ((now.loss, "loss {:.2e}"), (now.ap, "AP {:.0%}"), (now.identity, "right {:.0%}"))
     found = [form.format(value) for value, form in figures if value is not None]
     return ", ".join([f"step {now.step:,} of {now.steps:,}", *found])
 
 
 def sample(folder: str | Path, persons: CocoPersons, row: int) -> Figure:
-    """What the newest weights of a run find in the box that a person shares with the partner, as
-    `cue_figure` shows it; without weights, a Figure that says so. get_label() is the alt text."""
+    """The poses that the newest weights of a run find in the box that a person shares with the
+    partner, as in `cue_figure`, or a Figure that says that there are no weights yet."""
     weights = Path(folder) / "model.safetensors"
     if weights.exists():
         return cue_figure(load_model(weights), persons, row)
@@ -82,24 +82,26 @@ def sample(folder: str | Path, persons: CocoPersons, row: int) -> Figure:
 
 def follow(folder: str | Path, every: float = 2.0, limit: float | None = None, *,
            persons: CocoPersons | None = None, row: int | None = None) -> Status:
-    """Shows in a notebook how a run goes, in one picture that is kept up to date: where it stands,
-    its curves, and with `persons` the `sample` of person `row` (default: the first with a partner).
+    """Shows a run in a notebook, in a picture that is kept up to date: its status, its curves, and
+    with `persons` the `sample` of person `row` (default: the first with a partner).
 
-    Looks into the folder `every` so many seconds, until the run has ended or was stopped, or for
-    `limit` seconds; returns where it stands then. Ctrl-C (the stop button) ends the following, not
-    the run; call it again to take it up again. Raises RunError if the folder is no run.
+    Reads the folder every `every` seconds until the run ends or is stopped, or for `limit` seconds,
+    and returns the last status. Ctrl-C (the stop button) ends only this function, not the run; call
+    it again to go on. Raises RunError if the folder holds no run.
     """
     if persons is not None and row is None:
         row = int(np.argmax(persons.partner >= 0))
-    handle, drawn, end = None, None, time.monotonic() + (math.inf if limit is None else limit)
+    handle = drawn = None
+    end = time.monotonic() + (math.inf if limit is None else limit)
     try:
         while True:
-            running, now = is_running(folder), status(folder)  # so that the last entry is not lost
+            running, now = is_running(folder), status(folder)  # in this order, so no entry is lost
             if drawn != (running, now):
                 drawn, said = (running, now), _headline(now, running)
                 figures = [curves(folder)]
                 figures[0].suptitle(said, fontsize=11)
-                figures += [sample(folder, persons, row)] if persons is not None else []
+                if persons is not None:
+                    figures.append(sample(folder, persons, row))
                 alt = f"{said}. {' '.join(figure.get_label() for figure in figures)}"
                 picture = Shown(_page(figures), alt=alt)
                 if handle:
@@ -121,7 +123,7 @@ def _headline(now: Status, running: bool) -> str:
 
 
 def _page(figures: list[Figure]) -> bytes:
-    """Figures below each other, centred on white, as a PNG file of few colours and so few bytes."""
+    """Figures below each other, centred on white, as a PNG file with few colours to save bytes."""
     pictures = [Image.open(io.BytesIO(encoded(figure, "PNG"))) for figure in figures]
     size = max(p.width for p in pictures), sum(p.height for p in pictures)
     page, top, file = Image.new("RGB", size, "white"), 0, io.BytesIO()

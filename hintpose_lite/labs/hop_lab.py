@@ -1,4 +1,4 @@
-"""The loop of HintPose: its picture, what it costs, and the lab that steps through its hops."""
+"""The loop of HintPose: a figure of it, its cost, and the lab that steps through its hops."""
 
 import copy
 import functools
@@ -20,15 +20,16 @@ from .figures import look
 from .scene import Scene, pair_scene, place_in_crop
 from .widgets import Lab, Still
 
-MOST, REST = 6, 2  # hops of the lab; picture pixels that a joint may go and still be at rest
+MOST = 6  # hops in the lab
+REST = 2  # picture pixels; joints that go further have moved
 PARTS = {"recurrent_refinement": "feedback"} | dict.fromkeys(  # all others: the stages
     ("input_refinement", "conv1", "conv2", "layer1"), "stem and layer1")
 
 
 def conv_costs(model, size: tuple[int, int], hops: int | None = None) -> dict[str, Counter]:
-    """What the convolutions of one pass over a crop of `size` (w, h) cost: for "stem and layer1"
-    (with the input refinement), "feedback" and "stages" (2 to 4, final layer) a Counter of how
-    often they run ("passes"), of multiplications ("macs"), and of "values" that they put out."""
+    """The cost of the convolutions for one crop of `size` (w, h): a Counter each for "stem and
+    layer1" (with the input refinement), "feedback" and "stages" (2 to 4, and the final layer), with
+    the number of "passes", of multiplications ("macs") and of output "values"."""
     model, calls = copy.deepcopy(model).to("meta").eval(), Counter()  # shapes only
     costs = {part: Counter() for part in ("stem and layer1", "feedback", "stages")}
     names = {conv: name for name, conv in model.named_modules() if isinstance(conv, nn.Conv2d)}
@@ -45,7 +46,7 @@ def conv_costs(model, size: tuple[int, int], hops: int | None = None) -> dict[st
 
 
 def unrolled_figure(hops: int = 3):
-    """HintPose with so many hops as one long network: a matplotlib Figure."""
+    """HintPose with `hops` hops, unrolled to one long network: a matplotlib Figure."""
     figure, last = Figure(figsize=(1.4 + 2.1 * hops, 3.4), layout="compressed"), 2 * hops
     axis = figure.add_subplot(xlim=(-0.7, last + 0.8), ylim=(-0.1, 3.4), xticks=[], yticks=[],
                               frame_on=False)
@@ -80,9 +81,10 @@ def unrolled_figure(hops: int = 3):
 
 
 def run_hops(model, scene: Scene, asked: int | None = None, hops: int = MOST) -> SimpleNamespace:
-    """What each of T hops finds in a scene's box if person `asked` (0, 1; None: nobody) has a cue
-    in the middle: as `look`, and `near` (T, P), the OKS with each person, and `errors` (T, P, K),
-    the joints' distances to theirs in picture pixels (NaN: no label); scene, asked, spec."""
+    """What each of T hops finds in a scene's box, with a cue in the middle of person `asked` (0, 1;
+    None: no cue). Returns the results of `look`; `near` (T, P), the OKS with each person; `errors`
+    (T, P, K), the distances to each person's joints in picture pixels (NaN: no label); and scene,
+    asked, spec."""
     cue = Cue.none() if asked is None else Cue.point(*scene.middle(asked))
     seen = look(model, scene.picture, scene.boxes, cue, COCO17, hops)
     points, people = seen.points[:, None], scene.people
@@ -93,7 +95,8 @@ def run_hops(model, scene: Scene, asked: int | None = None, hops: int = MOST) ->
 
 
 def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
-    """One hop (1 to T) of a run, one joint's heatmap or all in one: a Figure, told by its label."""
+    """One hop (1 to T) of a run, with the heatmap of one joint or the maximum over all joints: a
+    Figure whose get_label() describes it."""
     figure, size = Figure(figsize=(7.4, 4.4), layout="constrained"), run.crop.shape[1::-1]
     axes = figure.subplot_mosaic("abc;ddd", height_ratios=(2.7, 1), width_ratios=(1.2, 1.2, 1))
     crop, heat, far, line = map(axes.get, "abcd")
@@ -121,22 +124,22 @@ def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
     far.set_yticks(rows, COCO17.names, fontsize=7)
     far.set(xlim=(0, 1.05 * np.nanmax(run.errors[:, meant])), ylim=(len(rows) - 0.4, -0.6),
             xlabel="picture pixels",
-            title=f"distance to {'AB'[meant]}" + " (the nearer)" * (run.asked is None))
+            title=f"distance to {'AB'[meant]}{' (the nearer)' if run.asked is None else ''}")
     far.legend(fontsize=7)
     line.axvline(hop, c="black", lw=1)
     line.axvspan(run.spec.hops + 0.5, hops[-1] + 0.5, color="0.9", label="not trained for")
     line.set(xlim=(0.5, hops[-1] + 0.5), ylim=(0, 1.05), xlabel="hop", ylabel="OKS")
     line.legend(fontsize=8, loc="center right")
     gone = (run.points[hop - 1] - run.points[max(hop - 2, 0)]).norm(dim=-1) > REST
-    since = f"; {gone.sum()} of {len(gone)} joints have moved since the hop before" * (hop > 1)
+    since = f"; {gone.sum()} of {len(gone)} joints have moved since the hop before"
     figure.set_label(f"Hop {hop}: nearer to {'AB'[near.argmax()]} (OKS: A {near[0]:.2f}, "
-                     f"B {near[1]:.2f}){since}.")
+                     f"B {near[1]:.2f}){since if hop > 1 else ''}.")
     return figure
 
 
 class HopLab(Lab):
-    """Steps through the hops of `pair_scene`s, given by number. `run` is shown; `ask` is `run_hops`
-    by number, once."""
+    """Steps through the hops on scenes of `pair_scene`, by number. `run` is the one that is shown;
+    `ask(scene, person)` is a cached `run_hops`."""
 
     def __init__(self, model, scenes: Iterable[int] = range(6)):
         drawn, self.run, self.still = functools.cache(pair_scene), None, Still()

@@ -1,4 +1,4 @@
-"""The lab of two right answers: the best heatmaps without a cue, and the pose read off them."""
+"""The lab of two right answers: the best heatmaps without a cue, and the pose decoded from them."""
 
 from types import SimpleNamespace
 
@@ -20,12 +20,13 @@ INKS, MIXED = np.array([GREEN, RED]) / 255, np.array(GREY) / 255
 
 
 def mix(scene: Scene, share: float, noise: float = 0.0, seed: int = 0) -> SimpleNamespace:
-    """The heatmaps of least mean squared error if A is the answer with probability `share`, else B.
-    noise: standard deviation of a network's errors, drawn from the seed for each heatmap pixel.
+    """The heatmaps with the least mean squared error if the target is A's with probability `share`,
+    else B's. noise: standard deviation of errors that are added to each heatmap pixel.
 
     Returns the crop (H, W, 3) uint8; joints (2, K, 2) of A and B in its pixels, those labelled in
-    both, `which` (K,); the heatmaps, `maps` (K, h, w); and what is read off them: points (K, 2),
-    heights (K,), whose joint is nearer, `owner` (K,) 0 for A, 1 for B, and OKS with each, `near`.
+    both, `which` (K,); the heatmaps, `maps` (K, h, w); and what is decoded from them: points
+    (K, 2), heights (K,), `owner` (K,), 0 if A's joint is nearer, 1 if B's, and `near`, the OKS with
+    A and B.
     """
     matrix, crop = to_crop(scene, SIZE), crop_of(scene, SIZE).round().byte().numpy()
     which = (scene.people[:2, :, 2] > 0).all(0).nonzero()[:, 0]
@@ -42,8 +43,9 @@ def mix(scene: Scene, share: float, noise: float = 0.0, seed: int = 0) -> Simple
 
 
 def draw_owners(axis, crop: np.ndarray, points, owner, which=range(17)) -> None:
-    """A crop on a matplotlib axis, and a pose (K, 2), joints `which` (K,) of COCO's: A's (owner 0)
-    are green circles, B's (1) vermilion squares; limbs between an A and a B are grey and dashed."""
+    """Draws a crop and a pose (K, 2) on a matplotlib axis. which: COCO's numbers of the joints (K,).
+    A's joints (owner 0) are green circles, B's (1) vermilion squares; limbs between a joint of A
+    and a joint of B are grey and dashed."""
     axis.imshow(crop)
     axis.set(xticks=[], yticks=[], frame_on=False, title="pose")
     rows = {int(joint): row for row, joint in enumerate(which)}
@@ -57,7 +59,7 @@ def draw_owners(axis, crop: np.ndarray, points, owner, which=range(17)) -> None:
 
 
 def mixture_figure(scene: Scene, share: float, noise: float = 0.0) -> Figure:
-    """The pose, the heatmaps and the heights of the peaks of a mixture; get_label() says it all."""
+    """The pose, the heatmaps and the peaks' heights of a mixture; get_label() describes them."""
     mixed, figure = mix(scene, share, noise), Figure(figsize=(7.6, 2.8), layout="compressed")
     pose, heat, bars = figure.subplots(1, 3)
     draw_owners(pose, mixed.crop, mixed.points, mixed.owner, mixed.which)
@@ -79,7 +81,7 @@ def mixture_figure(scene: Scene, share: float, noise: float = 0.0) -> Figure:
 
 
 class MixtureLab(Lab):
-    """Two people in one box, and the pose that the best heatmaps without a cue are read as."""
+    """Two people in one box, and the pose decoded from the best heatmaps without a cue."""
 
     def __init__(self, scenes: list[Scene]):
         self.scenes, self.shown = scenes, Still()
@@ -89,5 +91,5 @@ class MixtureLab(Lab):
             "pair": widgets.IntSlider(1, 1, len(scenes))}, columns=3)
 
     def render(self, share: float, noise: float, pair: int) -> str:
-        """Mixes, reads, draws."""
+        """Mixes two people's heatmaps, decodes a pose and draws both."""
         return self.shown.put(mixture_figure(self.scenes[pair - 1], share, noise))

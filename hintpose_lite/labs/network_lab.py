@@ -1,4 +1,4 @@
-"""The network as a picture, and the lab of the input refinement block: what it adds to a crop."""
+"""A figure of the network, and the lab of the input refinement block and what it adds to a crop."""
 
 import copy
 import itertools
@@ -27,19 +27,19 @@ LINES = {"same size": (GREY, "-"), "smaller": (BLUE, "-."), "larger": (ORANGE, "
 
 
 def network_shapes(model: HRNet, size: tuple[int, int]) -> dict[str, list[tuple[int, int, int]]]:
-    """Shapes (C, H, W) in a network that is shown a crop of `size` (w, h): of "image", "stem",
-    "layer1", "heatmaps", and of the branches of "stage2" to "stage4", finest first."""
+    """Shapes (C, H, W) in a network for a crop of `size` (w, h): of "image", "stem", "layer1",
+    "heatmaps", and of the branches of "stage2" to "stage4", finest first."""
     model, shapes = copy.deepcopy(model).to("meta").eval(), {}  # on "meta" only shapes are computed
 
-    def note(name: str, given) -> None:
+    def store(name: str, given) -> None:
         shapes[name] = [tuple(x.shape[1:]) for x in (given if isinstance(given, list) else [given])]
 
-    note("image", images := torch.zeros(1, 3, *size[::-1], device="meta"))
+    store("image", images := torch.zeros(1, 3, *size[::-1], device="meta"))
     for name, reader in (("stem", "layer1"), ("layer1", "transition1.0"),
                          *((stage, stage) for stage in ("stage2", "stage3", "stage4"))):
         model.get_submodule(reader).register_forward_pre_hook(
-            lambda _, inputs, name=name: note(name, inputs[0]))
-    note("heatmaps", as_hintpose(model)(images, hops=1)[0])
+            lambda _, inputs, name=name: store(name, inputs[0]))
+    store("heatmaps", as_hintpose(model)(images, hops=1)[0])
     return shapes
 
 
@@ -90,7 +90,7 @@ def network_figure(model: HRNet, size: tuple[int, int] = (192, 256)):
 
 @contextmanager
 def keeping(model: HRNet, part: str) -> Iterator[None]:
-    """While it lasts, a network's input refinement block adds only that one of `PARTS`."""
+    """Inside this context a network's input refinement block adds only the given one of `PARTS`."""
     def cut(_, inputs: tuple[Tensor, Tensor], change: Tensor) -> Tensor:
         near = F.max_pool2d(inputs[1].abs(), 5, 1, 2) > 0.01  # two 3x3 convolutions reach 2 pixels
         return change * (1, near, ~near, 0)[PARTS.index(part)]
@@ -101,16 +101,17 @@ def keeping(model: HRNet, part: str) -> Iterator[None]:
 
 @torch.inference_mode()
 def block_parts(model: HRNet, scene: Scene, cue: Cue | None) -> tuple[Tensor, Tensor, Tensor]:
-    """What meets where a cue enters at the image, normalised: the crop of a scene's box (3, H, W),
-    the cue's map (1, H, W), and what the block adds (3, H, W)."""
+    """Three tensors of a network whose cue enters at the image: the normalised crop of a scene's
+    box (3, H, W), the cue's map (1, H, W), and what the block adds to the crop (3, H, W)."""
     crops, matrices = cut_crops([scene.picture], scene.boxes, spec := model.eval().spec)
     crops, cues = prepare(spec, crops, matrices, [cue or Cue.none()])
     return crops[0], cues[0], model.input_refinement(crops, cues * spec.cue_amplitude)[0]
 
 
 def change_figure(spec, crop: Tensor, changes: Mapping[str, Tensor], limit: float = 4.0):
-    """A matplotlib Figure, a row for each named change (3, H, W) of a normalised crop (3, H, W):
-    the crop, their sum, and what each channel gets, darkest from `limit` deviations on."""
+    """A matplotlib Figure with a row for each named change (3, H, W) of a normalised crop
+    (3, H, W): the crop, the sum, and the change of each channel, darkest from `limit` deviations
+    on."""
     shades = cm.ScalarMappable(cmap=colormaps["PuOr_r"].resampled(17))  # few make small files
     shades.set_clim(-limit, limit)
     mean, std = torch.tensor([spec.mean, spec.std])
@@ -127,7 +128,7 @@ def change_figure(spec, crop: Tensor, changes: Mapping[str, Tensor], limit: floa
 
 
 class BlockLab(CueLab):
-    """The cue lab, with what the block adds, (3, H, W) `added`, and a choice to cut that down."""
+    """The cue lab that also shows what the block adds, `added` (3, H, W), and can limit it."""
 
     def __init__(self, model: HRNet, scene: Scene | None = None):
         self.change, self.added = Still(), None
@@ -137,7 +138,7 @@ class BlockLab(CueLab):
         self.children = [*self.children, self.change]
 
     def render(self, keep: str, gain: float, **asked) -> str:
-        """Asks the network, and shows its answer and what the block added for it."""
+        """Runs the network, and shows the pose and what the block added."""
         with keeping(self.model, keep):
             said, place = super().render(**asked), self.frame.place
             cue = Cue.point(*point_in_picture(self.scene, self.size, place)) if place else None

@@ -1,4 +1,4 @@
-"""The lab of one's own picture: click on people, and see whose pose comes out."""
+"""The lab for your own picture: click on people, and see whose pose the network finds."""
 
 from types import SimpleNamespace
 
@@ -21,12 +21,12 @@ SIDE = 480  # pixels of the longer side of the lab's picture
 
 
 def drawn_photo() -> Scene:
-    """The picture that stands in for a photograph: 480 x 480 pixels, A with B and C with D."""
+    """A drawn picture in place of a photograph: 480 x 480 pixels, A with B and C with D."""
     return Scene.drawn(*draw_scene(SEED, 17, size=SIDE))
 
 
 def box_around(cue: Cue, boxes, size: tuple[int, int]) -> torch.Tensor:
-    """The smallest of boxes (n, 4) around a cue's middle, else a picture of size (w, h); (1, 4)."""
+    """The smallest of boxes (n, 4) around a cue's middle, or a whole picture of size (w, h)."""
     box = smallest_around(cue, torch.as_tensor(boxes, dtype=torch.float32).view(-1, 4))
     return box if len(box) else torch.tensor([[0.0, 0.0, *size]])
 
@@ -37,11 +37,11 @@ def clicks_cue(clicks) -> Cue:
 
 
 def photo_frame(model, picture: np.ndarray, boxes=(), clicks=()) -> SimpleNamespace:
-    """What a network answers in a picture (H, W, 3) uint8, asked with clicks (x, y, +1 or -1) that
-    all speak of the same person, in the box (1, 4) that `box_around` chooses; picture pixels.
+    """The pose that a network finds in a picture (H, W, 3) uint8, for clicks (x, y, +1 or -1) that
+    all concern the same person, in the box (1, 4) that `box_around` chooses; in picture pixels.
 
-    keypoints (K, 2), scores (K,) and score are what `PoseEstimator` finds. heat: the heatmaps on
-    the crop; picture: box, clicks and pose, the longer side SIDE pixels; said: a line of text.
+    keypoints (K, 2), scores (K,) and score are those of `PoseEstimator`. heat: the heatmaps on the
+    crop; picture: box, clicks and pose, the longer side SIDE pixels; said: a line of text.
     """
     cue = clicks_cue(clicks)
     box = box_around(cue, boxes, picture.shape[1::-1])
@@ -68,11 +68,11 @@ def photo_frame(model, picture: np.ndarray, boxes=(), clicks=()) -> SimpleNamesp
 
 
 class PhotoLab(Lab):
-    """Click on a person, and the pose appears; more clicks say more about the same person. Arrow
-    keys on the picture, and the sliders, move the newest click; "add" puts one into the middle.
+    """Click on a person, and the pose appears; further clicks concern the same person. The sliders,
+    and arrow keys on the picture, move the newest click; "add" adds a click in the middle.
 
-    boxes (n, 4): those that are known; a box can also be the whole picture, or be looked for, as by
-    `PoseEstimator` with looks. `clicks`: x, y, and +1 or -1; all in picture pixels.
+    boxes (n, 4): the known boxes; the box can also be the whole picture, or be found by the looks
+    of `PoseEstimator`. `clicks`: x, y, and +1 or -1. All are in picture pixels.
     """
 
     def __init__(self, model, picture: np.ndarray, boxes=()):
@@ -93,18 +93,18 @@ class PhotoLab(Lab):
         self.children = (*self.children[:-1], widgets.HBox([*self.buttons.values()]), self.status)
 
     def click(self, x: float, y: float, sign: int = 1) -> None:
-        """A click at a place in picture pixels; sign -1: that is somebody else."""
+        """Adds a click in picture pixels; sign -1 means that it is on somebody else."""
         self.controls.sign.value = "plus" if sign > 0 else "minus"
         height, width = self.picture.shape[:2]
         self.put((x + 0.5) / width, (y + 0.5) / height)
 
     def put(self, x: float, y: float) -> None:
-        """A click at a place from 0 to 1."""
+        """Adds a click at a place, each coordinate from 0 to 1."""
         self.places.append((x, y, 1 if self.controls.sign.value == "plus" else -1))
         self.set(across=x, down=y)
 
     def undo(self, count: int = 1) -> None:
-        """Takes the newest clicks back."""
+        """Removes the newest clicks."""
         self.places = self.places[:-count or None]
         x, y, _ = self.places[-1] if self.places else (0.5, 0.5, 0)
         if not self.places:
@@ -112,7 +112,7 @@ class PhotoLab(Lab):
         self.set(across=x, down=y)
 
     def render(self, sign: str, box: str, across: float, down: float) -> str:
-        """Asks the network with all clicks, and shows the answer."""
+        """Runs the network with all clicks, and shows the pose."""
         height, width = self.picture.shape[:2]
         self.places[-1:] = [(across, down, label) for *_, label in self.places[-1:]]
         self.clicks = [(x * width - 0.5, y * height - 0.5, label) for x, y, label in self.places]
@@ -125,5 +125,6 @@ class PhotoLab(Lab):
         self.pad.put(self.frame.picture, f"The picture, clicks and pose. {self.frame.said}.",
                      (across, down))
         self.heat.put(self.frame.heat, "Heatmaps of the crop, all joints in one map.")
-        moved = not self.places and (across, down) != (0.5, 0.5)
-        return self.frame.said + "; there is no click to be moved: click, or press add" * moved
+        if not self.places and (across, down) != (0.5, 0.5):
+            return f"{self.frame.said}; there is no click to be moved: click, or press add"
+        return self.frame.said

@@ -7,10 +7,10 @@ import ipywidgets as widgets
 
 
 class Predict(widgets.VBox):
-    """A question with answers to choose from; the first choice is locked until the reveal.
+    """A question with answers to choose from; the first choice cannot be changed.
 
-    `reveal()` says whether it was right and why, and works without an answer too, so that a
-    notebook runs from top to bottom.
+    `reveal()` returns whether the choice was right, and why. It also works without a choice, so
+    that a notebook runs from top to bottom.
     """
 
     def __init__(self, question: str, answers: list[str], right: int, why: str):
@@ -33,7 +33,7 @@ class Predict(widgets.VBox):
         return super()._repr_mimebundle_(**options) | {"text/plain": repr(self)}  # not cut off
 
     def choose(self, number: int) -> None:
-        """Locks an answer; later choices change nothing."""
+        """Locks an answer; later choices have no effect."""
         if self.chosen is None:
             self.chosen = number
             self.buttons[number].button_style = "info"
@@ -42,15 +42,15 @@ class Predict(widgets.VBox):
             self.said.value = f"Locked: {self.answers[number]}. Read on."
 
     def reveal(self) -> str:
-        """The answer, as lines of text."""
+        """The right answer and its explanation, as lines of text."""
         verdict = {None: "You have not chosen.", self.right: "You were right."}.get(
             self.chosen, "You chose something else.")
         answer = f"{verdict} The answer: {self.answers[self.right]}. {self.why}"
-        return textwrap.fill(answer, 88)  # JupyterLab would break a long line within words
+        return textwrap.fill(answer, 88)  # JupyterLab breaks long lines within words
 
 
 def exercise(check: Callable[[], bool], hint: str) -> bool:
-    """Says whether an exercise is solved. An attempt that raises counts as not solved yet."""
+    """Prints and returns whether an exercise is solved. Checks that raise count as not solved."""
     try:
         solved = bool(check())
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The lab of numbers and their luck, and the gallery of wrong answers."""
+"""The lab of results and chance, and the gallery of wrong answers."""
 
 from types import SimpleNamespace
 
@@ -22,11 +22,11 @@ ZOOM = 3
 
 
 def ask(model, persons: CocoPersons) -> SimpleNamespace:
-    """What `evaluate` asks with protocol "shared", cue "joint" and no flip test, person by person.
+    """The poses of `evaluate` with protocol "shared", cue "joint" and no flip test.
 
-    Returns whom it asks for, `rows` (n,), in which boxes (n, 4), with which cues (n) or None, and
-    after each of T hops: points (T, n, K, 2) in picture pixels, verdicts (T), and `near` (T, n, 2):
-    OKS with the person meant and with the partner, as identity counts them.
+    Returns the people's `rows` (n,), their boxes (n, 4), their cues (n) or None, and after each of
+    T hops: points (T, n, K, 2) in picture pixels, verdicts (T), and `near` (T, n, 2), the OKS with
+    the person meant and with the partner, as identity counts them.
     """
     rows = people_asked(persons, "shared", "joint")
     pair = np.stack([rows, persons.partner[rows]])
@@ -45,11 +45,11 @@ def ask(model, persons: CocoPersons) -> SimpleNamespace:
 
 def contest(rivals: list[Verdicts], people: np.ndarray, size: int, seed: int = 0,
             paired: bool = True, times: int = 200) -> SimpleNamespace:
-    """Two rivals on `size` people, drawn from some (rows of the verdicts) who are taken for the
-    whole world; paired: on the same ones. In per cent, the last axes are rival and measure (2, 2):
-    `seen` on the people drawn; `again` (times, 2, 2) on resamples of these, the bootstrap, and
-    `interval` (2, 2) its ends at 95 % by measure for the first minus the second; `others`
-    (times, 2, 2) on other draws; `truth` on everybody."""
+    """Compares two rivals on `size` people, drawn from a population (rows of the verdicts). paired:
+    both rivals get the same people. All results are in per cent, with last axes rival and measure
+    (2, 2). seen: on the people drawn; again (times, 2, 2): on resamples of them, the bootstrap;
+    interval (2, 2): low and high end of its 95 % interval per measure, for the first rival minus
+    the second; others (times, 2, 2): on other draws; truth: on the whole population."""
     random = np.random.default_rng(seed)
 
     def values(samples) -> np.ndarray:
@@ -69,7 +69,7 @@ def contest(rivals: list[Verdicts], people: np.ndarray, size: int, seed: int = 0
 
 
 def contest_figure(result: SimpleNamespace, names: tuple[str, str]) -> Figure:
-    """A `contest`: both rivals, and their difference; get_label() says it in words."""
+    """A figure of a `contest`: both rivals and their difference; get_label() describes it."""
     figure, said = Figure(figsize=(7.4, 4), layout="compressed"), []
     axes, (low, high) = figure.subplots(2, 2, width_ratios=[1, 1.6]), result.interval
     delta, everybody = (pair[0] - pair[1] for pair in (result.seen, result.truth))
@@ -100,8 +100,8 @@ def contest_figure(result: SimpleNamespace, names: tuple[str, str]) -> Figure:
 
 
 class ResultsLab(Lab):
-    """Who is better, and could it be luck? cued, twin: two networks' answers about the same people,
-    who overlap (n,) with their partners."""
+    """Which of two networks is better, and could that be chance? cued, twin: their results from
+    `ask` on the same people. overlap (n,): of these people with their partners."""
 
     def __init__(self, cued: SimpleNamespace, twin: SimpleNamespace, overlap: np.ndarray):
         *_, second, third = cued.verdicts
@@ -119,14 +119,15 @@ class ResultsLab(Lab):
             "paired": widgets.Checkbox(False, description="the same people for both")})
 
     def render(self, rivals: str, stratum: str, **drawn) -> str:
-        """Draws people, judges both, shows."""
+        """Draws people, judges both rivals on them and shows the result."""
         result = contest(self.rivals[rivals], self.people[stratum], **drawn)
         return self.shown.put(contest_figure(result, tuple(rivals.split(", "))))
 
 
 def gallery_figure(persons: CocoPersons, answers, reasons: dict, count: int = 4) -> Figure:
-    """The worst wrong answers: above the cue (a cross) and the pose found, below the true one, its
-    hidden joints as rings, and which reasons (name, and of whom it holds (n,)) apply."""
+    """The worst wrong answers. Upper row: the cue (a cross) and the pose that was found. Lower row:
+    the true pose, with hidden joints as rings, and the reasons that apply. reasons: name -> (n,)
+    bool, true for the people to whom the reason applies."""
     gap = answers.near[-1, :, 1] - answers.near[-1, :, 0]
     gap[torch.as_tensor(answers.verdicts[-1].outcome != "other")] = -1
     figure, axes = blank_figure(2, count, (1.22 * count, 4))

@@ -1,6 +1,6 @@
-"""Parts of the notebooks' labs: pictures, one of them to drag on, in a frame with their controls.
+"""The widgets of the notebooks' labs: pictures, a picture to drag on, and labs with controls.
 
-Tried in JupyterLab 4. Notebook 7 shares its widgets; VS Code and Colab were not tried.
+They are tested in JupyterLab 4. Notebook 7 has the same widgets; VS Code and Colab are untested.
 """
 
 import base64
@@ -29,13 +29,13 @@ def encoded(picture, kind: str = "JPEG") -> bytes:
 
 
 def show(picture, alt: str | None = None) -> None:
-    """Displays a picture (H, W, 3) uint8, or a matplotlib Figure, as PNG with an alt text; a
-    Figure's is its get_label() if none is given."""
+    """Displays a picture (H, W, 3) uint8, or a matplotlib Figure, as PNG with an alt text. The
+    default alt text of a Figure is its get_label()."""
     display(Shown(encoded(picture, "PNG"), alt=alt or picture.get_label()))
 
 
 class Plain:
-    """Widgets that are told by their class alone, so that stored outputs stay the same."""
+    """Widgets whose repr is their class alone, so that stored outputs stay the same."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -45,8 +45,8 @@ class Still(Plain, widgets.HTML):
     """A picture among the widgets of a lab."""
 
     def put(self, picture, alt: str | None = None) -> str:
-        """Shows a picture (H, W, 3) uint8, or a matplotlib Figure, whose alt text is its
-        get_label() if none is given. Returns the alt text."""
+        """Shows a picture (H, W, 3) uint8, or a matplotlib Figure. The default alt text of a Figure
+        is its get_label(). Returns the alt text."""
         kind, alt = "JPEG" if isinstance(picture, np.ndarray) else "PNG", alt or picture.get_label()
         data = base64.b64encode(encoded(picture, kind)).decode()
         self.value = (f'<img alt="{html.escape(alt)}" src="data:image/{kind.lower()};'
@@ -55,9 +55,9 @@ class Still(Plain, widgets.HTML):
 
 
 class Pad(Plain, anywidget.AnyWidget):
-    """A picture to drag on, or, if it does not hear dragging, to click on. Only the newest place is
-    sent, and no more than two are on their way, so a slow answer never queues up. `moved` is called
-    with (x, y), each from 0 to 1, or for arrow keys `nudged`, if there is such a function."""
+    """A picture to drag on, or to click on with drags=False. Only the newest place is sent, and at
+    most two places wait for an answer, so slow answers never queue up. `moved` is called with
+    (x, y), each from 0 to 1; arrow keys call `nudged` instead, if it is given."""
 
     _esm = """
     export default { render({ model, el }) {
@@ -68,7 +68,7 @@ class Pad(Plain, anywidget.AnyWidget):
         cursor: crosshair">
         <img draggable="false" style="display: block; user-select: none"></div>`;
       const pad = el.firstChild, image = pad.querySelector("img");
-      let waiting = 0, newest = null, asked = null;  // newest: not yet sent
+      let waiting = 0, newest = null, latest = null;  // newest: not yet sent
       const show = () => {
         URL.revokeObjectURL(image.src);
         image.src = URL.createObjectURL(new Blob([model.get("frame")], { type: "image/jpeg" }));
@@ -78,7 +78,7 @@ class Pad(Plain, anywidget.AnyWidget):
         if (newest && waiting < 2) { waiting += 1; model.send(newest); newest = null; }
       };
       const move = (x, y, key) => {
-        asked = newest = { x: Math.min(Math.max(x, 0), 1), y: Math.min(Math.max(y, 0), 1), key };
+        latest = newest = { x: Math.min(Math.max(x, 0), 1), y: Math.min(Math.max(y, 0), 1), key };
         send();
       };
       const point = (event) => {
@@ -94,7 +94,7 @@ class Pad(Plain, anywidget.AnyWidget):
       pad.addEventListener("pointermove", (event) => { if (drags && event.buttons) point(event); });
       pad.addEventListener("keydown", (event) => {
         const step = keys[event.key];
-        const [x, y] = waiting ? [asked.x, asked.y] : model.get("place");
+        const [x, y] = waiting ? [latest.x, latest.y] : model.get("place");
         if (step) { event.preventDefault(); move(x + 0.02 * step[0], y + 0.02 * step[1], true); }
       });
       const answered = () => { waiting -= 1; send(); };
@@ -121,15 +121,15 @@ class Pad(Plain, anywidget.AnyWidget):
 
     def _receive(self, _, content: dict, __) -> None:
         try:
-            heard = self._nudged if content.get("key") else self._moved
-            heard(float(content["x"]), float(content["y"]))
+            call = self._nudged if content.get("key") else self._moved
+            call(float(content["x"]), float(content["y"]))
         finally:
             self.send({"answered": True})
 
 
 class Line(Plain, anywidget.AnyWidget):
-    """A lab's line of text, read out by screen readers when it changes. It also names the handles
-    of the lab's sliders by their labels, which ipywidgets does not."""
+    """A lab's line of text, which screen readers announce when it changes. It also names the handles
+    of the lab's sliders by their labels, which ipywidgets does not do."""
 
     _esm = """
     export default { render({ model, el }) {
@@ -148,12 +148,12 @@ class Line(Plain, anywidget.AnyWidget):
 
 
 class Lab(Plain, widgets.VBox):
-    """Pictures, controls below them, and a line of text that says what came out.
+    """Pictures, controls below them, and a line of text with the result.
 
-    controls: widgets by name, by which they are also called unless they have a description. A
-    subclass's `render` is given their values by name, fills the pictures and returns the line. Any
-    change of a control renders once, that of a slider when it is let go. What goes wrong is told in
-    the line, since widgets swallow errors, and kept in `errors`.
+    controls: widgets by name; the name is also the default description. A subclass's `render` gets
+    their values by name, fills the pictures and returns the line of text. Every change of a control
+    renders once, sliders when they are released. Since widgets swallow errors, an error appears in
+    the line of text, and is kept in `errors`.
     """
 
     def __init__(self, pictures: list, controls: dict, *, columns: int = 2):
@@ -170,7 +170,7 @@ class Lab(Plain, widgets.VBox):
         self.refresh()
 
     def render(self, **values) -> str:
-        """Shows what the controls say, and returns it as a line of text."""
+        """Fills the pictures from the values of the controls, and returns the line of text."""
         raise NotImplementedError
 
     def set(self, **values) -> None:
@@ -184,7 +184,7 @@ class Lab(Plain, widgets.VBox):
         self.refresh()
 
     def refresh(self) -> None:
-        """Renders; an error is told in the status line."""
+        """Renders; an error appears in the status line."""
         values = {name: control.value for name, control in vars(self.controls).items()}
         try:
             self.status.value = self.render(**values)
