@@ -1,11 +1,11 @@
-"""What a network cannot say, since it has fewer channels than joints.
+"""What a network cannot express because it has fewer channels than joints.
 
     python benchmarks/channels.py crowd-tiny runs/crowd-quick/both-0/model.safetensors
 
-Heatmaps are a linear map of the finest branch's channels. With `width` channels and more joints
-than that, some combinations of heatmaps are the same in every picture (unless the last convolution
-is 3x3, which reads nine pixels of each). For each network: the joints in each combination that is
-lost, with their shares.
+Heatmaps are a linear map of the finest branch's channels. If a network has fewer channels than
+joints, some combinations of heatmaps are the same in every picture (unless the last convolution is
+3x3 and so reads nine pixels of each channel). Prints for each network the joints in each lost
+combination, with their shares.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Decoding and OKS-NMS, batched against loops over people and joints, side by side.
+"""Compares batched decoding and OKS-NMS with loops over people and joints.
 
     python benchmarks/decoding.py
 
-The loops are the official formulas written down plainly: argmax and a quarter pixel for every map,
-and greedy suppression that compares pose with pose. One thread; the median of alternating rounds;
-both sides are checked to agree.
+The loops follow the official formulas: argmax and a quarter pixel for every map, and greedy
+suppression that compares pose with pose. One thread; median of alternating rounds. The script also
+checks that both ways agree.
 """
 
 import platform

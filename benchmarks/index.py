@@ -1,10 +1,10 @@
-"""An annotation file of COCO's size: time and memory until its people can be trained on.
+"""Time and memory to open an annotation file of COCO's size.
 
     python benchmarks/index.py --people 150000
 
-Writes crowd-like annotations with COCO's counts (2.6 people and 1.8 more without keypoints a
-picture, polygons), opens them with `CocoPersons`, and times single records at the start and at the
-end. Memory is the growth of the process at its highest point.
+Writes crowd-like annotations with COCO's counts (per picture 2.6 people and 1.8 more without
+keypoints, with polygons), opens them with `CocoPersons`, and times single records at the start and
+at the end. Memory is the growth of the process's peak.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main():
     options = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "annotations.json"
-        # In a process of its own, so that what this one needs at most is the reading's.
+        # Written in a process of its own, so that this process's peak is that of reading.
         writer = multiprocessing.get_context("spawn").Process(target=write,
                                                               args=(path, options.people))
         writer.start()

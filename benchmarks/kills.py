@@ -1,10 +1,9 @@
-"""Twenty kills at random moments, twenty resumes: is anything lost, is the result the same?
+"""Kills and resumes a training run twenty times, and checks that the result is the same.
 
     python benchmarks/kills.py --kills 20 --steps 2000 --seed 0
 
-Trains once undisturbed and once in a process that is killed (SIGKILL) again and again, each time
-after a random while, and continued. Compares the weights bit by bit, and says how many steps the
-kills cost. Linux; CPU, one thread.
+Trains once undisturbed, and once in a process that is killed (SIGKILL) again and again after random
+times, and restarted. Compares the weights bit by bit, and the losses. Linux; CPU, one thread.
 """
 
 import argparse
@@ -54,7 +53,7 @@ def main():
         while kills < options.kills:
             before, process = step_of(folder / "killed"), start(folder, "killed", options.steps)
             while process.poll() is None and step_of(folder / "killed") == before:
-                time.sleep(0.05)  # it reads, draws and compiles first; a kill there costs nothing
+                time.sleep(0.05)  # a kill before the first step costs nothing
             time.sleep(moments.uniform(0, 1.5))
             if process.poll() is not None:
                 break

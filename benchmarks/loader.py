@@ -33,7 +33,7 @@ ROUNDS, BATCH = 5, 32
 
 
 def one_sample(persons, i, size, sigma, rng):
-    """One person the way HRNet's data set makes it: picture, targets, weights."""
+    """One person as HRNet's data set makes it: picture, targets, weights."""
     person = persons[i]
     picture = cv2.cvtColor(cv2.imread(str(person.path)), cv2.COLOR_BGR2RGB)
     x, y, w, h = person.box

@@ -1,10 +1,10 @@
-"""How much louder a cue may be in use than the cues that a network learned from.
+"""How a network performs if cues have another amplitude than in training.
 
     python benchmarks/loudness.py                       # the shipped network
     python benchmarks/loudness.py MODEL --learned 1.0   # another, which learned at that amplitude
 
-Asks people in shared boxes, and in their own, on two sets of scenes that are not the exam's of
-`shipped.py`, with `cue_amplitude` set to several values. Prints Markdown, per cent; no flip test.
+Evaluates people in shared boxes and in their own, on two sets of scenes that `shipped.py` does not
+use, with several values of `cue_amplitude`. Prints Markdown, in per cent; no flip test.
 """
 
 import argparse
@@ -26,13 +26,13 @@ FACTORS = 0.7, 1.0, 1.3, 1.6, 2.0, 3.0
 
 
 def right(reports: list, labels: list[str]) -> float:
-    """How many of all people in these strata, in per cent, were found when they were meant."""
+    """The share of people in these strata, in per cent, who were found when they were meant."""
     cells = [report.strata[label] for report in reports for label in labels]
     return 100 * sum(cell["meant"] for cell in cells) / sum(cell["counted"] for cell in cells)
 
 
 def ap(reports: list) -> float:
-    """The sets' mean AP in per cent."""
+    """The mean AP of the sets in per cent."""
     return 100 * sum(report.ap for report in reports) / len(reports)
 
 

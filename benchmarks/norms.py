@@ -1,11 +1,11 @@
-"""What the hops lose because they share their batch norms' running statistics.
+"""How much accuracy the hops lose because they share the batch norms' running statistics.
 
     python benchmarks/norms.py crowd-tiny runs/study/both-0/model.safetensors
 
-In training every hop is normalised by its own batch; in use all hops share one running average.
-Judges networks both ways, hop by hop, on held-out scenes: with their running statistics, and
-(to see what is lost, not to be used: answers then depend on who else is asked) with those of
-batches of 64 people. Prints Markdown, per cent; no flip test.
+In training every hop is normalised by its own batch; in evaluation all hops share one running
+average. Evaluates networks hop by hop on held-out scenes: with their running statistics, and with
+those of batches of 64 people. The latter only shows what is lost: a person's pose then depends on
+the other people in the batch. Prints Markdown, in per cent; no flip test.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from hintpose_lite.weights.weights import load_model
 
 
 def use_batch_statistics(model: nn.Module) -> None:
-    """Normalises by the present batch, and leaves the running statistics alone."""
+    """Normalises by the present batch, and keeps the running statistics."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train()

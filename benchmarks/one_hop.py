@@ -1,15 +1,15 @@
-"""Three hops beside networks that were trained with one hop throughout.
+"""Compares three hops with networks that were trained with one hop only.
 
-    python benchmarks/one_hop.py                 # how many steps with one hop cost as much
+    python benchmarks/one_hop.py                 # number of steps that cost as much
     hintpose train --preset crowd-tiny --set hops=1 --out runs/one-hop-steps
     hintpose train --preset crowd-tiny --set hops=1 --set steps=... --out runs/one-hop-compute
     python benchmarks/one_hop.py runs/one-hop-steps/model.safetensors \
         runs/one-hop-compute/model.safetensors
 
-The two had as many steps as the shipped network, and as much compute (which may be left out). With
-`hops_after=1` instead of `hops=1` the network is the same, and so are its pictures and cues; up to
-the step where the shipped one gets its hops, the two trainings are one. The same held-out scenes,
-boxes, cues (a joint) and flip test as in `shipped.py`. Prints Markdown, in per cent.
+The first network had as many steps as the shipped one, the second (optional) as much compute. With
+`hops_after=1` instead of `hops=1` the network, its pictures and its cues are those of the shipped
+network, and both training runs are equal until the shipped one gets its hops. Scenes, boxes, cues
+(a joint) and flip test are those of `shipped.py`. Prints Markdown, in per cent.
 """
 
 import argparse
@@ -33,7 +33,7 @@ COLUMNS = ["shared AP", f"AP, {HARD}", "right", *(f"right {label}" for label in 
 
 
 def row(name: str, shared: Report, own: Report) -> str:
-    """A line of the table, of the last hop."""
+    """A row of the table, with the figures of the last hop."""
     values = [shared.ap, shared.groups[HARD]["ap"], shared.identity["accuracy"],
               *(shared.strata[label]["accuracy"] for label in LABELS),
               own.ap, own.groups[HARD]["ap"]]
@@ -41,7 +41,7 @@ def row(name: str, shared: Report, own: Report) -> str:
 
 
 def print_cost(config: TrainConfig) -> None:
-    """What the steps of a config cost, counted in steps of a network with one hop."""
+    """Prints the cost of a config's steps, as a number of steps with one hop."""
     torch.set_num_threads(1)
     costs = cost_of_hops(config)
     steps = config.steps * mean_cost(config, costs)

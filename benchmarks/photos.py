@@ -1,10 +1,10 @@
-"""`hintpose predict` on real pictures: does memory stay flat, and what are the weights worth there?
+"""Memory, time and accuracy of `hintpose predict` on real pictures.
 
     python benchmarks/photos.py IMAGES train.json val.json
 
-Annotation files in COCO's format that share a folder of pictures; they are joined, with the ids
-they have. The command is run on 20 of the pictures and on all, in processes of their own, with the
-true boxes, then again with the cue network's cues; `hintpose evaluate --poses` scores the files.
+The annotation files, in COCO's format, share a folder of pictures; they are joined with the ids
+they have. The command runs on 20 pictures and on all pictures, in a process each, with the true
+boxes, and again with the cue network's cues; `hintpose evaluate --poses` scores the results.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""Draws the README's picture: one box, two people, the same network asked for either of them.
+"""Draws the README's picture: one box, two people, and the same network with a cue on each.
 
     python benchmarks/picture.py assets/one_box_two_people.png
 
-The scene is held out (seed of benchmarks/shipped.py). `--row` is the first person; without it the
-first pair is taken that overlaps more than .3, has 12 or more labelled joints each, and in which
-both people are found when asked for (so it is a success by choice; the tables count the failures).
+The scene is held out (seed of benchmarks/shipped.py). `--row` is the first person. The default is
+the first pair with an overlap of at least .3 and at least 12 labelled joints each, in which each
+person is found with the cue on that person. So the picture is a chosen success; the tables count
+the failures.
 """
 
 import argparse

@@ -1,14 +1,15 @@
-"""From a click to a pose: how long it takes, what it gains to ask for many people at once, and what
-a click without a box is worth.
+"""From a click to a pose: how long it takes, how much time batches of people save, and how accurate
+clicks without boxes are.
 
     python benchmarks/pointing.py
     OMP_NUM_THREADS=1 python benchmarks/pointing.py
 
-The picture is decoded already. "click" is `PoseEstimator` with one box and one point; "lab" what a
-dragged cue costs in the notebooks: pose, heatmap and both drawings, as JPEG. Then people of one
-picture in one call against one call each, in turn. Medians; the ratios are what can be compared.
-At last the people of held-out scenes, each named by a point on a visible joint and nothing else:
-the whole picture is the box, which so many quick looks narrow. No flip test there.
+The picture is already decoded. "click" is `PoseEstimator` with one box and one point; "lab" is the
+cost of a dragged cue in the notebooks: pose, heatmap and both drawings, as JPEG. Then the people of
+one picture are estimated in one call, and in one call per person. Times are medians; only ratios
+can be compared between machines. The last table is about people of held-out scenes, each with only
+a point on a visible joint: the box is the whole picture, and several quick looks narrow it. There
+is no flip test.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from hintpose_lite.labs.widgets import encoded
 
 
 def seconds(calls: dict, rounds: int) -> dict[str, float]:
-    """Median time of each call, all of them in turn in every round."""
+    """Median time of each call; every round runs all calls in turn."""
     taken = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -70,7 +71,7 @@ def main():
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument("--images", type=int, default=60)
     options = options.parse_args()
-    warnings.simplefilter("ignore", UserWarning)  # every cue without a box is told
+    warnings.simplefilter("ignore", UserWarning)  # one for every cue without a box
     model, scene = load_model(options.model), pair_scene()
     plain, tested = PoseEstimator(model, flip=False), PoseEstimator(model, looks=3)
     cue, box = Cue.point(*scene.middle(0)), scene.box[None]

@@ -1,11 +1,11 @@
-"""What the shipped weights do: the cued network beside its twin, every cue, every hop.
+"""Evaluates the shipped weights: the cued network and its twin, with every cue and every hop.
 
     python benchmarks/shipped.py                              # the shipped weights
     python benchmarks/shipped.py MODEL TWIN --images 400      # other weights
 
 Scenes are drawn with a seed that neither training nor validation uses. Prints Markdown; all figures
-are per cent, and come from the stored (half-precision) files. Boxes are ground truth, so there is
-no detector; both networks get the same boxes, decoder and flip test.
+are in per cent, and come from the stored (half-precision) files. Boxes are ground truth, not a
+detector's; both networks get the same boxes, decoder and flip test.
 """
 
 import argparse
@@ -32,7 +32,7 @@ LABELS = [*STRATA][1:]  # a shared box has some overlap
 
 
 def print_aims(shared: dict, at_once: dict, own: dict) -> None:
-    """What was aimed at beside what was reached; reports by name, and figures of `both_at_once`."""
+    """Prints aims and results, from reports by name and the figures of `both_at_once`."""
     joint, wrong, mask = (shared[f"cue {cue}"].strata for cue in ("joint", "wrong", "mask"))
     rows = [(f"shared boxes, joint cue: right person, overlap {label}", aim,
              joint[label]["accuracy"]) for label, aim in zip(LABELS, (97, 90, 75), strict=True)]
@@ -60,7 +60,7 @@ def print_aims(shared: dict, at_once: dict, own: dict) -> None:
 
 
 def both_at_once(model, persons, source: str) -> dict:
-    """Both cues of each pair given at once, as of different people: figures for every stratum."""
+    """Figures per stratum if both cues of a pair are given at once, for different people."""
     estimator, boxes = PoseEstimator(model), torch.as_tensor(persons.boxes)
     rows = [row for row in people_asked(persons, "shared", "joint")
             if persons.partner[persons.partner[row]] == row]
@@ -79,7 +79,7 @@ def both_at_once(model, persons, source: str) -> dict:
 
 
 def print_pairs(found: dict[str, dict]) -> None:
-    """Two cues, two people: of people who are each other's partners, how often both are found."""
+    """Prints how often both people are found, of people who are each other's partners."""
     print("## Both people of a pair, shared boxes\n")
     print("| | " + " | ".join(LABELS) + " |\n|---|" + "---:|" * len(LABELS))
     for name, by_stratum in found.items():

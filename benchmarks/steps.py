@@ -1,15 +1,15 @@
-"""Training steps, inference and hops, side by side in one process: time, memory, and the ratio.
+"""Time and memory of training steps, inference and hops, side by side in one process.
 
     python benchmarks/steps.py                       # a GPU if there is one: W32 and W48
-    python benchmarks/steps.py --preset crowd-quick  # any preset, on whatever there is
+    python benchmarks/steps.py --preset crowd-quick  # any preset, on any machine
 
 "plain" is a straight float32 training loop without compilation, channels_last, fused optimiser or
 autocast, on the same batches. Rows "hops" compare one to three hops of one network, and feeding
 the heatmaps back after layer1 with running the whole network again. Batches lie on the device, so
 the loader is not measured here (`loader.py` does that). Medians of alternating rounds. Memory is
 the peak on a GPU; on a CPU it is what the forward pass keeps for the backward pass, without
-the weights, but with autocast's copies of them.
-At last, which operations a step's time goes to.
+the weights, but with autocast's copies of them. The last table shows the most expensive operations
+of a step.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def our_step(config: TrainConfig, batch: Batch, device, again: bool = False):
 
 
 class Again(nn.Module):
-    """Recurrence the costly way: stem and layer1 run again for every hop."""
+    """An expensive recurrence: stem and layer1 run again for every hop."""
 
     def __init__(self, model: HintPose):
         super().__init__()
@@ -111,7 +111,7 @@ def wait(device):
 
 
 def kept(step) -> float:
-    """MiB that the forward pass of a step keeps for its backward pass, but for its parameters."""
+    """MiB that the forward pass of a step keeps for its backward pass, without the parameters."""
     sizes = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -126,7 +126,7 @@ def kept(step) -> float:
 
 
 def profile(config: TrainConfig, batch: Batch, device: str, steps: int = 5, rows: int = 10):
-    """A table of the operations that training steps spend most time in."""
+    """Prints the operations that take most of the time of a training step."""
     step = our_step(config, batch, device)
     for _ in range(2):
         step()
@@ -146,7 +146,7 @@ def profile(config: TrainConfig, batch: Batch, device: str, steps: int = 5, rows
 
 def measure(title: str, ways: dict, people: int, device: str, rounds: int, repeat: int,
             warm: int = 3):
-    """A table of crops a second, of what share of the first row's, and of memory."""
+    """Prints crops per second, the speed relative to the first row, and memory."""
     memory = {}
     for name, step in ways.items():
         if device == "cuda":

@@ -1,4 +1,4 @@
-"""Keeps of a finished study what chapter 5 shows: a row of figures a run, and its loss.
+"""Stores what chapter 5 shows of a finished study: a row of figures per run, and its losses.
 
     python benchmarks/store_study.py runs/study notebooks/stored/study.json --seeds 0 1 2
 """

@@ -1,4 +1,4 @@
-"""A finished study by overlap of the boxes: means over the seeds, in per cent. Prints Markdown.
+"""Prints a finished study by overlap of the boxes: means over the seeds, in per cent, as Markdown.
 
     python benchmarks/study_strata.py runs/study --seeds 0 1 2
 """

@@ -1,12 +1,12 @@
-"""The choices the report leaves open, one factor at a time, and hops at equal steps and compute.
+"""Studies the choices that the report leaves open, one at a time, and hops at equal cost.
 
     python benchmarks/switches.py --out runs/switches
     python benchmarks/switches.py --out runs/switches --set steps=1500 --seeds 0 1
 
-Every row is preset crowd-quick with cue and three hops, and one thing changed; but a loss on the
-last hop only needs hops from the start, so it is to be compared with that row. Prints Markdown, and
-keeps what is finished. "equal compute" takes so many steps with one hop as cost what the default's
-do: the ratio is timed here, both kinds of step in turn, when the other rows are done.
+Every row is preset crowd-quick with cue and three hops, and one setting changed. Only a loss on the
+last hop alone needs hops from the start, so compare it with that row. Prints Markdown; finished
+runs are kept. "equal compute" takes as many steps with one hop as cost the same as the default's.
+Their ratio is measured here after the other rows, with both kinds of step in turn.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def cost_of_hops(config: TrainConfig, rounds: int = 12) -> list[float]:
 
 
 def mean_cost(config: TrainConfig, costs: list[float]) -> float:
-    """What a step of a config costs on average, from `cost_of_hops`."""
+    """The average cost of a config's steps, from `cost_of_hops`."""
     one, two, three = costs
     dropped = config.hop_dropout / 2  # a step that drops hops runs one or two of three
     late = dropped * (one + two) + (1 - config.hop_dropout) * three

@@ -1,8 +1,8 @@
 """Detects people in all pictures of a COCO-format file; `hintpose evaluate --detections` reads OUT.
 
-OUT gets boxes and, of kind masks, RLE segmentations; CUES gets boxes and poses. Both are COCO
-results, and a `ResultFile` makes cues of masks and poses. If it was stopped, the same command
-continues. Pictures that cannot be read are listed at the end.
+OUT contains boxes and, with kind masks, RLE segmentations; CUES contains boxes and poses. Both are
+COCO result files, and `ResultFile` turns masks and poses into cues. If the script was stopped, run
+the same command again to continue. It ends with a list of the pictures that could not be read.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from hintpose_lite.photos.detectors import Detections, Detector
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status (2: an error that was explained)."""
+    """Returns the exit status: 0 by default, 2 after an expected error."""
     return exit_status(lambda: detect(arguments), "stopped; the same command goes on")
 
 
@@ -42,7 +42,7 @@ def detect(arguments: list[str] | None) -> None:
     persons = CocoPersons(options.annotations, options.images, check_pictures=False)
     detector, bad = Detector(options.kind, score=options.score, device=options.device), []
     settings = f"{options.kind}-{options.score}-{zlib.crc32(options.annotations.read_bytes()):08x}"
-    part = Path(f"{options.out}.{settings}.part")  # a line a picture; the last may be cut off
+    part = Path(f"{options.out}.{settings}.part")  # one line per picture; the last may be cut off
     with part.open("a+b") as log:
         log.seek(0)
         lines = log.read()
@@ -68,6 +68,7 @@ def detect(arguments: list[str] | None) -> None:
 
 
 def results(found: Detections, **ids: int) -> list[dict]:
+    """COCO results of the people found in a picture, each with `ids`."""
     if found.masks is None:
         more = [{"keypoints": points.ravel().tolist()} for points in found.keypoints]
     else:

@@ -12,7 +12,7 @@ from hintpose_lite.runs import download
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 1 if pictures are missing, 2 after an error that was explained."""
+    """Returns the exit status: 1 if pictures are missing, 2 after an expected error, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=download.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", default="data/coco", metavar="OUT", help="a folder")
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def get(given: argparse.Namespace) -> int:
-    """Downloads, and says what is missing and what comes next; 1 if pictures are missing."""
+    """Downloads, and prints what is missing and the next command; returns 1 if any is missing."""
     splits = [given.only] if given.only else ["train", "val"]
     missing = download.download_coco(given.out, splits, base=given.base, jobs=given.jobs,
                                      sha256=dict(given.sha256), keep=given.keep_archives)
@@ -39,8 +39,8 @@ def get(given: argparse.Namespace) -> int:
     data = {split: shlex.join([f"{given.out}/annotations/person_keypoints_{split}2017.json",
                                f"{given.out}/{split}2017"]) for split in splits}
     if "train" in data:  # any preset in place of w32-256x192
-        print(f"hintpose train --preset w32-256x192 --out runs/coco --data {data['train']}"
-              + f" --val {data.get('val')}" * ("val" in data))
+        val = f" --val {data['val']}" if "val" in data else ""
+        print(f"hintpose train --preset w32-256x192 --out runs/coco --data {data['train']}{val}")
     else:
         print(f"hintpose evaluate --model hrnet-w32-coco --cue none --data {data['val']}")
     return int(any(missing.values()))

@@ -43,9 +43,9 @@ def mix(scene: Scene, share: float, noise: float = 0.0, seed: int = 0) -> Simple
 
 
 def draw_owners(axis, crop: np.ndarray, points, owner, which=range(17)) -> None:
-    """Draws a crop and a pose (K, 2) on a matplotlib axis. which: COCO's numbers of the joints (K,).
-    A's joints (owner 0) are green circles, B's (1) vermilion squares; limbs between a joint of A
-    and a joint of B are grey and dashed."""
+    """Draws a crop and a pose (K, 2) on a matplotlib axis. which: the joints' numbers in COCO (K,).
+    A's joints (owner 0) are green circles, B's (1) vermilion squares; limbs between a
+    joint of A and a joint of B are grey and dashed."""
     axis.imshow(crop)
     axis.set(xticks=[], yticks=[], frame_on=False, title="pose")
     rows = {int(joint): row for row, joint in enumerate(which)}

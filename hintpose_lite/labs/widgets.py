@@ -128,8 +128,8 @@ class Pad(Plain, anywidget.AnyWidget):
 
 
 class Line(Plain, anywidget.AnyWidget):
-    """A lab's line of text, which screen readers announce when it changes. It also names the handles
-    of the lab's sliders by their labels, which ipywidgets does not do."""
+    """A lab's line of text, which screen readers announce when it changes. It also names the
+    handles of the lab's sliders by their labels, which ipywidgets does not do."""
 
     _esm = """
     export default { render({ model, el }) {

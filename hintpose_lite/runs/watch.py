@@ -155,4 +155,4 @@ def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
                            "the command that started it continues it")
             time.sleep(interval)
     except KeyboardInterrupt:
-        say("the run goes on without being watched")
+        say("watching has ended; the run itself goes on")
