@@ -1,0 +1,171 @@
+"""How well a network finds the person who is meant in photographs.
+
+    python benchmarks/photographs.py VAL                                # people-small
+    python benchmarks/photographs.py VAL --model M --twin T --no-flip   # other networks
+
+VAL is a folder with people.json, images/ and, if it is there, peers.json: poses of published
+networks for the same questions. Boxes are ground truth. Every table says how many people it asks.
+Figures are per cent with 95 % intervals from 1,000 bootstrap samples of the pictures. The script
+prints Markdown.
+"""
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hintpose_lite.cues.cue import Cue
+from hintpose_lite.cues.evaluation import person_cue
+from hintpose_lite.data.coco import STRATA, CocoPersons
+from hintpose_lite.evaluation.evaluate import displacement_curve, people_asked
+from hintpose_lite.evaluation.judge import Verdicts, average_precision, judge
+from hintpose_lite.evaluation.predict import predict
+from hintpose_lite.photos.estimator import PoseEstimator
+from hintpose_lite.pose.geometry import center, union
+from hintpose_lite.pose.oks import rescore
+from hintpose_lite.weights.weights import load_model
+
+CUES = ("joint", "interior", "centroid", "box", "mask", "pose")
+CONTROLS = ("none", "centre")
+SAMPLES = 1000
+
+
+def boxes_of(persons: CocoPersons, rows: np.ndarray, protocol: str) -> torch.Tensor:
+    """The boxes (n, 4) of people `rows`: their own, or the union with the partner's."""
+    boxes = torch.as_tensor(persons.boxes)
+    if protocol == "own":
+        return boxes[rows]
+    return union(boxes[rows], boxes[persons.partner[rows]])
+
+
+def verdicts_of(model, persons: CocoPersons, protocol: str, cues: str | dict, flip: bool,
+                hops: int | None = None) -> tuple[np.ndarray, Verdicts]:
+    """Rows (n,) of the people asked for, and what was found of them.
+
+    cues: a kind of cue, or {row: Cue}.
+    """
+    kind = cues if isinstance(cues, str) else "joint"
+    rows = people_asked(persons, protocol, kind)
+    boxes = boxes_of(persons, rows, protocol)
+    if isinstance(cues, str):
+        given = [person_cue(persons, int(row), cues, middle=middle.tolist())
+                 for row, middle in zip(rows, center(boxes), strict=True)]
+    else:
+        given = [cues.get(int(row), Cue.none()) for row in rows]
+    given = given if model.spec.cue else None
+    found = predict(model, persons, rows, boxes, given, hops=hops, flip=flip)
+    scores = rescore(torch.ones(len(rows)), found.scores[-1])
+    return rows, judge(persons, rows, found.keypoints[-1], scores)
+
+
+def peer_verdicts(persons: CocoPersons, protocol: str, poses: list[dict]
+                  ) -> tuple[np.ndarray, Verdicts]:
+    """The same for the stored poses of a published network."""
+    rows = people_asked(persons, protocol, "joint")
+    of = {pose["annotation_id"]: pose for pose in poses}
+    chosen = [of[int(identity)] for identity in persons.annotation_ids[rows]]
+    points = torch.tensor([pose["keypoints"] for pose in chosen]).view(len(rows), -1, 2)
+    scores = rescore(torch.ones(len(rows)), torch.tensor([pose["scores"] for pose in chosen]))
+    return rows, judge(persons, rows, points, scores)
+
+
+def interval(persons: CocoPersons, rows: np.ndarray, found: Verdicts, key: str
+             ) -> tuple[float, float]:
+    """95 % interval of person AP ("ap") or of the right person ("accuracy"): pictures are drawn
+    with replacement."""
+    draw, images = np.random.default_rng(0), persons.image_ids[rows]
+    of_picture = [np.flatnonzero(images == image) for image in np.unique(images)]
+    values = []
+    for _ in range(SAMPLES):
+        some = np.concatenate([of_picture[i] for i in draw.integers(len(of_picture),
+                                                                    size=len(of_picture))])
+        if key == "ap":
+            values.append(average_precision(found.oks[some], found.scores[some], len(some)))
+        else:
+            outcome = found.outcome[some]
+            counted = np.isin(outcome, ("meant", "other", "neither")).sum()
+            values.append((outcome == "meant").sum() / max(counted, 1))
+    return tuple(np.percentile(values, (2.5, 97.5)))
+
+
+def line(persons: CocoPersons, name: str, rows: np.ndarray, found: Verdicts) -> str:
+    """A row of a table: AP and right person with their intervals, contested AP, strata."""
+    figures, cells = found.figures(), [name, str(len(rows))]
+    for key in ("ap", "accuracy"):
+        low, high = interval(persons, rows, found, key)
+        cells.append(f"{100 * figures[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+    contested = persons.contested[rows]
+    cells.append(f"{100 * (found.figures(contested)['ap'] or 0):.1f}")
+    overlap = persons.overlap[rows]
+    for low, high in [*STRATA.values()][1:]:
+        part = found.figures((low <= overlap) & (overlap < high))["accuracy"]
+        cells.append("–" if part is None else f"{100 * part:.1f}")
+    return "| " + " | ".join(cells) + " |"
+
+
+def print_table(title: str, lines: list[str]) -> None:
+    labels = [f"right, {label}" for label in [*STRATA][1:]]
+    print(f"## {title}\n\n| | people | AP | right person | AP, contested | "
+          + " | ".join(labels) + " |\n|---|" + "---:|" * (4 + len(labels)))
+    print(*lines, "", sep="\n", flush=True)
+
+
+def clicks(model, persons: CocoPersons) -> tuple[np.ndarray, Verdicts]:
+    """Everybody from one joint, without a box."""
+    estimator, rows = PoseEstimator(model, looks=3), np.arange(len(persons))
+    poses = []
+    for row in rows.tolist():
+        cue = person_cue(persons, row, "joint")
+        poses += estimator(persons.read(row), [[0, 0, *persons[row].image_size]], [cue])
+    points = torch.tensor(np.stack([pose.keypoints for pose in poses]))
+    return rows, judge(persons, rows, points, torch.tensor([pose.score for pose in poses]))
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("val", type=Path)
+    options.add_argument("--model", default="people-small")
+    options.add_argument("--twin", help="the cueless network it is compared with")
+    options.add_argument("--no-flip", action="store_true")
+    options = options.parse_args()
+    persons = CocoPersons(options.val / "people.json", options.val / "images")
+    model, flip = load_model(options.model), not options.no_flip
+    stored = options.val / "peers.json"
+    peers = json.loads(stored.read_text()) if stored.exists() else {}
+    print(f"{len(persons)} people in {len(persons.pictures)} held-out pictures of val2017; "
+          f"{options.model}, {'flip test' if flip else 'no flip test'}; python "
+          f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}\n")
+    for protocol in ("own", "shared"):
+        lines = [line(persons, name, *peer_verdicts(persons, protocol, poses[protocol]))
+                 for name, poses in peers.items()]
+        if options.twin:
+            lines.append(line(persons, "twin, no cue", *verdicts_of(
+                load_model(options.twin), persons, protocol, "none", flip)))
+        for cue in (*CUES, *CONTROLS, *(["wrong"] if protocol == "shared" else [])):
+            rows, found = verdicts_of(model, persons, protocol, cue, flip)
+            lines.append(line(persons, f"cue {cue}", rows, found))
+            if cue == "wrong":
+                followed = 100 * found.figures()["swap_rate"]
+        lines.append(line(persons, "cue joint, one hop",
+                          *verdicts_of(model, persons, protocol, "joint", flip, hops=1)))
+        for name, poses in peers.items():
+            given = {row: Cue.pose(np.reshape(pose["keypoints"], (-1, 2))) for pose in
+                     poses[protocol] for row in np.flatnonzero(
+                         persons.annotation_ids == pose["annotation_id"]).tolist()}
+            lines.append(line(persons, f"cue: pose of {name}",
+                              *verdicts_of(model, persons, protocol, given, flip)))
+        print_table(f"{protocol} boxes", lines)
+    print(f"Wrong cue followed in shared boxes: {followed:.1f}\n")
+    print_table("A click without a box", [line(persons, "joint", *clicks(model, persons))])
+    print("## The joint cue moved by radius x sqrt(area), shared boxes\n\n"
+          "| radius | people | AP | right |\n|---:|---:|---:|---:|")
+    for row in displacement_curve(model, persons, protocol="shared", flip=flip):
+        print(f"| {row['radius']:g} | {row['people']} | {100 * row['ap']:.1f} "
+              f"| {100 * row['accuracy']:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
