@@ -17,20 +17,20 @@ from .training import oks_jitter
 if TYPE_CHECKING:
     from ..data.coco import CocoPersons, PersonRecord
 
-CUES = ("joint", "any", "interior", "centroid", "mask", "joints", "points", "person-box", "pose",
-        "box", "wrong", "none")
+CUES = ("joint", "any-joint", "interior", "centroid", "mask", "points", "box", "pose", "none",
+        "centre", "wrong")
 
 
 def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed: int = 0,
                radius: float = 0.0, counts: Counter | None = None) -> Cue:
     """The cue of one person, drawn from (seed, annotation id) where there is something to draw.
 
-    source: "joint", a visible joint in the visible mask (else an occluded one); "any", any labelled
-    joint; "interior", any pixel of the mask; "centroid", the mask's, pulled inside it; "mask";
-    "joints", three of those visible joints, or all there are; "points", the joint and, as a
-    negative, the partner's; "person-box", the person's own box;
-    "pose", all labelled joints, each off by its OKS scale; "box", only the middle (x, y) of the
-    box that is cropped; "wrong", the partner's joint. `counts` counts what had to be replaced.
+    source: "joint", a visible joint in the visible mask (else an occluded one); "any-joint",
+    any labelled joint; "interior", any pixel of the mask; "centroid", the mask's, pulled inside
+    it; "mask"; "points", three of those visible joints, or all there are, and, as a negative, the
+    partner's; "box", the person's own box; "pose", all labelled joints, each off by its OKS
+    scale; "none", no cue; "centre", only the middle (x, y) of the box that is cropped; "wrong",
+    the partner's joint. `counts` counts what had to be replaced.
     """
     counts = Counter() if counts is None else counts
     person, partner = persons[row], persons.partner[row]
@@ -39,27 +39,29 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
                           f"{', '.join(CUES)}")
     if source == "none":
         return Cue.none()
-    if source == "box":
+    if source == "centre":
         return Cue.point(*middle)
-    if source == "person-box":
+    if source == "box":
         return Cue.box(person.box)
     if source == "pose":
         generator = torch.Generator().manual_seed(int(_random(person, seed).integers(2**62)))
         joints, sigmas = torch.from_numpy(person.keypoints), torch.tensor(persons.skeleton.sigmas)
         moved = oks_jitter(joints[None, :, :2], torch.tensor([person.area]), sigmas, generator)[0]
         return Cue.pose(torch.cat([moved, joints[:, 2:]], 1))
-    if source == "any":
+    if source == "any-joint":
         labelled = np.flatnonzero(person.keypoints[:, 2])
         return Cue.point(*person.keypoints[_random(person, seed).choice(labelled), :2])
     if source in ("interior", "centroid", "mask"):
         return _mask_cue(person, source, seed, counts)
-    if source == "joints":
-        return Cue.points(_random(person, seed).permutation(_visible_joints(person, counts))[:3])
-    joint = _joint(persons[partner] if source == "wrong" else person, seed, counts, radius)
-    if source == "points" and partner >= 0:
-        return Cue.points([joint, _joint(persons[partner], seed, counts)], [1, -1])
-    counts["people without a partner, no negative point"] += source == "points"
-    return Cue.point(*joint)
+    if source == "points":
+        own = _random(person, seed).permutation(_visible_joints(person, counts))[:3]
+        if partner < 0:
+            counts["people without a partner, no negative point"] += 1
+            return Cue.points(own)
+        negative = _joint(persons[partner], seed, counts)
+        return Cue.points([*own, negative], [1] * len(own) + [-1])
+    return Cue.point(*_joint(persons[partner] if source == "wrong" else person, seed, counts,
+                             radius))
 
 
 def nearest_cue(persons: CocoPersons, row: int, source: Callable, box: Tensor,

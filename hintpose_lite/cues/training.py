@@ -3,30 +3,46 @@
 The kinds are drawn on the CPU, and the cues of a batch together, on the device of its crops.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..pose.geometry import constant, pixel_grid
 from ..settings import settle
 from .cue import box_maps, point_maps
 
+# In the order in which they are numbered; the first words of `cues.evaluation.CUES`.
+KINDS = ("joint", "any-joint", "interior", "centroid", "mask", "points", "box", "pose", "none")
+
+
+# In the order in which they are numbered; the first words of `cues.evaluation.CUES`.
+KINDS = ("joint", "any-joint", "interior", "centroid", "mask", "points", "box", "pose", "none")
+MASK_KINDS = tuple(map(KINDS.index, ("interior", "centroid", "mask")))
+JOINT_KINDS = tuple(map(KINDS.index, ("joint", "any-joint", "points", "pose")))
+
 
 @dataclass(frozen=True)
 class CueMix:
-    """How often each kind of cue is drawn in training, as weights (they need not sum to 1).
+    """How often each kind of cue is drawn in training, as weights that need not sum to 1.
 
-    joint: any labelled joint, moved by up to a tenth of sqrt(area) (the report's recipe; the amount
-    is ours). near: a visible joint moved by the joint's own OKS scale. interior, centroid: a random
-    or the central pixel of the visible mask. mask: that mask itself. points: up to three points,
-    with up to two negative ones on the neighbour. box: the person's box. pose: all joints, noisy.
-    none: no cue (dropout).
+    joint:     a visible joint, moved by its own OKS scale.
+    any_joint: any labelled joint ("any-joint"), moved by up to a tenth of sqrt(area). This is the
+               report's recipe; the amount is ours.
+    interior:  a random pixel of the visible mask.
+    centroid:  the central pixel of the visible mask.
+    mask:      the visible mask itself.
+    points:    up to three points on the person and up to two negative ones on the partner.
+    box:       the person's box.
+    pose:      all joints, moved as for `joint`; some are left out.
+    none:      no cue.
+    jitter:    factor of all these movements, 0 for exact joints. It is not a weight.
     """
 
-    joint: float = 0.12
-    near: float = 0.30
+    joint: float = 0.30
+    any_joint: float = 0.12
     interior: float = 0.15
     centroid: float = 0.10
     mask: float = 0.08
@@ -34,19 +50,22 @@ class CueMix:
     box: float = 0.04
     pose: float = 0.06
     none: float = 0.05
+    jitter: float = 1.0
 
     def __post_init__(self):
         settle(self)
+        if self.jitter < 0:
+            raise ConfigError(f"jitter={self.jitter}: must be at least 0")
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each of the `KINDS`."""
+        return tuple(getattr(self, kind.replace("-", "_")) for kind in KINDS)
 
     def draw(self, random: np.random.Generator) -> int:
-        """The kind of a cue, as the number of a field above."""
-        weights = np.cumsum([*vars(self).values()])
+        """Draws the kind of a cue, as its place in `KINDS`."""
+        weights = np.cumsum(self.weights)
         return int(np.searchsorted(weights, random.random() * weights[-1], side="right"))
-
-
-KINDS = tuple(field.name for field in fields(CueMix))
-MASK_KINDS = tuple(map(KINDS.index, ("interior", "centroid", "mask")))
-JOINT_KINDS = tuple(map(KINDS.index, ("joint", "near", "points", "pose")))
 
 
 def inside(keypoints, size: tuple[int, int]):
@@ -68,25 +87,26 @@ def oks_jitter(points: Tensor, areas: Tensor, sigmas: Tensor, generator: torch.G
 
 
 def draw_cues(people, kinds: Tensor, sigmas: Tensor, size: tuple[int, int], sigma: float,
-              generator: torch.Generator) -> Tensor:
+              generator: torch.Generator, jitter: float = 1.0) -> Tensor:
     """Training cues (N, 1, H, W) of N people, on their device.
 
     people: `data.crops.Items`, which has chosen kinds (N,) that each crop can show, and has them on
     the CPU, so that a GPU need not be asked who gets which. sigmas (K,) of OKS; size = (w, h) of
-    the crop; sigma of a point in crop pixels. Points are chosen among those in the crop, and moved
-    within it.
+    the crop; sigma of a point in crop pixels; jitter as in `CueMix`. Points are chosen among those
+    in the crop, and moved within it.
     """
     rows = {kind: (kinds == i).nonzero()[:, 0].to(people.areas.device, non_blocking=True)
             for i, kind in enumerate(KINDS)}
     shown, xy, v = inside(people.keypoints, size), *people.keypoints.split((2, 1), -1)
     edge = constant((size[0] - 1.0, size[1] - 1.0), xy.device)
-    near = oks_jitter(xy, people.areas, sigmas, generator)
+    near = xy + jitter * (oks_jitter(xy, people.areas, sigmas, generator) - xy)
     visible = shown & (v[..., 0] == 2)
     visible = torch.where(visible.any(1, keepdim=True), visible, shown)
     points = _pick(near, visible, 1, generator)  # all start as one point, most remain one
-    joint = rows["joint"]
-    shift = (_uniform(xy[joint], generator) - 0.5) * 0.2 * people.areas[joint].sqrt()[:, None, None]
-    points[joint] = _pick(xy[joint] + shift, shown[joint], 1, generator)
+    some = rows["any-joint"]
+    reach = 0.2 * jitter * people.areas[some].sqrt()[:, None, None]
+    shift = reach * (_uniform(xy[some], generator) - 0.5)
+    points[some] = _pick(xy[some] + shift, shown[some], 1, generator)
     for some, draw in ((rows["interior"], generator), (rows["centroid"], None)):
         points[some] = _mask_points(people.masks[some], draw)
     points = torch.minimum(points.clamp(min=0), edge)

@@ -36,11 +36,11 @@ def normalise(images: Tensor, mean: tuple, std: tuple) -> Tensor:
 
 
 def make_batch(items: Items, spec, augment: Augment, skeleton: Skeleton,
-               generator: torch.Generator) -> Batch:
+               generator: torch.Generator, jitter: float = 1.0) -> Batch:
     """The training batch of N people whose crops lie on the device.
 
     spec: of the model (input size, codec, sigmas, mean, std, whether it takes a cue). generator: on
-    the same device, for the cues; the same state gives the same batch.
+    the same device, for the cues; the same state gives the same batch. jitter: as in `CueMix`.
     """
     images = relight(items.crops, items.lights) if augment.light else items.crops
     points, v = items.keypoints.split((2, 1), -1)
@@ -52,7 +52,7 @@ def make_batch(items: Items, spec, augment: Augment, skeleton: Skeleton,
     if spec.cue:
         cues = augment.cue_height * draw_cues(
             items, items.kinds, constant(skeleton.sigmas, points.device), spec.input_size,
-            spec.cue_sigma, generator)
+            spec.cue_sigma, generator, jitter)
     return Batch(normalise(images, spec.mean, spec.std), cues, targets, weights, points)
 
 

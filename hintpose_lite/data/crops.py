@@ -224,7 +224,7 @@ class PersonCrops(Dataset):
         mask = nothing if mask is None else crop(mask.astype(np.uint8) * 255, matrix, size)
         if mask.max() > 127:
             return kind if kind in MASK_KINDS else KINDS.index("interior"), mask
-        return KINDS.index("near" if visible else "none"), nothing
+        return KINDS.index("joint" if visible else "none"), nothing
 
 
 def half_body(keypoints: np.ndarray, skeleton, upper: bool) -> np.ndarray | None:

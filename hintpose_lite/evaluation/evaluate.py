@@ -30,7 +30,7 @@ from ..pose.geometry import center, iou, pad, union
 from ..pose.oks import oks_nms, rescore
 from .judge import judge, read_results, score_results
 from .predict import predict
-from .report import Report
+from .report import CUE_WORDS, Report
 
 PROTOCOLS = ("own", "shared", "detected")
 RADII = (0, .05, .1, .2, .3, .5)
@@ -112,7 +112,8 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
                 "contested": last.figures(contested), "uncontested": last.figures(~contested)},
         per_hop=[{"hop": t + 1, **verdict.figures()} for t, verdict in enumerate(verdicts)],
         picture_ap=picture_ap, counts={what: n for what, n in counts.items() if n},
-        versions={"hintpose-lite": __version__, "torch": str(torch.__version__)})
+        versions={"hintpose-lite": __version__, "torch": str(torch.__version__),
+                  "cues": CUE_WORDS})
 
 
 def displacement_curve(model, persons: CocoPersons, radii: Sequence[float] = RADII,

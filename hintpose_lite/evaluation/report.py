@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..errors import DataError
@@ -10,6 +10,9 @@ from ..files import write_whole
 
 # Okabe and Ito's palette, which colour-blind people can tell apart (jfly.uni-koeln.de/color).
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+
+CUE_WORDS = 2  # the version of the words for cues; files without one have the words before these
+OLD_CUES = {"any": "any-joint", "person-box": "box", "box": "centre", "joints": "points"}
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,12 @@ class Report:
 
     @classmethod
     def from_json(cls, path: str | Path) -> "Report":
-        """Reads what `to_json` wrote."""
+        """Reads what `to_json` wrote; an older file's word for its cue becomes today's."""
         try:
-            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+            report = cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+            if "cues" in report.versions:
+                return report
+            return replace(report, cue=OLD_CUES.get(report.cue, report.cue))
         except (OSError, ValueError) as error:
             raise DataError(f"{path} is not a readable report: {error}") from error
         except TypeError as error:  # something is missing or unknown

@@ -34,7 +34,7 @@ VARIANTS = {"baseline": {"cue": False, "hops": 1}, "+cue": {"cue": True, "hops":
 QUESTIONS = {"shared": {"protocol": "shared", "cue": "joint"},
              "shared-centroid": {"protocol": "shared", "cue": "centroid"},
              "shared-mask": {"protocol": "shared", "cue": "mask"},
-             "shared-box": {"protocol": "shared", "cue": "box"},
+             "shared-centre": {"protocol": "shared", "cue": "centre"},
              "wrong": {"protocol": "shared", "cue": "wrong"},
              "own": {"protocol": "own", "cue": "joint"}}
 # Columns of the table: title, name of the evaluation, part of the report, figure.
@@ -45,7 +45,7 @@ COLUMNS = (("shared AP", "shared", "all", "ap"),
            ("right, centroid cue", "shared-centroid", "all", "accuracy"),
            ("AP, mask cue", "shared-mask", "all", "ap"),
            ("right, mask cue", "shared-mask", "all", "accuracy"),
-           ("right, box centre", "shared-box", "all", "accuracy"),
+           ("right, box centre", "shared-centre", "all", "accuracy"),
            ("wrong cue followed", "wrong", "all", "followed"),
            ("own AP", "own", "all", "ap"), ("own AP, overlap >= .3", "own", "overlap >= .3", "ap"))
 
@@ -111,6 +111,9 @@ def run_variant(config: TrainConfig, out: Path, data, val, device: torch.device,
     reports = {}
     for name, arguments in QUESTIONS.items():
         path = out / f"report-{name}.json"
+        older = out / "report-shared-box.json"  # its name until `centre` was the word
+        if name == "shared-centre" and older.exists() and not path.exists():
+            path = older
         if not path.exists():
             evaluate(model, held_out, **arguments).to_json(path)
         reports[name] = Report.from_json(path)

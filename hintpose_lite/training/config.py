@@ -3,7 +3,7 @@
 import ast
 import json
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from ..cues.training import CueMix
 from ..data.crops import Augment
@@ -81,7 +81,7 @@ class TrainConfig:
             raise ConfigError(f"seed={self.seed}, data_seed={self.data_seed}: must be below 2**32")
         if self.compile and self.checkpoint_hops:
             raise ConfigError("compile and checkpoint_hops do not go together: choose one")
-        for name, weights in {"hop_weights": self.hop_weights, "cues": astuple(self.cues)}.items():
+        for name, weights in {"hop_weights": self.hop_weights, "cues": self.cues.weights}.items():
             if min(weights, default=0) < 0 or not any(weights):
                 raise ConfigError(f"{name}={weights}: give numbers of at least 0, one above 0")
         if not any(self.hop_weights[:self.spec.hops]):

@@ -104,7 +104,8 @@ class Trainer:
         hops = draw_hops(config, self.step)
         purpose = f"batch of {self.crew.rank}"
         batch = make_batch(next(self.batches), spec, config.augment, self.people.skeleton,
-                           _generator(config.seed, purpose, self.step, self.device))
+                           _generator(config.seed, purpose, self.step, self.device),
+                           config.cues.jitter)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config, self.step) * group["factor"]
         weights = (config.hop_weights + config.hop_weights[-1:] * hops)[:hops]

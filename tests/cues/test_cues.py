@@ -143,10 +143,10 @@ def draw(kind: str, count=200, seed=0, **shown) -> torch.Tensor:
 
 
 def test_a_mix_draws_kinds_as_often_as_it_says():
-    mix = CueMix(**dict.fromkeys(KINDS, 0.0) | {"near": 3, "pose": 1})
+    mix = CueMix(**dict.fromkeys(KINDS, 0.0) | {"joint": 3, "pose": 1})
     random = np.random.default_rng(0)
     kinds = [KINDS[mix.draw(random)] for _ in range(4000)]
-    assert set(kinds) == {"near", "pose"} and abs(kinds.count("near") / 4000 - 0.75) < 0.03
+    assert set(kinds) == {"joint", "pose"} and abs(kinds.count("joint") / 4000 - 0.75) < 0.03
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -174,7 +174,7 @@ def test_negatives_lie_on_the_neighbour_where_the_crop_shows_one():
     assert draw("points").min() == 0
 
 
-@pytest.mark.parametrize("kind", ["joint", "near", "points", "pose"])
+@pytest.mark.parametrize("kind", ["joint", "any-joint", "points", "pose"])
 def test_points_are_chosen_among_what_lies_in_the_crop(kind):
     """Of somebody who stands half outside."""
     items = people(200)

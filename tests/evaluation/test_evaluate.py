@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from collections import Counter
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from hintpose_lite.cli import parser
 from hintpose_lite.cues.cue import Cue
+from hintpose_lite.cues.training import KINDS, CueMix
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.errors import ConfigError, DataError, WriteError
 from hintpose_lite.evaluation import evaluate as evaluation
@@ -362,7 +365,7 @@ def test_real_networks_run_through_the_predictor(tmp_path):
     persons = write(tmp_path, [SIDE_BY_SIDE, SIDE_BY_SIDE[:1]])
     tiny = dict(width=4, stem=8, modules=(1, 1, 1), blocks=1)
     model = HintPose(**tiny, input_size=(32, 64), hops=2).eval()
-    for cue in ("joint", "points", "person-box", "mask", "wrong", "none"):
+    for cue in ("joint", "points", "box", "mask", "wrong", "none"):
         report = evaluate(model, persons, cue=cue, batch=3, flip=cue == "joint")
         assert report.hops == len(report.per_hop) == 2 and report.people == (2 if cue == "wrong"
                                                                              else 4)
@@ -479,12 +482,12 @@ def test_joint_cue_is_a_visible_joint_in_the_mask(tmp_path):
         return {tuple(person_cue(persons, 0, kind, seed=seed, counts=counts, **settings).xy[0])
                 for seed in range(40)}
     assert drawn("joint") == {(35, 50)}
-    assert drawn("any") == {(20, 50), (35, 50), (62, 50)} and not +counts
+    assert drawn("any-joint") == {(20, 50), (35, 50), (62, 50)} and not +counts
     assert drawn("points") == {(35, 50)} and counts.pop("people without a partner, no negative "
                                                         "point") == 40
     persons = write(tmp_path, [[SIDE_BY_SIDE[0]]], p0={**person, "segmentation": None})
     assert drawn("joint") == {(35, 50), (62, 50)} and not +counts
-    assert person_cue(persons, 0, "joints").xy[:, 0].tolist() in ([35, 62], [62, 35])
+    assert person_cue(persons, 0, "points").xy[:, 0].tolist() in ([35, 62], [62, 35])
     keypoints[2, 2] = 0
     persons = write(tmp_path, [[SIDE_BY_SIDE[0]]],
                     p0={**person, "keypoints": keypoints.ravel().tolist()})
@@ -520,20 +523,20 @@ def test_mask_cues(tmp_path):
 def test_other_cues(tmp_path, predictor):
     persons = write(tmp_path, [SIDE_BY_SIDE])
     points = person_cue(persons, 0, "points", seed=2)
-    joints = [person_cue(persons, i, "joint", seed=2).xy[0].tolist() for i in (0, 1)]
-    assert points.xy.tolist() == joints and points.labels.tolist() == [1, -1]
-    several = [person_cue(persons, 0, "joints", seed=seed) for seed in range(40)]
-    assert all(len(np.unique(cue.xy, axis=0)) == 3 and cue.labels.min() > 0 for cue in several)
-    assert len(np.unique(np.concatenate([cue.xy for cue in several]), axis=0)) == 17
-    assert person_cue(persons, 1, "person-box").xywh.tolist() == [40, 10, 60, 100]
+    negative = person_cue(persons, 1, "joint", seed=2).xy[0].tolist()
+    assert points.xy[3].tolist() == negative and points.labels.tolist() == [1, 1, 1, -1]
+    several = [person_cue(persons, 0, "points", seed=seed).xy[:3] for seed in range(40)]
+    assert all(len(np.unique(own, axis=0)) == 3 for own in several)
+    assert len(np.unique(np.concatenate(several), axis=0)) == 17
+    assert person_cue(persons, 1, "box").xywh.tolist() == [40, 10, 60, 100]
     assert person_cue(persons, 1, "none").kind == "none"
     for row, kind in (0, "smell"), (2, "wrong"):
         with pytest.raises(ConfigError, match=f"no cue '{kind}' for person {row}"):
             person_cue(persons, row, kind)
     asked = predictor(right)
-    evaluate(CUED, persons, cue="box")
+    evaluate(CUED, persons, cue="centre")
     assert asked[-1].cues[0].xy.tolist() == [[40, 60]]
-    evaluate(CUED, persons, cue="box", protocol="shared")
+    evaluate(CUED, persons, cue="centre", protocol="shared")
     assert [cue.xy.tolist() for cue in asked[-1].cues] == [[[55, 60]]] * 2
     noisy = [person_cue(persons, 0, "pose", seed=seed).xy for seed in range(60)]
     shift = np.linalg.norm(noisy - persons.keypoints[0, :, :2], axis=-1)
@@ -541,7 +544,7 @@ def test_other_cues(tmp_path, predictor):
     assert .5 < term.min() < .55 and .97 < term.max() < 1 and abs(term.mean() - .75) < .02
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CUES if kind not in ("none", "box")])
+@pytest.mark.parametrize("kind", [kind for kind in CUES if kind not in ("none", "centre")])
 def test_cues_depend_on_the_seed_and_the_person_only(tmp_path, predictor, kind, monkeypatch):
     persons = write(tmp_path, [SIDE_BY_SIDE, SIDE_BY_SIDE])
     asked = predictor(right)
@@ -557,7 +560,7 @@ def test_cues_depend_on_the_seed_and_the_person_only(tmp_path, predictor, kind, 
     monkeypatch.setattr(evaluation, "CHUNK", 2)
     np.testing.assert_equal(cues(seed=1), whole)
     assert len(asked) > 1
-    if kind not in ("centroid", "mask", "person-box"):
+    if kind not in ("centroid", "mask", "box"):
         with pytest.raises(AssertionError):
             np.testing.assert_equal(cues(seed=2), whole)
 
@@ -707,3 +710,24 @@ def test_bf16_finds_about_the_same(crowd):
     assert evaluate(model, crowd, flip=False) == plain, "float32 is the default"
     with pytest.raises(ConfigError, match="fp16"):
         evaluate(model, crowd, precision="fp16")
+
+
+def test_cues_have_one_word_each(report, tmp_path, capsys):
+    assert (*KINDS, "centre", "wrong") == CUES
+    assert [field.name.replace("_", "-") for field in fields(CueMix)] == [*KINDS, "jitter"]
+    with pytest.raises(SystemExit):
+        parser().parse_args(["evaluate", "--help"])
+    helped = capsys.readouterr().out
+    assert all(word in helped for word in CUES)
+    for word in ("any", "joints", "person-box"):
+        with pytest.raises(ConfigError, match=word):
+            evaluate(CUED, None, cue=word)
+
+
+@pytest.mark.parametrize("old, new", [("any", "any-joint"), ("box", "centre"), ("joints", "points"),
+                                      ("person-box", "box"), ("mask", "mask")])
+def test_older_reports_are_read_with_the_words_of_today(report, tmp_path, old, new):
+    path = replace(report, cue=old, versions={}).to_json(tmp_path / "old.json")
+    assert Report.from_json(path).cue == new
+    kept = replace(report, cue="box").to_json(tmp_path / "new.json")
+    assert Report.from_json(kept).cue == "box"

@@ -61,7 +61,7 @@ def test_pictures_are_the_batch(crowd, row):
 
 
 def test_the_words_say_where_target_and_mirror_are(crowd, row):
-    plain, flipped = (example(crowd, row, SPEC, "near", flip=flip) for flip in (False, True))
+    plain, flipped = (example(crowd, row, SPEC, "joint", flip=flip) for flip in (False, True))
     x, y = (round(value) for value in flipped.points[0, LEFT].tolist())
     said = where(flipped, LEFT, True)
     assert said.startswith(f"target of the left wrist: x = {x}, y = {y} (pixels of the crop); ")

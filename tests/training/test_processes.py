@@ -19,8 +19,8 @@ SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64),
 # Nothing in a batch is left to chance, so shares of it are the same people in the same crops.
 CERTAIN = {"augment.rotate": 0.0, "augment.scale": 0.0, "augment.flip": 0.0, "augment.shift": 0.0,
            "augment.half_body": 0.0, "augment.light": 0.0, "augment.shared": 0.0,
-           **{f"cues.{kind}": 0.0 for kind in ("joint", "near", "interior", "centroid", "points",
-                                               "box", "pose", "none")}}
+           **{f"cues.{kind}": 0.0 for kind in (
+               "joint", "any_joint", "interior", "centroid", "points", "box", "pose", "none")}}
 
 
 def test_two_processes_do_what_one_does(crowd, tmp_path):
