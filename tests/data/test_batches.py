@@ -64,8 +64,8 @@ def test_no_cue_is_empty_where_something_of_the_person_is_shown(crowd, augment):
     """The share of empty cue maps is what the mix asks for, also in crops of half a body."""
     cues = torch.cat([batch(crowd, augment, epoch=epoch).cues for epoch in range(40)])
     empty = (cues.amax((1, 2, 3)) < 0.01).float().mean()
-    mix = vars(CueMix())
-    assert len(cues) > 500 and abs(empty - mix["none"] / sum(mix.values())) < 0.01
+    mix = CueMix()
+    assert len(cues) > 500 and abs(empty - mix.none / sum(mix.weights)) < 0.01
 
 
 @pytest.mark.parametrize("kind", KINDS)
