@@ -133,10 +133,10 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
 
 def warn_if_drawn(model, name: str) -> None:
     """Prints a warning if the weights were trained on drawn people only."""
-    if name in SHIPPED or model.trained_on == DESCRIPTION:
+    if model.trained_on == DESCRIPTION or name in SHIPPED and name.startswith("crowd-"):
         print(f"note: the weights {name} have seen {DESCRIPTION} only and are not meant for "
-              "photographs; for those take --model hrnet-w32-coco (public, knows no cue), or teach "
-              "it cues: `hintpose train --preset w32-finetune --data ANN IMAGES --out RUN`",
+              "photographs; for those take --model people-small (small, takes cues), or "
+              "--model hrnet-w32-coco (public, takes no cue)",
               file=sys.stderr)
 
 

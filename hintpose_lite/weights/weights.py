@@ -21,7 +21,7 @@ from ..model.hrnet import HRNet
 from .fetch import fetch
 from .published import StoredWeights, few, read_state, translate
 
-SHIPPED = ("crowd-tiny", "crowd-tiny-nocue", "crowd-cues")
+SHIPPED = ("crowd-tiny", "crowd-tiny-nocue", "crowd-cues", "people-small")
 
 # Addresses and file names as mmpose lists them (its hrnet_coco.yml, tables and configurations).
 # The eight digits in a file name are the first of its content's SHA-256.

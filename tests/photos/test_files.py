@@ -220,7 +220,7 @@ def test_weights_that_know_drawings_only_are_warned_of(capsys):
     model = HintPose(width=4, stem=4, modules=(1, 1, 1), blocks=1)
     warn_if_drawn(model, "crowd-tiny")
     said = capsys.readouterr().err
-    assert "not meant for photographs" in said and "w32-finetune" in said
+    assert "not meant for photographs" in said and "people-small" in said
     warn_if_drawn(model, "runs/mine/model.safetensors")
     assert capsys.readouterr().err == ""
     model.trained_on = "procedural crowd scenes"
