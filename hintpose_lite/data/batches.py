@@ -14,8 +14,6 @@ from ..pose.heatmaps import encode
 from ..pose.skeleton import Skeleton
 from .crops import Augment, Items
 
-__all__ = ["Augment", "Batch", "make_batch", "normalise", "relight"]
-
 
 @dataclass(frozen=True)
 class Batch:

@@ -136,6 +136,7 @@ class PersonCrops(Dataset):
         self.seed, self.cached = seed, cached
         self.mirror = list(persons.skeleton.mirror)
         self.pictures: OrderedDict[int, np.ndarray] = OrderedDict()
+        self.used = 0  # bytes of these pictures
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -167,9 +168,9 @@ class PersonCrops(Dataset):
         image = int(self.persons.image_ids[row])
         if image not in self.pictures:
             self.pictures[image] = self.persons.read(row)
-            used = sum(picture.nbytes for picture in self.pictures.values())
-            while used > self.cached and len(self.pictures) > 1:
-                used -= self.pictures.popitem(last=False)[1].nbytes
+            self.used += self.pictures[image].nbytes
+            while self.used > self.cached and len(self.pictures) > 1:
+                self.used -= self.pictures.popitem(last=False)[1].nbytes
         self.pictures.move_to_end(image)
         return self.pictures[image]
 

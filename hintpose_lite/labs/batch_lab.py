@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from ..cues.training import KINDS
-from ..data.batches import Augment, Batch, make_batch
+from ..data.batches import Batch, make_batch
 from ..data.coco import CocoPersons
-from ..data.crops import PersonCrops, stack
+from ..data.crops import Augment, PersonCrops, stack
 from ..photos.draw import BLUE, draw_poses, heatmap_overlay, overlay
 from ..pose.skeleton import COCO17
 from .cue_kinds_lab import panels

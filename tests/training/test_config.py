@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 
 from hintpose_lite.cues.training import CueMix
-from hintpose_lite.data.batches import Augment
+from hintpose_lite.data.crops import Augment
 from hintpose_lite.errors import ConfigError
 from hintpose_lite.model.hintpose import Spec
 from hintpose_lite.runs.presets import PRESETS, TrainConfig
