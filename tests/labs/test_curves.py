@@ -89,7 +89,7 @@ def test_a_run_that_has_just_begun_is_drawn(make_run):
 
 def test_what_is_no_run_is_refused(tmp_path):
     for look in (curves, follow):
-        with pytest.raises(RunError, match="no run"):
+        with pytest.raises(RunError):
             look(tmp_path / "nothing")
 
 

@@ -160,7 +160,7 @@ def test_a_box_can_be_looked_for(lab, model, photo):
     lab.set(box="looked for")
     assert lab.frame.box.tolist() == [[0, 0, 480, 480]], "nobody is asked for yet"
     lab.click(*photo.middle(3))
-    with pytest.warns(UserWarning, match="cue 0 has no box"):
+    with pytest.warns(UserWarning, match="cue 0"):
         pose, = PoseEstimator(model, looks=3)(photo.picture, cues=[Cue.point(*photo.middle(3))])
     np.testing.assert_allclose(lab.frame.box[0], pose.box, atol=0.5)
     assert pose.box[2:].prod() < 480**2 / 3 and whose(photo, lab.frame) == 3 and not lab.errors

@@ -76,7 +76,7 @@ def test_oks_of_odd_people():
     assert oks(predicted, truth, areas, COCO17.sigmas).tolist() == [1, 0, 0, 0]
     truth[2, 5, 2] = 0  # a NaN where nothing is labelled does not matter
     assert oks(predicted, truth, areas, COCO17.sigmas)[2] > 0
-    with pytest.raises(ValueError, match="17 predicted joints, 17 true ones and 14 sigmas"):
+    with pytest.raises(ValueError, match="14 sigmas"):
         oks(predicted, truth, areas, COCO17.sigmas[:14])
 
 

@@ -53,7 +53,7 @@ def test_an_estimate_counts_both_parts_of_a_run(crowd, monkeypatch):
 def test_a_run_that_the_disk_cannot_hold_is_not_begun(monkeypatch, tmp_path):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
     require_space(Estimate(1, 10, 10, None, 2**19), tmp_path)
-    with pytest.raises(RunError, match="writes 4 MiB, but only 1 MiB"):
+    with pytest.raises(RunError, match="4 MiB"):
         require_space(Estimate(1, 10, 10, None, 2**22), tmp_path)
 
 
@@ -159,7 +159,7 @@ def test_too_large_a_batch_is_answered_with_one_that_fits(crowd, monkeypatch, tm
     greedy(monkeypatch, 5)
     config = replace(TINY, batch=16, hops_after=0.5)
     assert fitting_batch(config, crowd, "cpu") == 4
-    with pytest.raises(RunError, match="--set batch=4 --set lr=0.00025"):
+    with pytest.raises(RunError, match="--set batch=4"):
         train(config, tmp_path / "run", crowd, crowd, device="cpu", progress=False)
     greedy(monkeypatch, 0)
     assert fitting_batch(config, crowd, "cpu") == 0
