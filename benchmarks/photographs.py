@@ -20,7 +20,7 @@ import torch
 from hintpose_lite.cues.cue import Cue
 from hintpose_lite.cues.evaluation import person_cue
 from hintpose_lite.data.coco import STRATA, CocoPersons
-from hintpose_lite.evaluation.evaluate import displacement_curve, people_asked
+from hintpose_lite.evaluation.evaluate import displacement_curve, evaluated_people
 from hintpose_lite.evaluation.judge import Verdicts, average_precision, judge
 from hintpose_lite.evaluation.predict import predict
 from hintpose_lite.photos.estimator import PoseEstimator
@@ -48,7 +48,7 @@ def verdicts_of(model, persons: CocoPersons, protocol: str, cues: str | dict, fl
     cues: a kind of cue, or {row: Cue}.
     """
     kind = cues if isinstance(cues, str) else "joint"
-    rows = people_asked(persons, protocol, kind)
+    rows = evaluated_people(persons, protocol, kind)
     boxes = boxes_of(persons, rows, protocol)
     if isinstance(cues, str):
         given = [person_cue(persons, int(row), cues, middle=middle.tolist())
@@ -64,7 +64,7 @@ def verdicts_of(model, persons: CocoPersons, protocol: str, cues: str | dict, fl
 def peer_verdicts(persons: CocoPersons, protocol: str, poses: list[dict]
                   ) -> tuple[np.ndarray, Verdicts]:
     """The same for the stored poses of a published network."""
-    rows = people_asked(persons, protocol, "joint")
+    rows = evaluated_people(persons, protocol, "joint")
     of = {pose["annotation_id"]: pose for pose in poses}
     chosen = [of[int(identity)] for identity in persons.annotation_ids[rows]]
     points = torch.tensor([pose["keypoints"] for pose in chosen]).view(len(rows), -1, 2)

@@ -19,7 +19,7 @@ import torch
 from hintpose_lite.crowd.folder import GENERATOR, make_crowd
 from hintpose_lite.cues.evaluation import person_cue
 from hintpose_lite.data.coco import STRATA
-from hintpose_lite.evaluation.evaluate import CUES, displacement_curve, evaluate, people_asked
+from hintpose_lite.evaluation.evaluate import CUES, displacement_curve, evaluate, evaluated_people
 from hintpose_lite.evaluation.judge import judge
 from hintpose_lite.evaluation.report import compare
 from hintpose_lite.photos.cue_network import CueNetwork
@@ -62,7 +62,7 @@ def print_aims(shared: dict, at_once: dict, own: dict) -> None:
 def both_at_once(model, persons, source: str) -> dict:
     """Figures per stratum if both cues of a pair are given at once, for different people."""
     estimator, boxes = PoseEstimator(model), torch.as_tensor(persons.boxes)
-    rows = [row for row in people_asked(persons, "shared", "joint")
+    rows = [row for row in evaluated_people(persons, "shared", "joint")
             if persons.partner[persons.partner[row]] == row]
     points, scores = torch.zeros(len(persons), 17, 2), torch.zeros(len(persons))
     for row in rows:

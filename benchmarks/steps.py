@@ -87,7 +87,7 @@ class Again(nn.Module):
             f = self.model.stem_features(images, cues)
             if hint is not None:
                 f = f + self.model.recurrent_refinement(f, hint)
-            heatmaps, hint = self.model._look(f)
+            heatmaps, hint = self.model._run_hop(f)
             outputs.append(heatmaps)
         return torch.stack(outputs)
 

@@ -13,7 +13,7 @@ import hintpose_lite
 from hintpose_lite import cli
 from hintpose_lite.cli import main
 from hintpose_lite.errors import DataError
-from hintpose_lite.training.folder import alone
+from hintpose_lite.training.folder import locked
 
 PHOTOS = [SimpleNamespace(drawing=None)] * 6
 
@@ -370,7 +370,7 @@ def test_clean_removes_what_we_made_and_nothing_else(generated, capsys):
 
 
 def test_clean_keeps_a_run_that_is_running_and_its_data(generated, capsys):
-    with alone(Path("runs/a")):
+    with locked(Path("runs/a")):
         assert main(["clean", "--yes"]) == 0
     said = capsys.readouterr().out
     assert "kept runs/a: a process is training there" in said and "kept data/crowd" in said

@@ -108,9 +108,9 @@ def _numbers(values, what: str) -> np.ndarray:
     return array
 
 
-def ask_source(source: Callable, picture: np.ndarray, boxes: Tensor) -> list[list]:
-    """Whom a cue source names in each of the boxes (n, 4) of a picture (H, W, 3) uint8. Raises
-    DataError where that is not n lists; what is in them is for the caller to check."""
+def call_source(source: Callable, picture: np.ndarray, boxes: Tensor) -> list[list]:
+    """The cues that a source returns for boxes (n, 4) of a picture (H, W, 3) uint8: n lists. Raises
+    DataError for anything but n lists; their content is for the caller to check."""
     named = source(picture, boxes.numpy().copy())
     if (not isinstance(named, list | tuple) or len(named) != len(boxes)
             or not all(isinstance(own, list) for own in named)):

@@ -1,4 +1,4 @@
-"""The cue of a labelled person, from what is known of them: what `evaluate` gives to a network."""
+"""The cue of a labelled person, drawn from their annotation: what `evaluate` gives to a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, DataError
-from .cue import Cue, ask_source
+from .cue import Cue, call_source
 from .training import oks_jitter
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ CUES = ("joint", "any-joint", "interior", "centroid", "mask", "points", "box", "
 
 def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed: int = 0,
                radius: float = 0.0, counts: Counter | None = None) -> Cue:
-    """The cue of one person, drawn from (seed, annotation id) where there is something to draw.
+    """The cue of one person; whatever is random about it depends on (seed, annotation id).
 
     source: "joint", a visible joint in the visible mask (else an occluded one); "any-joint",
     any labelled joint; "interior", any pixel of the mask; "centroid", the mask's, pulled inside
@@ -66,19 +66,19 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
 
 def nearest_cue(persons: CocoPersons, row: int, source: Callable, box: Tensor,
                 counts: Counter) -> Cue:
-    """Of the cues that a source names in a box (4,), the one nearest to a person's centroid."""
+    """Of the cues that a source finds in a box (4,), the one nearest to the person's centroid."""
     picture = persons.read(row)
-    named, = ask_source(source, picture, box[None])
+    found, = call_source(source, picture, box[None])
     if not all(isinstance(cue, Cue) and (cue.kind != "mask" or cue.array.shape == picture.shape[:2])
-               for cue in named):
+               for cue in found):
         raise DataError("the cue source must return one list of cues a box, masks of the picture's "
-                        f"size, not [{named!r:.80}]")
-    named = [cue for cue in named if cue.middle() is not None]
-    if not named:
-        counts["people in whose box the source names nobody, run without a cue"] += 1
+                        f"size, not [{found!r:.80}]")
+    found = [cue for cue in found if cue.middle() is not None]
+    if not found:
+        counts["people in whose box the source finds nobody, run without a cue"] += 1
         return Cue.none()
     middle = person_cue(persons, row, "centroid").xy[0]
-    return min(named, key=lambda cue: float(np.hypot(*(cue.middle() - middle))))
+    return min(found, key=lambda cue: float(np.hypot(*(cue.middle() - middle))))
 
 
 def _random(person: PersonRecord, seed: int) -> np.random.Generator:

@@ -16,10 +16,6 @@ from .cue import box_maps, point_maps
 
 # In the order in which they are numbered; the first words of `cues.evaluation.CUES`.
 KINDS = ("joint", "any-joint", "interior", "centroid", "mask", "points", "box", "pose", "none")
-
-
-# In the order in which they are numbered; the first words of `cues.evaluation.CUES`.
-KINDS = ("joint", "any-joint", "interior", "centroid", "mask", "points", "box", "pose", "none")
 MASK_KINDS = tuple(map(KINDS.index, ("interior", "centroid", "mask")))
 JOINT_KINDS = tuple(map(KINDS.index, ("joint", "any-joint", "points", "pose")))
 
@@ -90,10 +86,10 @@ def draw_cues(people, kinds: Tensor, sigmas: Tensor, size: tuple[int, int], sigm
               generator: torch.Generator, jitter: float = 1.0) -> Tensor:
     """Training cues (N, 1, H, W) of N people, on their device.
 
-    people: `data.crops.Items`, which has chosen kinds (N,) that each crop can show, and has them on
-    the CPU, so that a GPU need not be asked who gets which. sigmas (K,) of OKS; size = (w, h) of
-    the crop; sigma of a point in crop pixels; jitter as in `CueMix`. Points are chosen among those
-    in the crop, and moved within it.
+    people: `data.crops.Items`. kinds: (N,), of each person's cue, on the CPU, so that choosing rows
+    by kind does not wait for a GPU. sigmas: (K,), of OKS. size: (w, h) of the crop. sigma: of a
+    point, in crop pixels. jitter: as in `CueMix`. Points are chosen among those that lie in the
+    crop, and stay in it when they are moved.
     """
     rows = {kind: (kinds == i).nonzero()[:, 0].to(people.areas.device, non_blocking=True)
             for i, kind in enumerate(KINDS)}

@@ -1,6 +1,6 @@
 """From crops to a training batch, on the device: light, targets, cues.
 
-Nothing in here waits for a GPU: constants lie there already, and nothing is asked of it.
+Nothing in here makes the host wait for a GPU.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def make_batch(items: Items, spec, augment: Augment, skeleton: Skeleton,
     """
     images = relight(items.crops, items.lights) if augment.light else items.crops
     points, v = items.keypoints.split((2, 1), -1)
-    reach = 3 * spec.target_sigma * 4  # a joint whose Gaussian misses the crop cannot be asked for
+    reach = 3 * spec.target_sigma * 4  # a joint whose Gaussian misses the crop has no target
     limit = constant(tuple(side + reach for side in spec.input_size), points.device)
     weights = ((v[..., 0] > 0) & ((points > -reach) & (points < limit)).all(-1)).float()
     targets = encode(points, spec.input_size, spec.target_sigma, spec.codec, heights=weights)

@@ -1,8 +1,8 @@
 """From a person of a file to a crop: everything that happens before the device.
 
 `crop` is the one function that cuts a crop from a picture; training, evaluation, the estimator and
-the labs all use it. `PersonCrops` decodes a person's picture, draws how it is varied and by which
-cue it is asked for, and cuts. `load` feeds the steps of a training from it.
+the labs all use it. `PersonCrops` decodes a person's picture, draws how the crop is varied and the
+kind of its cue, and cuts it. `load` feeds the steps of a training from it.
 """
 
 import math
@@ -111,7 +111,7 @@ class Items:
     kinds: Tensor
 
     def to(self, device: torch.device) -> "Items":
-        """The same batch on a device; `kinds` stay, so that a GPU need not be asked for them."""
+        """The same batch on a device; `kinds` stay on the CPU, where they are used."""
         return Items(**{field.name: value if field.name == "kinds" else
                         value.to(device, non_blocking=True) for field in fields(self)
                         for value in [getattr(self, field.name)]})

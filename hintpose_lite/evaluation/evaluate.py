@@ -54,7 +54,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     cue: where the cue comes from, see `person_cue`; "none" gives no cue. Or a cue source as in
         `detectors`, such as a `CueNetwork`: of what it names in the box, the cue nearest to the
         person's centroid, so its places are judged and not its choice. A network without a cue
-        input is asked for the same people, and the report says so.
+        input is run on the same people, and the report says so.
     hops, flip, batch: as for `predict`. seed: of the cues; each person's is drawn on its own.
     detections: a COCO result file or list (image_id, bbox or keypoints, score). Our choice: boxes
         in order of score take the unmatched labelled person with the largest box IoU, if at least
@@ -74,18 +74,18 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     model, counts = as_hintpose(model), Counter()
     counts["entries of the file that were skipped"] = len(persons.skipped)
     source = cue if model.spec.cue else "none"
-    chosen = people_asked(persons, protocol, cue, rows)
+    chosen = evaluated_people(persons, protocol, cue, rows)
     if protocol == "detected":
-        asked = _ask_detections(persons, detections, counts)
+        queries = _detection_queries(persons, detections, counts)
     else:
         boxes = torch.as_tensor(persons.boxes)
         shared = union(boxes, boxes[persons.partner]) if protocol == "shared" else boxes
-        asked = _Asked(persons, chosen, shared[chosen], torch.ones(len(chosen)), chosen)
-    keypoints, joint_scores = _predict(model, persons, asked, source, seed, radius, counts,
+        queries = _Queries(persons, chosen, shared[chosen], torch.ones(len(chosen)), chosen)
+    keypoints, joint_scores = _predict(model, persons, queries, source, seed, radius, counts,
                                        hops=hops, flip=flip, batch=batch, precision=precision)
-    scores = rescore(asked.scores, joint_scores)
-    place = np.full(len(persons), -1)  # where a person was asked for; else the entry past the end
-    place[asked.person[asked.person >= 0]] = np.flatnonzero(asked.person >= 0)
+    scores = rescore(queries.scores, joint_scores)
+    place = np.full(len(persons), -1)  # of each person's query; else the entry past the end
+    place[queries.person[queries.person >= 0]] = np.flatnonzero(queries.person >= 0)
     points = F.pad(keypoints, (0, 0, 0, 0, 0, 1), value=torch.nan)[:, place[chosen]]
     totals = F.pad(scores, (0, 1))[:, place[chosen]]
     verdicts = [judge(persons, chosen, *hop) for hop in zip(points, totals, strict=True)]
@@ -96,8 +96,8 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     picture_ap = None
     if whole:
         width, height = model.spec.input_size
-        padded = pad(asked.boxes, width / height)[:, 2:].prod(1)  # HRNet's area for OKS-NMS
-        found = _results(persons, asked, padded, keypoints[-1], joint_scores[-1], scores[-1])
+        padded = pad(queries.boxes, width / height)[:, 2:].prod(1)  # HRNet's area for OKS-NMS
+        found = _results(persons, queries, padded, keypoints[-1], joint_scores[-1], scores[-1])
         picture_ap = score_results(persons, found)
         if results is not None:
             write_whole(results, lambda name: name.write_text(json.dumps(found)))
@@ -121,7 +121,7 @@ def displacement_curve(model, persons: CocoPersons, radii: Sequence[float] = RAD
     """Figures at the last hop with the joint cue moved by each radius times sqrt(area).
 
     settings: as for `evaluate`. The joint and the direction are the same at every radius. Returns
-    one dict a radius: "radius", and the figures of `Report.identity`.
+    one dict per radius: "radius", and the figures of `Report.identity`.
     """
     return [{"radius": float(radius),
              **evaluate(model, persons, cue="joint", radius=float(radius), **settings).identity}
@@ -154,12 +154,12 @@ def _check_settings(protocol, cue, detections, radius, seed, batch, results, who
             raise ConfigError(why)
 
 
-# --- who is asked for, in which box ---------------------------------------------------------------
+# --- which people in which boxes ----------------------------------------------------------------
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """What the predictor is asked: D boxes (D, 4) with scores (D,), the pictures they lie in (rows
-    (D,) of `source`), and whose they are (person (D,), a row of the data set or -1)."""
+class _Queries:
+    """What to predict: D boxes (D, 4) with scores (D,), the pictures that they lie in (rows (D,) of
+    `source`), and whose boxes they are (person (D,), a row of the data set or -1)."""
 
     source: CocoPersons | SimpleNamespace
     rows: np.ndarray
@@ -168,9 +168,9 @@ class _Asked:
     person: np.ndarray
 
 
-def people_asked(persons: CocoPersons, protocol: str, cue: str | Callable,
+def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
                  rows: Iterable[int] | None = None) -> np.ndarray:
-    """Rows of the people that `evaluate` asks for with these arguments, ascending."""
+    """Rows of the people that `evaluate` takes with these arguments, in ascending order."""
     chosen = np.arange(len(persons)) if rows is None else np.unique([*rows])
     if len(chosen) and chosen.dtype.kind not in "iu":
         raise ConfigError("rows are whole numbers; of a mask, give np.flatnonzero(mask)")
@@ -184,7 +184,7 @@ def people_asked(persons: CocoPersons, protocol: str, cue: str | Callable,
     return chosen[paired] if protocol == "shared" or cue == "wrong" else chosen
 
 
-def _ask_detections(persons: CocoPersons, detections, counts: Counter) -> _Asked:
+def _detection_queries(persons: CocoPersons, detections, counts: Counter) -> _Queries:
     image_ids, boxes, scores = read_results(persons, detections, "bbox", counts)
     solid = (boxes[:, 2:] >= entries.LEAST_SIDE).all(1)
     counts["results left out, of a box without area"] = int((~solid).sum())
@@ -199,7 +199,7 @@ def _ask_detections(persons: CocoPersons, detections, counts: Counter) -> _Asked
 
     # Where the predictor otherwise takes people: a detection has a picture, but need be nobody's.
     found = SimpleNamespace(skeleton=persons.skeleton, image_ids=image_ids, read=read)
-    return _Asked(found, np.arange(len(boxes)), torch.from_numpy(boxes),
+    return _Queries(found, np.arange(len(boxes)), torch.from_numpy(boxes),
                   torch.from_numpy(scores).float(), person)
 
 
@@ -219,20 +219,20 @@ def match_detections(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndar
     return person
 
 
-def _predict(model, persons: CocoPersons, asked: _Asked, source: str | Callable, seed: int,
+def _predict(model, persons: CocoPersons, queries: _Queries, source: str | Callable, seed: int,
              radius: float, counts: Counter, **settings) -> tuple[Tensor, Tensor]:
-    """Keypoints (T, D, K, 2) and joint scores (T, D, K) of everything asked, chunk by chunk."""
+    """Keypoints (T, D, K, 2) and joint scores (T, D, K) of all queries, chunk by chunk."""
     parts = []
-    for start in range(0, max(len(asked.rows), 1), CHUNK):
+    for start in range(0, max(len(queries.rows), 1), CHUNK):
         part, cues = slice(start, start + CHUNK), None
         if source != "none":
             cues = [Cue.none() if row < 0 else
                     nearest_cue(persons, row, source, box, counts) if callable(source) else
                     person_cue(persons, row, source, middle=center(box).tolist(), seed=seed,
                                radius=radius, counts=counts)
-                    for row, box in zip(asked.person[part].tolist(), asked.boxes[part],
+                    for row, box in zip(queries.person[part].tolist(), queries.boxes[part],
                                         strict=True)]
-        parts.append(predict(model, asked.source, asked.rows[part], asked.boxes[part], cues,
+        parts.append(predict(model, queries.source, queries.rows[part], queries.boxes[part], cues,
                              **settings))
     keypoints = torch.cat([part.keypoints for part in parts], 1)
     scores = torch.cat([part.scores for part in parts], 1)
@@ -241,10 +241,10 @@ def _predict(model, persons: CocoPersons, asked: _Asked, source: str | Callable,
     return keypoints, scores
 
 
-def _results(persons: CocoPersons, asked: _Asked, areas: Tensor, points: Tensor,
+def _results(persons: CocoPersons, queries: _Queries, areas: Tensor, points: Tensor,
              joint_scores: Tensor, scores: Tensor) -> list[dict]:
-    """COCO results after OKS-NMS, at most 20 a picture."""
-    images = torch.as_tensor(asked.source.image_ids[asked.rows])
+    """COCO results after OKS-NMS, at most 20 per picture."""
+    images = torch.as_tensor(queries.source.image_ids[queries.rows])
     kept = oks_nms(points, scores, areas, persons.skeleton.sigmas, images=images,
                    limit=PEOPLE_A_PICTURE)
     table = torch.cat([points, joint_scores[..., None]], -1)[kept].flatten(1)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ..cues.evaluation import person_cue
 from ..data.coco import STRATA, CocoPersons
-from ..evaluation.evaluate import people_asked
+from ..evaluation.evaluate import evaluated_people
 from ..evaluation.judge import Verdicts, judge
 from ..evaluation.predict import predict
 from ..photos.draw import BLUE, GREY, ORANGE, RED, blank_figure, draw_poses
@@ -28,7 +28,7 @@ def ask(model, persons: CocoPersons) -> SimpleNamespace:
     T hops: points (T, n, K, 2) in picture pixels, verdicts (T), and `near` (T, n, 2), the OKS with
     the person meant and with the partner, as identity counts them.
     """
-    rows = people_asked(persons, "shared", "joint")
+    rows = evaluated_people(persons, "shared", "joint")
     pair = np.stack([rows, persons.partner[rows]])
     boxes, people = union(*torch.as_tensor(persons.boxes[pair])), persons.keypoints[pair]
     cues = [person_cue(persons, row, "joint") for row in rows] if model.spec.cue else None

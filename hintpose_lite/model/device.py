@@ -45,6 +45,6 @@ def autocast(precision: str, device: torch.device):
 def _has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # PyTorch tells what a CPU can do through a private name only, which may go away.
-    ask_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return device.type == "cpu" and ask_cpu()
+    # PyTorch has only a private name for this, which may go away.
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return device.type == "cpu" and supported()

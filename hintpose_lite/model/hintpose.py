@@ -236,14 +236,14 @@ class HintPose(HRNet):
                 last = outputs[-1].detach() if self.spec.detach else outputs[-1]
                 features = f + self.recurrent_refinement(f, last)
             if self.checkpoint_hops and torch.is_grad_enabled():
-                heatmaps = checkpoint(self._look, features, use_reentrant=False,
+                heatmaps = checkpoint(self._run_hop, features, use_reentrant=False,
                                       context_fn=self._second_time)
             else:
-                heatmaps = self._look(features)
+                heatmaps = self._run_hop(features)
             outputs.append(heatmaps)
         return torch.stack(outputs)
 
-    def _look(self, features: Tensor) -> Tensor:
+    def _run_hop(self, features: Tensor) -> Tensor:
         """The heatmaps of one hop."""
         return self.final_layer(self.head(features))
 

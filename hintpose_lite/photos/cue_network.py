@@ -1,8 +1,8 @@
-"""The cue network: says where in a box people are, so that each of them can be asked for.
+"""The cue network finds the people in a box, and gives a cue for each of them.
 
-The report names a simple network, trained for it, as one source of cues, and says no more; all of
+The report only mentions a simple network, trained for that purpose, as one source of cues; all of
 this is our choice. It is a small HRNet with one heatmap, on which every person of the crop is a
-peak of height 1 at the middle of the visible mask: a cue each.
+peak of height 1 at the middle of the visible mask.
 """
 
 import math
@@ -38,10 +38,10 @@ MIDDLE = Skeleton(names=("middle",), swaps=(), limbs=(), sigmas=(0.1,))
 
 
 def people_maps(points: Tensor, shown: Tensor, spec: Spec) -> Tensor:
-    """Targets (N, 1, h, w): a Gaussian a person; where two meet, the higher counts.
+    """Targets (N, 1, h, w): a Gaussian per person; where two overlap, the larger value counts.
 
     points (N, P, 2): the middles of the people of each crop, in crop pixels; shown (N, P): which
-    of them exist. One whose middle lies outside the crop gives no peak.
+    of them exist. A person whose middle lies outside the crop has no peak.
     """
     inside = ((points >= 0) & (points <= points.new_tensor(spec.input_size) - 1)).all(-1)
     heights = (inside & shown).to(points.dtype)
@@ -107,7 +107,7 @@ class CueNetwork:
 
 AUGMENT = Augment(rotate=0.0, scale=0.25, half_body=0.0, shift=0.08, shared=0.6, light=0.2)
 WHOLE = 0.25  # how often the box is the whole picture
-SHOWN = 100  # steps between two looks at the loss, for which the device must be waited for
+SHOWN = 100  # steps between two reports of the loss, which wait for the device
 
 
 def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, batch: int = 32,
@@ -116,9 +116,9 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
     """Trains a cue network on all people of a data set, and writes it to the file `out`.
 
     Each crop is a person's box, the box shared with the partner, or the whole picture, and the
-    target has everybody in it. It takes minutes on one core, so nothing is kept on the way. The
-    same arguments give the same file on a CPU. Raises CheckpointError if `out` exists (and not
-    `overwrite`) or cannot be written, RunError if the loss is not finite.
+    target has a peak for everybody in it. Training takes minutes on one core, so there are no
+    checkpoints. The same arguments give the same file on a CPU. Raises CheckpointError if `out`
+    exists (and not `overwrite`) or cannot be written, RunError if the loss is not finite.
     """
     config = TrainConfig(spec=SPEC, augment=AUGMENT, steps=steps, batch=batch, lr=lr, seed=seed)
     with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
@@ -126,7 +126,7 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
         model = HintPose.from_spec(SPEC)
     model.trained_on = persons.description
     probe = Path(out).with_name(f".{Path(out).name}") if overwrite else out
-    save_model(model, probe, overwrite=overwrite).unlink()  # whether it works is told now
+    save_model(model, probe, overwrite=overwrite).unlink()  # fails before the work, not after it
     model.to(device, memory_format=torch.channels_last).train()
     crops = Company(persons, config)
     places = places_of_steps(len(persons), batch, seed, 0, steps)
@@ -145,7 +145,7 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
             loss.backward()
             optimiser.step()
             if step % SHOWN == SHOWN - 1 or step == steps - 1:
-                if not math.isfinite(value := loss.item()):  # once lost, it stays so
+                if not math.isfinite(value := loss.item()):  # it will not become finite again
                     raise RunError(f"the loss is not finite before step {step + 1}: take a lower "
                                    "lr")
                 bar.set_postfix(loss=f"{value:.2e}")
@@ -153,8 +153,8 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
 
 
 class Company(PersonCrops):
-    """Crops in which everybody counts: `keypoints` of an item are the middles of all people of the
-    picture (N, P, 3), with v = 0 where there are fewer than P."""
+    """Crops whose `keypoints` are the middles (P, 3) of all people of the picture, with v = 0 where
+    there are fewer than P."""
 
     def __init__(self, persons: CocoPersons, config: TrainConfig):
         super().__init__(persons, config.spec, config.augment, seed=config.seed)

@@ -39,7 +39,7 @@ def against(cue: Cue, points: np.ndarray, reach: float) -> Cue:
                       np.concatenate([cue.labels, -np.ones(far.sum())]))
 
 
-def asked_again(poses: list, reach: list[float], skeleton: Skeleton) -> dict[int, Cue]:
+def second_cues(poses: list, reach: list[float], skeleton: Skeleton) -> dict[int, Cue]:
     """Which of several people's poses to predict again, once, and with which new cues.
 
     If two poses are the same, the one with the higher score is kept, and its joints with a score

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cues.cue import Cue, ask_source
+from ..cues.cue import Cue, call_source
 from ..data.pictures import as_picture
 from ..errors import ConfigError, DataError
 from ..evaluation.predict import cut_crops, predict_crops
@@ -19,7 +19,7 @@ from ..pose.geometry import corners, crop_matrix, pad, scale_of
 from ..pose.oks import LOW, rescore
 from ..pose.skeleton import COCO17, Skeleton
 from ..weights.weights import load_model
-from .duplicates import asked_again, distinct, told_apart
+from .duplicates import distinct, second_cues, told_apart
 
 BATCH = 64  # people in memory at once, as many as `predict` takes
 MARGIN = 0.1  # of a pose's extent, added on every side of it to make a box
@@ -50,11 +50,11 @@ class PoseEstimator:
     model: a HintPose or HRNet, which is put into eval mode and used where it lies, or a name or
     path for `load_model`. detector: takes a picture (H, W, 3) uint8 RGB, returns boxes (n, 4) x, y,
     w, h in picture pixels. source: takes both, and names the people in each box by cues, see
-    `detectors`. flip, hops: as for `predict`; a call can change them for itself. looks: how often
-    a cue whose box is the whole picture, for want of another, is asked quickly (one hop, no flip
-    test) to find a smaller one: first in squares of several sizes around its middle, of which the
-    surest counts, then in the box of the pose found before. Three find most people. precision: of
-    the network, as for `evaluate`: "float32", or on request "bf16" or "auto".
+    `detectors`. flip, hops: as for `predict`; a call can give others. looks: how many quick
+    predictions (one hop, no flip test) look for the box of a cue without one: first in squares of
+    several sizes around the cue, of which the best pose counts, then in the box of the pose found
+    before. Three find most people; with 0 the box is the whole picture. precision: of the network,
+    as for `evaluate`: "float32", "bf16" or "auto".
     """
 
     def __init__(self, model: HRNet | str | Path, detector: Callable | None = None,
@@ -82,12 +82,12 @@ class PoseEstimator:
         an array (H, W, 3) or tensor (3, H, W). cues[i] says who is meant in boxes[i]. Without
         boxes: the detector's, or the whole picture as one; for each cue the smallest detected box
         around its middle, else, with a warning, the whole picture.
-        Without cues, but with a source, each box is asked for everybody whom the source names there
-        (if nobody: once, without a cue), and nobody comes back twice: a pose goes if its OKS to a
-        better one exceeds 0.9, and a cue that is named for several boxes is asked in one.
-        apart: the cues given are of different people. So points of one speak against the others;
-        and where two answers are nevertheless the same pose (OKS above 0.5), the less sure one, if
-        its cue is made of points, is asked once more, with the other pose against it.
+        Without cues, but with a source, there is a pose for every cue that the source finds in a
+        box (without a cue where it finds none). A cue found in several boxes is used in one, and a
+        pose is removed if its OKS to a better one exceeds 0.9.
+        apart: the cues are of different people. The points of each are then negative points of the
+        others. If two poses are still the same (OKS above 0.5), the one with the lower score is
+        predicted once more, with the joints of the other one as negative points.
         DataError for unusable pictures, boxes and cues; ConfigError for cues it cannot take.
         """
         picture, spec = as_picture(picture), self.model.spec
@@ -107,19 +107,19 @@ class PoseEstimator:
 
         places = narrow(boxes, cues)
         if not apart or not cues or proposing:
-            poses = self._ask(picture, places, cues, flip, hops)
+            poses = self._predict(picture, places, cues, flip, hops)
             return distinct(poses, self.skeleton) if proposing and poses else poses
         # A point's Gaussian on the crop is a cue sigma wide; so wide is it on the picture:
         crops = pad(places, spec.input_size[0] / spec.input_size[1])
         reach = (spec.cue_sigma / scale_of(crop_matrix(crops, spec.input_size))).tolist()
-        poses = self._ask(picture, places, told_apart(cues, reach), flip, hops)
-        again = asked_again(poses, reach, self.skeleton)
+        poses = self._predict(picture, places, told_apart(cues, reach), flip, hops)
+        again = second_cues(poses, reach, self.skeleton)
         rows, new = [*again], [*again.values()]
-        found = self._ask(picture, narrow(boxes[rows], new), new, flip, hops)
+        found = self._predict(picture, narrow(boxes[rows], new), new, flip, hops)
         found = dict(zip(rows, found, strict=True))
         return [replace(found.get(i, pose), cue=cues[i]) for i, pose in enumerate(poses)]
 
-    def _ask(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue] | None, flip: bool,
+    def _predict(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue] | None, flip: bool,
              hops: int | None) -> list[Pose]:
         device, poses = next(self.model.parameters()).device, []
         for part in torch.arange(len(boxes)).split(BATCH) if len(boxes) else ():
@@ -143,7 +143,7 @@ class PoseEstimator:
         tried = _squares([cues[i] for i in rows], max(size))
         for _ in range(self.looks):
             tries = tried.shape[1]
-            poses = self._ask(picture, tried.flatten(0, 1),
+            poses = self._predict(picture, tried.flatten(0, 1),
                               [cues[i] for i in rows for _ in range(tries)], flip=False, hops=1)
             surest = [max(poses[i:i + tries], key=lambda pose: pose.scores.mean())
                       for i in range(0, len(poses), tries)]
@@ -156,7 +156,7 @@ class PoseEstimator:
 
         One cue is one person, who is asked for once: where named first, and there in the smallest.
         """
-        named = ask_source(self.source, picture, boxes)
+        named = call_source(self.source, picture, boxes)
         named, sizes = [cues or [None] for cues in named], boxes[:, 2:].prod(1).tolist()
         places = [(rank, sizes[i], i) for i, cues in enumerate(named) for rank in range(len(cues))]
         cues = check_cues(sum(named, []), picture.shape[:2], self.model.spec.cue)

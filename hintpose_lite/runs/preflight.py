@@ -40,7 +40,7 @@ class Estimate:
 def announce(trainer: Trainer, out: Path) -> None:
     """Prints what a long run will take, before its first step. Raises RunError if the disk has too
     little room."""
-    if trainer.config.steps >= LONG and trainer.crew.size == 1:
+    if trainer.config.steps >= LONG and trainer.group.size == 1:
         estimate = preflight(trainer)
         require_space(estimate, out)
         print(f"{out}: {estimate}", flush=True)

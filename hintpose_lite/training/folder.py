@@ -1,10 +1,12 @@
-"""A run's folder on disk: who may write to it, its settings, its metrics.
+"""A run's folder on disk: its lock, its settings, its metrics.
 
-    config.json        the settings and a digest of the people; what makes a run this run
+    config.json        the settings, and a digest of the people: a run goes on only with the same
     metrics.jsonl      a line for every checkpoint, and one for every validation
-    last.pt            the state to go on from; model.safetensors, the weights to use
-    lock, stop         held by the process that trains; made by who wants it to end
-    train.log          what a run in a process of its own says
+    last.pt            the state from which the run goes on
+    model.safetensors  the weights, to be used
+    lock               held by the process that trains
+    stop               ends the run, if somebody makes it
+    train.log          the output of a run in a process of its own
 """
 
 import json
@@ -21,7 +23,7 @@ LOG = "train.log"
 
 @contextmanager
 def writing(what: str):
-    """Explains what goes wrong while a run writes (of a WriteError, its cause)."""
+    """Turns failures to write into a RunError that says what could not be written, and why."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # the latter from torch
@@ -31,7 +33,7 @@ def writing(what: str):
 
 
 def open_folder(out: Path, wanted: dict) -> None:
-    """Makes a run folder with `wanted` as its config.json, or checks that it is such a one."""
+    """Makes a run folder whose config.json is `wanted`, or checks that `out` is such a folder."""
     file = out / "config.json"
     if file.exists():
         try:
@@ -51,7 +53,7 @@ def open_folder(out: Path, wanted: dict) -> None:
 
 
 def refuse_others(out: Path) -> None:
-    """Raises RunError where `out` is neither a run folder nor free to become one."""
+    """Raises RunError if `out` is neither a run folder nor free to become one."""
     if out.exists() and not (out / "config.json").exists() and (
             not out.is_dir() or any(f.name not in (LOG, "lock") for f in out.iterdir())):
         raise RunError(f"{out} exists and is no run folder: nothing there is overwritten, so give "
@@ -59,7 +61,7 @@ def refuse_others(out: Path) -> None:
 
 
 def _differences(found, wanted, name: str = "") -> list[str]:
-    """What differs between two nested dictionaries, in words."""
+    """Describes how two nested dictionaries differ, one sentence per difference."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         return [line for key in sorted(found.keys() | wanted) for line in _differences(
             found.get(key), wanted.get(key), f"{name}.{key}".strip("."))]
@@ -67,10 +69,10 @@ def _differences(found, wanted, name: str = "") -> list[str]:
 
 
 @contextmanager
-def alone(out: Path, patience: float = 1.0):
-    """Holds the run folder; the system lets go of it when the process ends, however it ends.
+def locked(out: Path, patience: float = 1.0):
+    """Locks the run folder; the system unlocks it when the process ends, in whatever way.
 
-    Waits `patience` seconds for it, since whoever asks `is_running` has it for an instant."""
+    Waits up to `patience` seconds, since `is_running` locks a folder for an instant, too."""
     try:
         with FileLock(out / "lock", timeout=patience):
             yield
@@ -80,10 +82,10 @@ def alone(out: Path, patience: float = 1.0):
 
 
 @contextmanager
-def leading(out: Path):
-    """Holds the run folder as `alone` does; a start that is refused before anything is written
-    leaves it free for corrected settings."""
-    with alone(out):
+def claimed(out: Path):
+    """Locks the run folder, and removes config.json if the start fails before anything else is
+    written, so that the folder is free for corrected settings."""
+    with locked(out):
         try:
             yield
         except HintPoseError:
@@ -94,30 +96,30 @@ def leading(out: Path):
 
 
 def is_running(out: str | Path) -> bool:
-    """Whether a process holds the run folder at this moment."""
+    """Whether a process is training into the run folder at this moment."""
     if not Path(out, "lock").exists():
-        return False  # asking makes the file
+        return False  # locking would make the file
     try:
-        with alone(Path(out), patience=0):
+        with locked(Path(out), patience=0):
             return False
     except RunError:
         return True
 
 
 def is_validated(out: Path, step: int) -> bool:
-    """Whether there is an entry of the validation after a step."""
+    """Whether metrics.jsonl has a validation after that step."""
     return any(record["step"] == step and "ap" in record for record in read_metrics(out))
 
 
 def read_metrics(folder: Path) -> list[dict]:
-    """The entries of a run's metrics.jsonl; none if nothing is written yet. Raises RunError."""
+    """Returns the entries of metrics.jsonl. Raises RunError if one of them is damaged."""
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
     records = []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     for number, line in enumerate(lines, 1):
-        try:  # what follows the last line's end is unfinished
+        try:  # text after the last newline is an unfinished entry
             record = json.loads(line)
             names = ("loss", "seconds", "lr") if "loss" in record else ("ap", "identity")
             records.append({name: record[name] for name in ("step", *names)})
@@ -129,15 +131,15 @@ def read_metrics(folder: Path) -> list[dict]:
     return records
 
 
-def note(out: Path, record: dict) -> None:
-    """Adds a line to metrics.jsonl."""
+def append_metrics(out: Path, record: dict) -> None:
+    """Appends an entry to metrics.jsonl."""
     path = out / "metrics.jsonl"
     with writing(str(path)), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def trim_metrics(out: Path, step: int) -> None:
-    """Drops records of steps after the checkpoint, which will be taken again."""
+    """Removes entries of steps after the checkpoint, since those steps will be run again."""
     kept = [json.dumps(record) + "\n" for record in read_metrics(out) if record["step"] <= step]
     with writing(f"{out}/metrics.jsonl"):
         write_whole(out / "metrics.jsonl", lambda name: name.write_text("".join(kept)))

@@ -21,10 +21,10 @@ from ..files import write_whole
 from ..weights.weights import save_model
 from . import folder as run_folder
 from .config import TrainConfig
-from .processes import Crew, crew_of, own_device
+from .processes import ProcessGroup, own_device, process_group
 from .step import Trainer, learning_rate
 
-ASKED_EVERY = 20  # steps; how often several processes agree on whether to stop
+STOP_CHECK_EVERY = 20  # steps; between two checks by several processes whether to stop
 
 
 def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: CocoPersons, *,
@@ -32,59 +32,59 @@ def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: C
           before: Callable[[Trainer, Path], None] | None = None) -> Path:
     """Trains into the run folder `out` and returns it; a run of the same config is continued.
 
-    people are trained on, held_out validated on. position: line of the progress bar, where several
-    runs share a screen. before: is called with the trainer and `out` before the
-    first step of a new run. Under torchrun all processes train this one run together. `folder`
-    says what `out` holds.
-    Raises RunError where `out` is something else, somebody trains there, memory runs out, or the
-    loss is not finite; ConfigError and DataError for unusable settings and data.
+    people are trained on, held_out are for validation. position: the line of the progress bar,
+    where several runs share a screen. before: called with the trainer and `out` before the first
+    step of a new run. Under torchrun all processes train this one run together. `folder` describes
+    what `out` holds.
+    Raises RunError if `out` is not a run folder, another process trains there, memory runs out, or
+    the loss is not finite; ConfigError and DataError for unusable settings and data.
     """
     out, place = Path(out), own_device(device)
-    with crew_of(place) as crew:
-        progress = progress and crew.leads
-        if not crew.leads:
-            crew.wait()  # until the leader has made the folder
-        config = config.resolve(len(people), len(people.skeleton), crew.size, place.type)
+    with process_group(place) as group:
+        progress = progress and group.is_first
+        if not group.is_first:
+            group.wait()  # until the first process has made the folder
+        config = config.resolve(len(people), len(people.skeleton), group.size, place.type)
         run_folder.open_folder(out, {"config": config.to_dict(), "people": len(people),
                                      "data": people.sha256})
-        if crew.leads:
-            crew.wait()
+        if group.is_first:
+            group.wait()
         if run_folder.is_validated(out, config.steps) and (out / "model.safetensors").exists():
             return out
-        with run_folder.leading(out) if crew.leads else nullcontext():
-            crew.wait()
-            if crew.leads:
+        with run_folder.claimed(out) if group.is_first else nullcontext():
+            group.wait()
+            if group.is_first:
                 (out / "stop").unlink(missing_ok=True)  # it was meant for an earlier start
-            _run(config, people, held_out, out, place, crew, progress, position, before)
+            _run(config, people, held_out, out, place, group, progress, position, before)
     return out
 
 
 def _run(config: TrainConfig, people: CocoPersons, held_out: CocoPersons, out: Path,
-         device: torch.device, crew: Crew, progress: bool, position: int, before) -> None:
-    """Makes a trainer, and takes its remaining steps."""
+         device: torch.device, group: ProcessGroup, progress: bool, position: int, before) -> None:
+    """Builds a trainer and runs its remaining steps."""
     started = (out / "last.pt").exists()
     if not started and (out / "model.safetensors").exists():
         raise RunError(f"{out} has weights, but no last.pt to go on from: put it back, or train in "
                        f"another folder, perhaps with --init {out / 'model.safetensors'}")
     try:
-        trainer = Trainer(config, people, device, not started, crew)
+        trainer = Trainer(config, people, device, not started, group)
         trainer.model.trained_on = people.description
         if started:
             _resume(trainer, out / "last.pt")
-            if crew.leads:  # the last start may have ended between the two files
+            if group.is_first:  # the last start may have ended between writing the two files
                 _save_weights(trainer, out)
         elif before is not None:
             before(trainer, out)
-        if crew.leads:
+        if group.is_first:
             run_folder.trim_metrics(out, trainer.step)
         for record in _loop(trainer, out, held_out, progress, position):
-            if crew.leads:
-                run_folder.note(out, record)
+            if group.is_first:
+                run_folder.append_metrics(out, record)
         return
     except torch.OutOfMemoryError:
         trainer = None  # the traceback, which also holds tensors, goes with this block
-    share = replace(config, batch=config.batch // crew.size, batch_norm="local")  # of one process
-    fitting = crew.size * fitting_batch(share, people, device)
+    share = replace(config, batch=config.batch // group.size, batch_norm="local")  # of one process
+    fitting = group.size * fitting_batch(share, people, device)
     advice = (f"{fitting} fits: start again in a new folder with --set batch={fitting} "
               f"--set lr={config.lr * fitting / config.batch:.2g}" if fitting else
               "Not even one person fits: take a smaller network or input size")
@@ -92,7 +92,7 @@ def _run(config: TrainConfig, people: CocoPersons, held_out: CocoPersons, out: P
 
 
 def fitting_batch(config: TrainConfig, people: CocoPersons, device) -> int:
-    """The largest of batch/2, batch/4, ... with which a step of all hops fits into memory; or 0."""
+    """Returns the largest of batch/2, batch/4, ... whose steps fit into memory, or 0."""
     batch = config.batch
     while batch := batch // 2:
         gc.collect()
@@ -120,8 +120,8 @@ def _resume(trainer: Trainer, path: Path) -> None:
 
 def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
           position: int) -> Iterator[dict]:
-    """Runs the remaining steps; yields what is to be written down."""
-    config, crew, losses, stopped = trainer.config, trainer.crew, [], False
+    """Runs the remaining steps and yields the entries of metrics.jsonl."""
+    config, group, losses, stopped = trainer.config, trainer.group, [], False
     start = time.time() - trainer.seconds
     with tqdm(total=config.steps, initial=trainer.step, desc=str(out), unit="step",
               disable=not progress, mininterval=1, position=position) as bar:
@@ -134,36 +134,36 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
                 break
             losses.append(trainer.run_step())
             bar.update()
-            if crew.size == 1 or trainer.step % ASKED_EVERY == 0:
-                stopped = crew.told((out / "stop").exists(), trainer.device)
+            if group.size == 1 or trainer.step % STOP_CHECK_EVERY == 0:
+                stopped = group.broadcast((out / "stop").exists(), trainer.device)
             if (stopped or trainer.step == config.steps
                     or trainer.step % config.checkpoint_every == 0):
-                loss = float(crew.mean(_finite_mean(losses, trainer.step, out)))
+                loss = float(group.mean(_finite_mean(losses, trainer.step, out)))
                 trainer.seconds = time.time() - start
-                if crew.leads:
+                if group.is_first:
                     _save(trainer, out)
                 yield {"step": trainer.step, "loss": loss, "seconds": trainer.seconds,
                        "lr": learning_rate(config, trainer.step - 1)}
                 losses = []
                 bar.set_postfix(loss=f"{loss:.2e}")
-    if stopped and crew.leads:
+    if stopped and group.is_first:
         (out / "stop").unlink()
 
 
 def validate(trainer: Trainer, persons: CocoPersons, people: int = 300) -> dict:
-    """Person AP and identity accuracy of the first people in shared boxes; only the leader asks."""
+    """Person AP and identity accuracy of the first people in shared boxes, by the first process."""
     result = {"step": trainer.step, "ap": None, "identity": None}
-    if trainer.crew.leads:
+    if trainer.group.is_first:
         report = evaluate(trainer.model.eval(), persons, protocol="shared", cue="joint", flip=False,
                           rows=range(min(people, len(persons))))
         trainer.ready()
         result |= {"ap": report.ap, "identity": report.identity["accuracy"]}
-    trainer.crew.wait()
+    trainer.group.wait()
     return result
 
 
 def _finite_mean(losses: list[Tensor], step: int, out: Path) -> Tensor:
-    """The mean of losses; the only place where the loop waits for the device."""
+    """Returns the mean of the losses; only here does the loop wait for the device."""
     values = torch.stack(losses)
     if not values.isfinite().all():
         first = step - len(losses) + 1 + int((~values.isfinite()).nonzero()[0])

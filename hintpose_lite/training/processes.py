@@ -1,7 +1,7 @@
 """Several processes that train one model together, as torchrun starts them.
 
 Every process takes its part of each batch; gradients are averaged, so all models stay equal.
-Process 0 leads: it alone writes to the run folder, validates, and shows progress.
+Only process 0, the first, writes to the run folder, validates, and shows progress.
 """
 
 import gc
@@ -18,18 +18,19 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..model.device import choose_device
 
-PATIENCE = timedelta(hours=2)  # others wait while the leader draws scenes or validates
+PATIENCE = timedelta(hours=2)  # the others wait while the first draws scenes or validates
 
 
 @dataclass(frozen=True)
-class Crew:
-    """This process's number among `size`; alone unless torchrun says otherwise."""
+class ProcessGroup:
+    """The `size` processes of a training, and the number `rank` of this one among them."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_first(self) -> bool:
+        """Whether this process writes, validates and prints for all of them."""
         return self.rank == 0
 
     def share(self, places: list) -> list:
@@ -37,48 +38,48 @@ class Crew:
         return places[self.rank::self.size]
 
     def wrap(self, model: nn.Module, device: torch.device, unused: bool) -> nn.Module:
-        """The model with averaged gradients. unused: some steps leave some parameters out."""
+        """The model with averaged gradients. unused: some steps do not use all parameters."""
         if self.size == 1:
             return model
         devices = [device] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, devices, find_unused_parameters=unused)
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Returns once every process has called this."""
         if self.size > 1:
             dist.barrier()
 
-    def told(self, flag: bool, device: torch.device) -> bool:
-        """What the leader says, everywhere."""
+    def broadcast(self, flag: bool, device: torch.device) -> bool:
+        """Returns the first process's flag in every process."""
         if self.size == 1:
             return flag
-        said = torch.tensor(int(flag), device=device)
-        dist.broadcast(said, 0)
-        return bool(said)
+        value = torch.tensor(int(flag), device=device)
+        dist.broadcast(value, 0)
+        return bool(value)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of all processes' values."""
+        """Returns the mean of all processes' values."""
         if self.size > 1:
             dist.all_reduce(value)
         return value / self.size
 
 
 @contextmanager
-def crew_of(device: torch.device) -> Iterator[Crew]:
-    """The crew of this process for as long as the block runs."""
+def process_group(device: torch.device) -> Iterator[ProcessGroup]:
+    """Opens the process group that torchrun describes, and closes it after the block."""
     given = os.environ.get("WORLD_SIZE", "1")
     if not given.isdecimal() or (int(given) > 1 and "MASTER_ADDR" not in os.environ):
         raise ConfigError(f"WORLD_SIZE={given} was not set by torchrun: unset it, or start with "
                           "torchrun")
     size = int(given)
     if size == 1:
-        yield Crew()
+        yield ProcessGroup()
         return
     if not dist.is_available():
         raise ConfigError("this PyTorch was built without torch.distributed: train in one process")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Crew(dist.get_rank(), size)
+        yield ProcessGroup(dist.get_rank(), size)
         gc.collect()  # what still holds gradient buffers makes gloo abort on its way out
         dist.barrier()
     finally:

@@ -1,7 +1,7 @@
-"""One step of training: who is in it, the loss, the learning rate, and the `Trainer` that takes it.
+"""One step of training: its batch, the loss, the learning rate, and the `Trainer` that runs it.
 
-The batch of step t is a function of (seed, t) alone, and so is the learning rate. A run that is
-stopped and started again therefore takes the very steps it would have taken (bit for bit on a CPU).
+The batch of step t depends on (seed, t) only, and so does the learning rate. A run that is stopped
+and started again therefore gives the same weights as one that never stopped (bit for bit on a CPU).
 """
 
 import math
@@ -20,16 +20,16 @@ from ..model.hintpose import HintPose, norms
 from ..pose.geometry import constant
 from ..weights.weights import initialise
 from .config import TrainConfig
-from .processes import Crew
+from .processes import ProcessGroup
 
-ALONE = Crew()
+ONE_PROCESS = ProcessGroup()
 
 
 def heatmap_loss(outputs: Tensor, batch: Batch, hop_weights: Tensor) -> Tensor:
-    """HRNet's loss, 0.5 x mean squared error of the labelled joints' heatmaps, for every hop.
+    """HRNet's loss, 0.5 x mean squared error of the heatmaps, averaged over the hops.
 
-    outputs (T, N, K, h, w); hop_weights (T,) are scaled to sum 1. Returns a scalar. Unlabelled
-    joints count as zero error, in the mean too, as HRNet has it.
+    outputs: (T, N, K, h, w); hop_weights: (T,), scaled to sum 1. Returns a scalar. As in HRNet, an
+    unlabelled joint has no error, but counts in the mean.
     """
     outputs = outputs.float()
     errors = F.mse_loss(outputs, batch.targets.expand_as(outputs), reduction="none").mean((3, 4))
@@ -48,25 +48,25 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def _generator(seed: int, purpose: str, index: int, device="cpu") -> torch.Generator:
-    """Random numbers of their own for every purpose, and for every epoch or step of it."""
+    """A generator for one purpose and step; no two of them share their random numbers."""
     words = np.random.SeedSequence([seed, *purpose.encode(), index]).generate_state(2)
     return torch.Generator(device).manual_seed(int(words[0]) << 32 | int(words[1]))
 
 
 class Trainer:
-    """A model, its optimiser and where it stands; `run_step` takes it one step on."""
+    """A model, its optimiser and the number of steps done; `run_step` runs the next one."""
 
     def __init__(self, config: TrainConfig, people: CocoPersons, device: str | torch.device,
-                 initial: bool = True, crew: Crew = ALONE):
-        """initial: read the weights that config.init names; not for a run that is continued."""
+                 initial: bool = True, group: ProcessGroup = ONE_PROCESS):
+        """initial: whether to read the weights of config.init; a run that goes on does not."""
         self.config, self.people, self.device = config, people, torch.device(device)
         self.crops = PersonCrops(people, config.spec, config.augment, config.cues, config.seed)
-        self.crew = crew
+        self.group = group
         with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
             torch.manual_seed(config.seed)
             self.model = HintPose.from_spec(config.spec)
         if initial:
-            initialise(self.model, config.init, say=print if crew.leads else lambda _: None)
+            initialise(self.model, config.init, say=print if group.is_first else lambda _: None)
         if config.batch_norm == "synchronised":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.model.checkpoint_hops = config.checkpoint_hops
@@ -75,7 +75,7 @@ class Trainer:
         self.step, self.seconds, self.batches = 0, 0.0, None
         self.frozen_from = round(config.freeze_after * config.steps)
         self.autocast = autocast(config.precision, self.device)
-        self.eager = crew.wrap(self.model, self.device,
+        self.eager = group.wrap(self.model, self.device,
                                unused=config.hop_dropout + config.hops_after > 0)
         self.forward = self.eager
         if config.compile:  # each number of hops is compiled once more for frozen batch norms
@@ -92,17 +92,17 @@ class Trainer:
                 module.eval()
 
     def run_step(self) -> Tensor:
-        """One step; the loss stays on the device, so that nobody waits for it."""
+        """Runs one step. The loss is returned on the device, so that the host need not wait."""
         config, spec = self.config, self.config.spec
         if self.batches is None:
             places = places_of_steps(len(self.people), config.batch, config.seed, self.step,
                                      config.steps)
-            self.batches = load(self.crops, map(self.crew.share, places), self.device,
-                                self.crew.size)
+            self.batches = load(self.crops, map(self.group.share, places), self.device,
+                                self.group.size)
         if self.step == self.frozen_from:
             self.ready()
         hops = draw_hops(config, self.step)
-        purpose = f"batch of {self.crew.rank}"
+        purpose = f"batch of {self.group.rank}"
         batch = make_batch(next(self.batches), spec, config.augment, self.people.skeleton,
                            _generator(config.seed, purpose, self.step, self.device),
                            config.cues.jitter)
@@ -117,7 +117,7 @@ class Trainer:
         return loss.detach()
 
     def _outputs(self, batch: Batch, hops: int) -> Tensor:
-        """The model's heatmaps; without compilation, said aloud, where that does not work."""
+        """The model's heatmaps. If compiled code fails, prints so and goes on with eager code."""
         images = batch.images.contiguous(memory_format=torch.channels_last)
         with self.autocast:
             try:
@@ -131,12 +131,12 @@ class Trainer:
                 return self.forward(images, batch.cues, hops)
 
     def state(self) -> dict:
-        """All that is needed to go on from here."""
+        """Everything that is needed to go on from this step."""
         return {"step": self.step, "seconds": self.seconds, "model": self.model.state_dict(),
                 "optimiser": self.optimiser.state_dict()}
 
     def load(self, state: dict) -> None:
-        """Goes on from a state."""
+        """Continues from what `state` returned."""
         self.step, self.seconds, self.batches = state["step"], state["seconds"], None
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -144,9 +144,8 @@ class Trainer:
 
 
 def draw_hops(config: TrainConfig, step: int) -> int:
-    """How many hops a step runs: one before `hops_after`, then all, or by `hop_dropout` any fewer.
-
-    Fewer hops make a step cheaper and teach the network to be good after each of them."""
+    """How many hops a step runs: one before `hops_after`, then all; with probability `hop_dropout`
+    fewer, which makes the step cheaper and teaches the network to be good after each hop."""
     draw = torch.rand(2, generator=_generator(config.seed, "hops", step)).tolist()
     if step < config.hops_after * config.steps:
         return 1
@@ -156,8 +155,8 @@ def draw_hops(config: TrainConfig, step: int) -> int:
 
 
 def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
-    """Weights decay; biases and batch norms, which have one dimension, do not. The backbone learns
-    at its own rate, HintPose's additions and the final layer at the full one."""
+    """Groups with their own weight decay and learning rate. Biases and batch norms, which have one
+    dimension, do not decay. The backbone's rate is multiplied by `backbone_lr`."""
     groups = []
     for backbone, decays in product((True, False), repeat=2):
         parameters = [p for name, p in model.named_parameters()

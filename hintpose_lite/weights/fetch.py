@@ -32,9 +32,9 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
     """Download url to path and return path; an existing file is checked and kept.
 
     An interrupted download leaves path.part, where the next call continues. sha256 is the hex
-    digest or its first digits (at least 8). progress: show a bar or not; or a function that is told
-    after every chunk how many bytes are there, and ends the download if it raises. Raises
-    FetchError: no answer, a refusal, another hash, a full disk, or something else at path.
+    digest or its first digits (at least 8). progress: whether to show a bar; or a function that is
+    called after every chunk with the number of bytes so far, and ends the download if it raises.
+    Raises FetchError: no answer, a refusal, another hash, a full disk, or another file at path.
     """
     path, digest = Path(path), (sha256 or "").lower()
     _refuse_bad_address(url)

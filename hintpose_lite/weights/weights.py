@@ -62,7 +62,7 @@ def save_model(model: HRNet, path: str | Path, *, half: bool = False,
 
 def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
                **settings) -> HintPose:
-    """A trained network, in eval mode.
+    """Loads a trained network, in eval mode.
 
     name_or_path: one of SHIPPED; one of PUBLIC, downloaded once to $HINTPOSE_CACHE or
     ~/.cache/hintpose_lite; or a file in any layout of `layouts`.
@@ -75,7 +75,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
         raise CheckpointError(f"{path} has no final layer for joints, it can only be trained "
                               f"from: initialise(model, {str(path)!r})")
     if found.spec is not None and settings:
-        raise ConfigError(f"{path} says itself how to use it: leave out {', '.join(settings)}")
+        raise ConfigError(f"{path} has its settings stored in it: leave out {', '.join(settings)}")
     if known:
         _same_family(known["codec"], settings.get("codec", known["codec"]), name_or_path)
     spec = found.spec or Spec(**{**found.architecture(), "cue": False, "hops": 1, **known,
@@ -88,11 +88,11 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
 
 
 def load_weights(model: HRNet, source: str | Path | Mapping | StoredWeights) -> tuple[str, ...]:
-    """Fills a network from a file or a state dictionary; returns the names it had no values for.
+    """Fills a network from a file or a state dictionary; returns the names without values.
 
-    Those can be: the final layer, if the source is a backbone; HintPose's additions, if it has
-    none (fresh ones change nothing); and batch counters, which nothing uses. Anything else that
-    is missing, not known, or of another shape raises CheckpointError, with the network unchanged.
+    The source may lack the final layer, if it is a backbone; HintPose's additions (fresh ones
+    change nothing); and batch counters, which nothing uses. Anything else that is missing, unknown
+    or of another shape raises CheckpointError, and leaves the network unchanged.
     """
     if isinstance(source, (str, Path)):
         source = read_state(source)
@@ -163,7 +163,7 @@ def _same_family(stored: str, wanted: str, source: str | Path) -> None:
 
 
 def _locate(name_or_path: str | Path) -> tuple[Path, dict]:
-    """The file behind a name or path, and what is known of it that it does not say itself."""
+    """Returns the file of a name or path, and the settings that are known but not stored in it."""
     if name_or_path in SHIPPED:
         return Path(str(files("hintpose_lite") / "shipped" / f"{name_or_path}.safetensors")), {}
     if name_or_path in PUBLIC:

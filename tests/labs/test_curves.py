@@ -11,7 +11,7 @@ from hintpose_lite.errors import RunError
 from hintpose_lite.labs import curves as module
 from hintpose_lite.labs.curves import curves, follow, sample, summary
 from hintpose_lite.labs.widgets import encoded
-from hintpose_lite.training.folder import alone
+from hintpose_lite.training.folder import locked
 from hintpose_lite.weights.weights import load_model, save_model
 
 LOSSES = [{"step": 500, "loss": 0.004, "seconds": 50, "lr": 0.001},
@@ -120,7 +120,7 @@ def test_following_ends_with_the_run_and_redraws_only_news(make_run, shown, monk
 
 def test_following_ends_after_its_time_and_can_be_taken_up_again(make_run, shown):
     run = make_run("one", 1000, *LOSSES[:1])
-    with alone(run):
+    with locked(run):
         assert not follow(run, every=0.01, limit=0.03).complete
         follow(run, limit=0)
     assert "remaining" in shown[1][1]
@@ -133,7 +133,7 @@ def test_ctrl_c_ends_the_following(make_run, shown, monkeypatch, capsys):
         raise KeyboardInterrupt
     monkeypatch.setattr(module.time, "sleep", interrupt)
     run = make_run("one", 1000, *LOSSES[:1])
-    with alone(run):
+    with locked(run):
         assert follow(run).step == 500
     assert capsys.readouterr().out == "No longer followed; the run itself goes on.\n"
     assert not (run / "stop").exists()

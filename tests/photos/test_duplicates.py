@@ -9,9 +9,9 @@ import torch
 from hintpose_lite.crowd.folder import make_crowd
 from hintpose_lite.cues.cue import Cue
 from hintpose_lite.cues.evaluation import person_cue
-from hintpose_lite.evaluation.evaluate import people_asked
+from hintpose_lite.evaluation.evaluate import evaluated_people
 from hintpose_lite.evaluation.judge import judge
-from hintpose_lite.photos.duplicates import against, asked_again, distinct, told_apart
+from hintpose_lite.photos.duplicates import against, distinct, second_cues, told_apart
 from hintpose_lite.photos.estimator import PoseEstimator
 from hintpose_lite.pose.geometry import union
 from hintpose_lite.pose.skeleton import COCO17
@@ -41,18 +41,18 @@ def test_points_of_different_people_speak_against_each_other():
 def test_of_two_equal_answers_the_less_sure_one_is_asked_again():
     left, right, far = Cue.point(10, 10), Cue.point(20, 20), Cue.point(300, 10)
     poses = [pose(0, 0.5, left), pose(1, 0.8, right, unsure=3), pose(300, 0.4, far)]
-    again = asked_again(poses, [0.5] * 3, COCO17)
+    again = second_cues(poses, [0.5] * 3, COCO17)
     assert list(again) == [0]
     assert again[0].labels.tolist() == [1] + [-1] * 14  # joints at 0.2 do not count
     assert np.array_equal(again[0].xy, np.vstack([left.xy, poses[1].keypoints[3:]]))
-    assert asked_again([poses[0], poses[2]], [0.5] * 2, COCO17) == {}
-    assert asked_again(poses[:1], [0.5], COCO17) == {}
+    assert second_cues([poses[0], poses[2]], [0.5] * 2, COCO17) == {}
+    assert second_cues(poses[:1], [0.5], COCO17) == {}
 
 
 def test_three_equal_answers_and_cues_that_take_no_points():
     point, mask = Cue.point(1, 1), Cue.mask(np.eye(3))
     three = [pose(0, 0.9, point), pose(0, 0.8, mask), pose(0, 0.7, point)]
-    again = asked_again(three, [0.5] * 3, COCO17)
+    again = second_cues(three, [0.5] * 3, COCO17)
     assert list(again) == [2] and len(again[2].xy) == 1 + 17  # against the one that is believed
     assert len(distinct(three, COCO17)) == 1 and distinct(three, COCO17)[0] is three[0]
 
@@ -61,7 +61,7 @@ def test_only_surer_answers_speak_against_one():
     cue = Cue.point(-50, 1)
     near = 0.14 * np.ptp(BODY, axis=0).max()  # once is the same person, twice is not
     chain = [pose(0, 0.9, cue), pose(near, 0.8, cue), pose(2 * near, 0.7, cue)]
-    again = asked_again(chain, [0.5] * 3, COCO17)
+    again = second_cues(chain, [0.5] * 3, COCO17)
     assert list(again) == [1], "the ends of the chain are two people"
     assert np.array_equal(again[1].xy[1:], chain[0].keypoints)
 
@@ -82,7 +82,7 @@ def shipped():
 def test_two_clicks_find_both_people_more_often_when_they_are_told_apart(tmp_path, shipped):
     people = make_crowd(tmp_path / "scenes", 24, seed=7_000_000, workers=1)
     boxes = torch.as_tensor(people.boxes)
-    rows = [row for row in people_asked(people, "shared", "joint")
+    rows = [row for row in evaluated_people(people, "shared", "joint")
             if people.partner[people.partner[row]] == row]
     firsts = [row for row in rows if row < people.partner[row]]
     found = {}

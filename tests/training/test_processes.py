@@ -10,7 +10,7 @@ import torch
 
 from hintpose_lite.errors import ConfigError
 from hintpose_lite.runs.presets import TrainConfig
-from hintpose_lite.training.processes import Crew, crew_of, own_device
+from hintpose_lite.training.processes import ProcessGroup, own_device, process_group
 from hintpose_lite.training.step import Trainer
 
 SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64),
@@ -51,7 +51,7 @@ def test_two_processes_do_what_one_does(crowd, tmp_path):
 
 def test_a_batch_is_shared_out_without_rest_or_repetition():
     places = [(0, row) for row in range(12)]
-    shares = [Crew(rank, 3).share(places) for rank in range(3)]
+    shares = [ProcessGroup(rank, 3).share(places) for rank in range(3)]
     assert sorted(sum(shares, [])) == places and len(set(map(len, shares))) == 1
 
 
@@ -71,5 +71,5 @@ def test_each_process_uses_its_own_gpu_by_default(monkeypatch, asked, rank, chos
 def test_a_world_size_that_torchrun_did_not_set_is_named(monkeypatch, size):
     monkeypatch.setenv("WORLD_SIZE", size)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(ConfigError, match=f"WORLD_SIZE={size}"), crew_of(torch.device("cpu")):
+    with pytest.raises(ConfigError, match=f"WORLD_SIZE={size}"), process_group(torch.device("cpu")):
         pass
