@@ -6,8 +6,9 @@
 "per sample" is HRNet's data set written down again: for every person decode the JPEG, warp it with
 cv2, draw a Gaussian patch for each joint in a loop, normalise. "ours" is `PersonCrops`, which keeps
 no decoded picture here (so every epoch is a cold one), and `make_batch`, which does the rest. On a
-GPU's machine only the former is the processor's work: "ours, before the GPU". Neither draws cues,
-since HRNet has none; both augment by scale, rotation and flip. One thread; people in random order;
+GPU's machine only the former is the processor's work: "ours, before the GPU"; "... pasted" is the
+same with a second person pasted wherever that is possible. Neither draws cues, since HRNet has
+none; both augment by scale, rotation and flip. One thread; people in random order;
 the median of alternating rounds.
 """
 
@@ -81,7 +82,7 @@ def per_sample(persons, spec, rng, order):
 
 def ours(crops, generator, order, on_device=True):
     for rows in order:
-        crops.pictures.clear()
+        crops.pictures.values.clear()
         items = crops.__getitems__([(0, row) for row in rows])
         if on_device:
             make_batch(items, crops.spec, crops.augment, crops.persons.skeleton, generator)
@@ -92,9 +93,12 @@ def measure(name, persons, spec):
     people = rng.permutation(len(persons)).tolist()
     order = [people[start:start + BATCH] for start in range(0, len(people), BATCH)]
     crops = PersonCrops(persons, spec, Augment(light=0, shared=0, half_body=0), cached=0)
+    pasted = PersonCrops(persons, spec, Augment(light=0, shared=0, half_body=0, paste=1), cached=0)
+    pasted.paster.kept.limit = 1 << 28  # cut-outs are used again within an epoch
     ways = {"per sample": lambda: per_sample(persons, spec, rng, order),
             "ours": lambda: ours(crops, generator, order),
-            "ours, before the GPU": lambda: ours(crops, generator, order, on_device=False)}
+            "ours, before the GPU": lambda: ours(crops, generator, order, on_device=False),
+            "ours, before the GPU, pasted": lambda: ours(pasted, generator, order, on_device=False)}
     seconds = {way: [] for way in ways}
     for _ in range(ROUNDS):
         for way, run in ways.items():

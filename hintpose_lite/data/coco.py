@@ -82,8 +82,10 @@ class CocoPersons:
     overlap:        (N,) float64: the largest box IoU with any other non-crowd person.
     partner:        (N,) int64: row of the labelled person with that IoU (ties go to the lower
                     annotation id); -1 if nobody overlaps, or only an unlabelled person does.
+    has_mask:       (N,) bool: the file has a segmentation of the person.
     contested:      (N,) bool: one other labelled person has at least 3 labelled joints in the box.
     pictures:       image id -> (file_name, width, height) of the usable pictures.
+    sources:        image id -> "source" of the picture's entry, or "".
     category:       the id of the people's category.
     description:    the file's own description, or "".
     counts:         how many people are "unlabelled", "crowd", of an "other category", or have an
@@ -97,6 +99,7 @@ class CocoPersons:
         self.skipped: list[Skipped] = []
         self.counts: Counter[str] = Counter()
         self.pictures: dict[int, tuple[str, int, int]] = {}
+        self.sources: dict[int, str] = {}
         content = entries.read_annotations(self.annotations)
         about = content.get("info")
         self.description = str(about.get("description", "")) if isinstance(about, dict) else ""
@@ -136,6 +139,7 @@ class CocoPersons:
                 os.path.dirname(name) and (self.images / name).is_file()):
             return "picture file is missing"
         self.pictures[identity] = (name, *sides)
+        self.sources[identity] = str(entry.get("source", ""))
         return None
 
     def _add_person(self, entry: dict, people: dict, known: set) -> str | None:
@@ -198,6 +202,7 @@ class CocoPersons:
         self.overlap, self.partner, self.contested = (
             overlap[rows], row_of[partner[rows]], contested[rows])
         self._segmentations = [entry.get("segmentation") or None for entry in chosen]
+        self.has_mask = np.array([mask is not None for mask in self._segmentations], bool)
 
     @cached_property
     def sha256(self) -> str:

@@ -1,13 +1,12 @@
 """From a person of a file to a crop: everything that happens before the device.
 
-`crop` is the one function that cuts a crop from a picture; training, evaluation, the estimator and
-the labs all use it. `PersonCrops` decodes a person's picture, draws how the crop is varied and the
-kind of its cue, and cuts it. `load` feeds the steps of a training from it.
+`PersonCrops` decodes a person's picture, draws how the crop is varied and the kind of its cue, and
+cuts it with `pictures.crop`, as evaluation, the estimator and the labs do. `load` turns such crops
+into the batches of a training.
 """
 
 import math
 import os
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
@@ -21,39 +20,11 @@ from ..cues.training import JOINT_KINDS, KINDS, MASK_KINDS, CueMix, inside
 from ..pose.geometry import PADDING
 from ..settings import settle
 from .coco import CocoPersons
+from .paste import Paster, Recent, Subject, subject_of
+from .pictures import crop
 
-CACHED = 512 * 2**20  # bytes of decoded pictures that are kept
+CACHED = 512 * 2**20  # bytes of decoded pictures that are kept; half as many of cut-outs
 AHEAD = 4  # batches that each worker prepares in advance
-
-
-def crop(picture: np.ndarray, matrix, size: tuple[int, int]) -> np.ndarray:
-    """The crop (h, w[, 3]) of a picture (H, W[, 3]) that a matrix (2, 3) takes to size = (w, h).
-
-    matrix: from picture to crop, as for `geometry.apply`. The picture is sampled bilinearly, and is
-    black outside. Where it shrinks by two or more, whole blocks of its pixels are averaged first,
-    so that nothing aliases.
-    """
-    (a, b, left), (c, d, top) = np.asarray(matrix, float).tolist()
-    squeeze = a * d - b * c  # square crop pixels for each of the picture's
-    if not 1e-30 < abs(squeeze) < 1e30:  # of a box far too large or small: nothing to see
-        return np.zeros((*size[::-1], *picture.shape[2:]), picture.dtype)
-    back = np.array([[d, -b, b * top - d * left], [-c, a, c * left - a * top]]) / squeeze
-    width, height = size
-    places = back[:, :2] @ [[-1, width, -1, width], [-1, -1, height, height]] + back[:, 2:]
-    limits = np.array(picture.shape[1::-1])
-    low = np.clip(places.min(1) - 2, 0, limits - 1).astype(int)
-    high = np.clip(places.max(1) + 3, low + 1, limits).astype(int)
-    part = picture[low[1]:high[1], low[0]:high[0]]
-    factor = int(min(abs(squeeze) ** -0.5, *part.shape[:2]))
-    back[:, 2] -= low
-    if factor >= 2:
-        rest = [-length % factor for length in part.shape[:2]]
-        part = cv2.copyMakeBorder(part, 0, rest[0], 0, rest[1], cv2.BORDER_CONSTANT)
-        part = cv2.resize(part, (part.shape[1] // factor, part.shape[0] // factor),
-                          interpolation=cv2.INTER_AREA)
-        back /= factor
-        back[:, 2] -= (factor - 1) / (2 * factor)  # block i has its centre at factor (i + 0.5) - .5
-    return cv2.warpAffine(part, back, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def as_tensor(crops: list[np.ndarray]) -> Tensor:
@@ -63,27 +34,30 @@ def as_tensor(crops: list[np.ndarray]) -> Tensor:
 
 @dataclass(frozen=True)
 class Augment:
-    """How crops are varied in training (HRNet's recipe where it has one).
-
-    rotation: degrees, standard deviation, clipped at twice that, applied with `rotate`;
-    scale: standard deviation about 1, clipped at itself; flip: probability; half_body: probability
-    of showing only the upper or lower body where more than 8 joints are labelled; shift: of the
-    box's centre, in fractions of its size, standard deviation; shared: probability that a person
-    with a partner (IoU of at least 0.1) is shown in the box of both; light: strength of brightness,
-    contrast and saturation changes; cue_height: of cue maps, which have 1 in use: from lower ones a
-    network learns to trust a cue in use more (RESULTS.md). The last four are ours, and so is that
-    half_body takes the extent of the joints as box, or the whole body for fewer than three joints.
-    """
+    """How crops are varied in training: HRNet's recipe, where it has one. Ours are shift, shared,
+    light, cue_height and paste, and that half_body takes the extent of the joints as the box (or
+    the whole body, for fewer than three joints)."""
 
     rotation: float = 45.0
+    # Degrees; standard deviation, clipped at twice that.
     rotate: float = 0.6
+    # The probability of a rotation.
     scale: float = 0.35
+    # Standard deviation of the size about 1, clipped at one deviation.
     flip: float = 0.5
+    # The probability of a mirrored crop.
     half_body: float = 0.3
+    # The probability that only half of the body is shown, if more than 8 joints are labelled.
     shift: float = 0.03
+    # Of the box's centre, in fractions of its size; standard deviation.
     shared: float = 0.5
+    # The probability that two people whose boxes overlap (IoU of at least 0.1) share a crop.
     light: float = 0.3
+    # The largest change of brightness, contrast and saturation.
     cue_height: float = 1.0
+    # Of cue maps; in use it is 1. From lower ones a network learns to trust a cue more.
+    paste: float = 0.0
+    # The probability that a second person is pasted into the picture of a person with a mask.
 
     def __post_init__(self):
         settle(self)
@@ -123,62 +97,81 @@ class Items:
 
 
 class PersonCrops(Dataset):
-    """Everybody of a data set as training crops: item (epoch, row) is the person `row`.
+    """Everybody of a data set as training crops: item (epoch, row, turn) is the person `row`.
 
-    All that is random of it is a function of (seed, epoch, row). spec: of the network (input size,
-    whether it takes a cue). Decoded pictures are kept as long as they take no more than `cached`
-    bytes; the picture that was not wanted for the longest time goes first.
+    Whatever is random about it depends on (seed, epoch, row, turn) only. spec: of the network
+    (input size, whether it takes a cue). Decoded pictures are kept as long as they take no more than
+    `cached` bytes; the one that was not used for the longest time goes first.
     """
 
     def __init__(self, persons: CocoPersons, spec, augment: Augment, cues: CueMix = CueMix(),  # noqa: B008
                  seed: int = 0, cached: int = CACHED):
         self.persons, self.spec, self.augment, self.cues = persons, spec, augment, cues
-        self.seed, self.cached = seed, cached
+        self.seed, self.pictures = seed, Recent(cached)
         self.mirror = list(persons.skeleton.mirror)
-        self.pictures: OrderedDict[int, np.ndarray] = OrderedDict()
-        self.used = 0  # bytes of these pictures
+        self.paster = Paster(persons, self.picture, seed, cached // 2) if augment.paste else None
+
+    def share_memory(self, workers: int) -> None:
+        """Keeps a worker's share of what one process would keep."""
+        for kept in (self.pictures, self.paster and self.paster.kept):
+            if kept:
+                kept.limit //= workers
 
     def __len__(self) -> int:
         return len(self.persons)
 
-    def __getitem__(self, place: tuple[int, int]) -> dict[str, np.ndarray]:
+    def __getitem__(self, place: tuple[int, ...]) -> dict[str, np.ndarray]:
         return self.item(*place)
 
-    def __getitems__(self, places: list[tuple[int, int]]) -> Items:
+    def __getitems__(self, places: list[tuple[int, ...]]) -> Items:
         return stack([self.item(*place) for place in places])
 
-    def item(self, epoch: int, row: int, kind: str | None = None) -> dict[str, np.ndarray]:
-        """One person's part of each field of `Items`. kind: of the cue, else it is drawn."""
-        persons, size = self.persons, self.spec.input_size
-        random = np.random.default_rng([self.seed, epoch, row])
+    def item(self, epoch: int, row: int, turn: int = 0, *, kind: str | None = None
+             ) -> dict[str, np.ndarray]:
+        """One person's part of each field of `Items`. turn: how often the person has come up in
+        this epoch before. kind: of the cue, else it is drawn."""
+        size, random = self.spec.input_size, np.random.default_rng([self.seed, epoch, row, turn])
         number = self.cues.draw(random) if kind is None else KINDS.index(kind)
         lights = 1 + self.augment.light * random.uniform(-1, 1, 3)
-        matrix, flipped = self.draw_matrix(row, random)
-        partner = persons.partner[row]
-        keypoints = self._moved(row, matrix, flipped)
-        neighbours = self._moved(partner, matrix, flipped) * (partner >= 0)
-        number, mask = self._cue(row, number, keypoints, matrix)
-        return {"crops": crop(self.picture(row), matrix, size).transpose(2, 0, 1),
-                "masks": mask[None], "keypoints": keypoints, "neighbours": neighbours,
-                "areas": persons.areas[row] * abs(np.linalg.det(matrix[:, :2])),
-                "boxes": persons.boxes[row], "matrices": matrix, "lights": lights, "kinds": number}
+        pasted = None
+        if self.augment.paste and random.random() < self.augment.paste:
+            pasted = self.paster.draw(row, epoch, random)
+        subject, other = self._people(row, pasted, random)
+        matrix, flipped = self.draw_matrix(subject, other, random)
+        keypoints = self._moved(subject.keypoints, matrix, flipped)
+        neighbours = np.zeros_like(keypoints)
+        if other is not None:
+            neighbours = self._moved(other.keypoints, matrix, flipped)
+        number, mask = self._cue(subject, number, keypoints, matrix)
+        shown = crop(self.picture(row), matrix, size)
+        if pasted is not None:
+            shown = pasted.draw(shown, matrix)
+        return {"crops": shown.transpose(2, 0, 1), "masks": mask[None], "keypoints": keypoints,
+                "neighbours": neighbours, "boxes": subject.box, "matrices": matrix,
+                "areas": subject.area * abs(np.linalg.det(matrix[:, :2])), "lights": lights,
+                "kinds": number}
+
+    def _people(self, row: int, pasted, random: np.random.Generator
+                ) -> tuple[Subject, Subject | None]:
+        """The person who is meant and the other one of the pair, if there is one."""
+        if pasted is not None:
+            pair = pasted.first, pasted.second
+            return pair if random.random() < 0.5 else pair[::-1]
+        partner = self.persons.partner[row]
+        return (subject_of(self.persons, row),
+                subject_of(self.persons, partner) if partner >= 0 else None)
 
     def picture(self, row: int) -> np.ndarray:
         """The picture (H, W, 3) uint8 of a person."""
-        image = int(self.persons.image_ids[row])
-        if image not in self.pictures:
-            self.pictures[image] = self.persons.read(row)
-            self.used += self.pictures[image].nbytes
-            while self.used > self.cached and len(self.pictures) > 1:
-                self.used -= self.pictures.popitem(last=False)[1].nbytes
-        self.pictures.move_to_end(image)
-        return self.pictures[image]
+        return self.pictures.get(int(self.persons.image_ids[row]),
+                                 lambda: self.persons.read(row))
 
-    def draw_matrix(self, row: int, random: np.random.Generator) -> tuple[np.ndarray, bool]:
-        """A random matrix (2, 3) from a person's picture to the crop, and whether it mirrors. Of a
-        crop that nothing is drawn for, it is `crop_matrix` of the padded box."""
+    def draw_matrix(self, subject: Subject, other: Subject | None, random: np.random.Generator
+                    ) -> tuple[np.ndarray, bool]:
+        """A random matrix (2, 3) from a person's picture to the crop, and whether it mirrors.
+        Without any variation it is `crop_matrix` of the padded box."""
         augment, (width, height) = self.augment, self.spec.input_size
-        x, y, w, h = map(float, self.draw_box(row, random))
+        x, y, w, h = map(float, self.draw_box(subject, other, random))
         draws = random.standard_normal(4).clip((-2, -2, -1, -2), (2, 2, 1, 2))
         dx, dy, grow, turn = (draws * (augment.shift, augment.shift, augment.scale,
                                        math.radians(augment.rotation))).tolist()
@@ -193,24 +186,23 @@ class PersonCrops(Dataset):
             matrix[0] = (0, 0, width - 1) - matrix[0]
         return matrix, flipped
 
-    def draw_box(self, row: int, random: np.random.Generator) -> np.ndarray:
-        """The box (4,) in which a person is shown: the own one, the one shared with the partner, or
-        that of half the body."""
-        persons, augment, box = self.persons, self.augment, self.persons.boxes[row]
+    def draw_box(self, subject: Subject, other: Subject | None, random: np.random.Generator
+                 ) -> np.ndarray:
+        """The box (4,) in which a person is shown: their own one, the one shared with the other
+        person, or that of half the body."""
+        augment = self.augment
         together, half, upper = random.random(3) < (augment.shared, augment.half_body, 0.7)
-        if together and persons.overlap[row] >= 0.1 and persons.partner[row] >= 0:
-            other = persons.boxes[persons.partner[row]]
-            low = np.minimum(box[:2], other[:2])
-            return np.append(low, np.maximum(box[:2] + box[2:], other[:2] + other[2:]) - low)
-        half = half_body(persons.keypoints[row], persons.skeleton, upper) if half else None
-        return box if half is None else half
+        if together and other is not None and subject.overlap(other) >= 0.1:
+            return subject.union(other)
+        half = half_body(subject.keypoints, self.persons.skeleton, upper) if half else None
+        return subject.box if half is None else half
 
-    def _moved(self, row: int, matrix: np.ndarray, flipped: bool) -> np.ndarray:
-        """A person's keypoints (K, 3) in the crop; left and right change places in a mirror."""
-        keypoints = self.persons.keypoints[row][self.mirror if flipped else slice(None)]
+    def _moved(self, keypoints: np.ndarray, matrix: np.ndarray, flipped: bool) -> np.ndarray:
+        """Keypoints (K, 3) in the crop; left and right change places in a mirror."""
+        keypoints = keypoints[self.mirror if flipped else slice(None)]
         return np.append(keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2], keypoints[:, 2:], 1)
 
-    def _cue(self, row: int, kind: int, keypoints: np.ndarray, matrix: np.ndarray
+    def _cue(self, subject: Subject, kind: int, keypoints: np.ndarray, matrix: np.ndarray
              ) -> tuple[int, np.ndarray]:
         """A kind of cue that the crop can show, if need be another one than was drawn; and the
         person's mask (H, W) uint8, black where that kind needs none."""
@@ -221,7 +213,7 @@ class PersonCrops(Dataset):
         visible = inside(keypoints, size).any()
         if kind not in MASK_KINDS and (visible or kind not in JOINT_KINDS):
             return kind, nothing
-        mask = self.persons[row].mask()
+        mask = subject.mask()
         mask = nothing if mask is None else crop(mask.astype(np.uint8) * 255, matrix, size)
         if mask.max() > 127:
             return kind if kind in MASK_KINDS else KINDS.index("interior"), mask
@@ -247,21 +239,29 @@ def stack(items: list[dict[str, np.ndarray]]) -> Items:
                                            array) for name, array in fields.items()})
 
 
-def places_of_steps(people: int, batch: int, seed: int, start: int, steps: int
-                    ) -> Iterator[list[tuple[int, int]]]:
-    """(epoch, row) of everybody in the batch of each step, from step `start` on.
+def places_of_steps(people: int, batch: int, seed: int, start: int, steps: int,
+                    weights: np.ndarray | None = None) -> Iterator[list[tuple[int, int, int]]]:
+    """(epoch, row, turn) of everybody in the batch of each step, from step `start` on.
 
-    Every epoch is a new permutation of all people; a batch may reach into the next one.
+    Every epoch is a new permutation of all people; a batch may reach into the next one. With
+    weights (people,), a person comes up in proportion to their weight, several times in an epoch
+    (which turn it is counts from 0) or not in each; an epoch keeps its length.
     """
-    drawn = order = None
+    shares = np.ones(people) if weights is None else people * weights / weights.sum()
+    ends = np.append(0, shares.cumsum())
+    ends[-1] = people
+    drawn = order = turns = None
     for step in range(start, steps):
         places = []
         for place in range(step * batch, (step + 1) * batch):
             epoch, at = divmod(place, people)
             if epoch != drawn:
                 drawn = epoch
-                order = np.random.default_rng([seed, epoch]).permutation(people)
-            places.append((epoch, int(order[at])))
+                random = np.random.default_rng([seed, epoch])
+                marks, shift = random.permutation(people), 0 if weights is None else random.random()
+                order = np.searchsorted(ends, marks + shift, side="right") - 1
+                turns = marks - np.ceil(ends[order] - shift)
+            places.append((epoch, int(order[at]), int(turns[at])))
         yield places
 
 
@@ -289,5 +289,5 @@ def _alone(_worker: int) -> None:
     """Gives a worker one thread, since there are as many workers as cores, and its share of the
     memory for pictures."""
     info = torch.utils.data.get_worker_info()
-    info.dataset.cached //= info.num_workers
+    info.dataset.share_memory(info.num_workers)
     cv2.setNumThreads(1)

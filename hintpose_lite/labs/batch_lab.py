@@ -27,7 +27,7 @@ def example(people: CocoPersons, row: int, spec, kind: str, seed: int = 0, flip:
     augment = Augment(rotate=1.0, rotation=30 * strength, scale=0.35 * strength, shift=0.0,
                       light=0.5 * strength, flip=float(flip), half_body=0.0, shared=1.0)
     crops = PersonCrops(people, spec, augment, seed=seed)
-    return make_batch(stack([crops.item(0, row, kind)]), spec, augment, people.skeleton,
+    return make_batch(stack([crops.item(0, row, kind=kind)]), spec, augment, people.skeleton,
                       torch.Generator().manual_seed(seed))
 
 

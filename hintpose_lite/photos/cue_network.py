@@ -163,14 +163,14 @@ class Company(PersonCrops):
         self.middles = pad_sequence([torch.from_numpy(middles[persons.image_ids == image])
                                      for image in persons.image_ids], batch_first=True).numpy()
 
-    def draw_box(self, row: int, random: np.random.Generator) -> np.ndarray:
+    def draw_box(self, subject, other, random: np.random.Generator) -> np.ndarray:
         """As for `PersonCrops`, or the whole picture."""
         if random.random() < WHOLE:
-            return np.array([0, 0, *self.persons[row].image_size])
-        return super().draw_box(row, random)
+            return np.array([0, 0, *subject.size])
+        return super().draw_box(subject, other, random)
 
-    def item(self, epoch: int, row: int, kind: str | None = None) -> dict[str, np.ndarray]:
-        item, middles = super().item(epoch, row, kind), self.middles[row].copy()
+    def item(self, epoch: int, row: int, turn: int = 0, **settings) -> dict[str, np.ndarray]:
+        item, middles = super().item(epoch, row, turn, **settings), self.middles[row].copy()
         matrix = item["matrices"]
         middles[:, :2] = middles[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         return item | {"keypoints": middles}

@@ -38,8 +38,10 @@ class Estimate:
 
 
 def announce(trainer: Trainer, out: Path) -> None:
-    """Prints what a long run will take, before its first step. Raises RunError if the disk has too
-    little room."""
+    """Prints, before the first step, whom a run can paste and how long it will take. Raises
+    RunError if the disk has too little room."""
+    if trainer.group.is_first and trainer.crops.paster is not None:
+        print(f"{out}: {trainer.crops.paster.summary()}", flush=True)
     if trainer.config.steps >= LONG and trainer.group.size == 1:
         estimate = preflight(trainer)
         require_space(estimate, out)

@@ -24,6 +24,15 @@ PRESETS.update({
         augment=replace(LIGHT, shared=0.85, cue_height=0.625), weight_decay=0.05, hop_dropout=0.6,
         hops_after=0.7, freeze_after=0.7, images=24000, val_images=400,
         validate_every=4000),
+    # The shipped network for photographs: parts of two hours on one core (model card).
+    "people-small": TrainConfig(
+        spec=replace(SMALL, width=24, stem=24, modules=(1, 2, 2), input_size=(128, 160),
+                     target_sigma=1.5, cue_sigma=6.7, cue_amplitude=1.6),
+        augment=Augment(rotation=30.0, rotate=0.5, scale=0.25, half_body=0.2, shared=0.6,
+                        cue_height=0.625, paste=0.4),
+        steps=8000, lr=2.5e-3, weight_decay=0.05, hop_dropout=0.5, hops_after=0.8,
+        freeze_after=0.8, sources="coco=2 lspet=0.3 stanford40=0.6", validate_every=2000,
+        checkpoint_every=250),
     # A small network for a small sample of COCO.
     "sample": TrainConfig(spec=SMALL, epochs=60.0, batch=16, lr=4e-3, warmup=50,
                           validate_every=500, checkpoint_every=100),

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -13,8 +14,8 @@ from ..model.hintpose import Spec
 from ..settings import settle
 
 LEAST = {"steps": 1, "batch": 1, "images": 1, "val_images": 1, "validate_every": 1,
-         "checkpoint_every": 1, "warmup": 0, "epochs": 0, "backbone_lr": 0, "weight_decay": 0,
-         "seed": 0, "data_seed": 0}
+         "checkpoint_every": 1, "warmup": 0, "epochs": 0, "contested": 0, "backbone_lr": 0,
+         "weight_decay": 0, "seed": 0, "data_seed": 0}
 CHOICES = {"schedule": ("cosine", "step"), "precision": PRECISIONS,
            "batch_norm": ("local", "synchronised")}
 
@@ -23,52 +24,72 @@ CHOICES = {"schedule": ("cosine", "step"), "precision": PRECISIONS,
 class TrainConfig:
     """Everything that decides what a run learns; two runs with equal configs do the same.
 
-    spec: the network and how it is used; augment, cues: how crops vary and which cues are drawn.
-    steps of `batch` people; lr, after `warmup` steps, falls along a "cosine" to zero or, with
-    schedule "step", by x0.1 at each of `drops` (fractions of all steps). precision: "auto", "bf16"
-    or "float32". epochs: if above 0, `steps` is counted from it. backbone_lr: what the lr is
-    multiplied by for all but HintPose's additions and the final layer. hop_weights: of each hop's
-    loss, the last one repeated for further hops; hop_dropout: how often a step runs fewer hops.
-    hops_after: the fraction of the steps before which each runs a single hop, as cheap as HRNet's.
-    batch_norm: statistics are "local" to each process, or "synchronised" between them (CUDA only).
-    freeze_after: the fraction of the steps after which batch norms use the running statistics, and
-    keep them (0: as they were loaded; 1: never). In use all hops share these, but a training step
-    normalises each hop by itself; so the network is given time to get used to them. In a short run
-    a freeze while the rate is high can end the learning: there take 0.8 rather than 0.6, or 1.
-    compile: use torch.compile, where it works. checkpoint_hops: forget what lies inside a hop and
-    compute it again in the backward pass: less memory, more time. init: "none", "imagenet", a name.
-    images, scene_size, data_seed, val_images: the crowd scenes
-    made where no data are given (validation scenes have another seed).
+    Fields of `spec`, `augment` and `cues` are reached by their own names, see `override`.
     """
 
     spec: Spec = Spec()
+    # The network, and how it is used.
     augment: Augment = Augment()
+    # How crops vary.
     cues: CueMix = CueMix()
+    # Which cues are drawn how often.
     steps: int = 3000
+    # The length of the run.
     epochs: float = 0.0
+    # If above 0, steps are counted from it: each person comes up so many times on average.
     batch: int = 32
+    # People per step, over all processes.
     lr: float = 1e-3
+    # The highest learning rate (Adam, 1e-3 for 128 people: HRNet).
     backbone_lr: float = 1.0
+    # A factor of lr for everything but HintPose's additions and the final layer.
     warmup: int = 200
+    # Steps in which lr rises linearly from 0.
     schedule: str = "cosine"
+    # "cosine" falls to 0; "step" multiplies lr by 0.1 at each of `drops`.
     drops: tuple[float, ...] = (170 / 210, 200 / 210)
+    # Fractions of all steps (HRNet's epochs 170 and 200 of 210).
     weight_decay: float = 0.0
+    # AdamW's, of weights; biases and batch norms never decay.
     precision: str = "auto"
+    # Of the network: "bf16", "float32", or "auto" for bf16 where it is fast.
     hop_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    # Of each hop's loss; the last one is repeated for further hops.
     hop_dropout: float = 0.0
+    # The probability that a step runs fewer hops.
     batch_norm: str = "local"
+    # Statistics of each process, or "synchronised" between them (CUDA only).
     freeze_after: float = 1.0
+    # The fraction of steps after which batch norms keep and use their running statistics. In use
+    # all hops share these, while a training step normalises each hop by itself, so the network
+    # needs time to get used to them. 0.8 is safe; earlier, while lr is high, learning may end.
     hops_after: float = 0.0
+    # The fraction of steps before which each runs a single hop, as cheap as HRNet's.
     compile: bool = False
+    # Use torch.compile, where it works.
     checkpoint_hops: bool = False
+    # Compute the inside of a hop again in the backward pass: less memory, more time.
     init: str = "none"
+    # The first weights: "none" (random), "imagenet", a name or a path.
+    sources: str = ""
+    # How often people are drawn, by the "source" of their picture: "coco=2 lspet=0.5" names the
+    # beginnings of sources; all others have 1.
+    contested: float = 1.0
+    # How often contested people are drawn.
     seed: int = 0
+    # Of first weights, crops and cues.
     images: int = 2000
+    # Crowd scenes that are drawn where no data are given,
     scene_size: int = 192
+    # their side in pixels,
     data_seed: int = 0
+    # their seed (validation scenes have another one),
     val_images: int = 200
+    # and the number of validation scenes.
     validate_every: int = 1000
+    # Steps between two validations.
     checkpoint_every: int = 500
+    # Steps between two checkpoints.
 
     def __post_init__(self):
         settle(self, **CHOICES)
@@ -77,6 +98,8 @@ class TrainConfig:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least {low}")
         if self.lr <= 0:
             raise ConfigError(f"lr={self.lr}: must be above 0")
+        if not re.fullmatch(r"\s*([^\s=]+=\d+(\.\d*)?\s*)*", self.sources):
+            raise ConfigError(f"sources={self.sources!r}: write it as \"coco=2 lspet=0.5\"")
         if max(self.seed, self.data_seed) >= 2 ** 32:
             raise ConfigError(f"seed={self.seed}, data_seed={self.data_seed}: must be below 2**32")
         if self.compile and self.checkpoint_hops:

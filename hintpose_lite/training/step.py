@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ..data.batches import Batch, make_batch
 from ..data.coco import CocoPersons
 from ..data.crops import PersonCrops, load, places_of_steps
+from ..errors import ConfigError
 from ..model.device import autocast
 from ..model.hintpose import HintPose, norms
 from ..pose.geometry import constant
@@ -96,7 +97,7 @@ class Trainer:
         config, spec = self.config, self.config.spec
         if self.batches is None:
             places = places_of_steps(len(self.people), config.batch, config.seed, self.step,
-                                     config.steps)
+                                     config.steps, person_weights(config, self.people))
             self.batches = load(self.crops, map(self.group.share, places), self.device,
                                 self.group.size)
         if self.step == self.frozen_from:
@@ -141,6 +142,25 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.ready()
+
+
+def person_weights(config: TrainConfig, people: CocoPersons) -> np.ndarray | None:
+    """How often each person is drawn (N,), by the source of their picture and whether they are
+    contested; None if all are drawn equally often. Raises ConfigError for unknown sources."""
+    if not config.sources and config.contested == 1:
+        return None
+    weights = np.where(people.contested, config.contested, 1.0)
+    sources = np.array([people.sources[image] for image in people.image_ids.tolist()], str)
+    for word in config.sources.split():
+        name, _, factor = word.partition("=")
+        chosen = np.char.startswith(sources, name)
+        if not chosen.any():
+            raise ConfigError(f"sources={config.sources!r}: no picture has the source "
+                              f"{name!r}; there are {', '.join(sorted({*sources}))}")
+        weights[chosen] *= float(factor)
+    if not weights.any():
+        raise ConfigError(f"sources={config.sources!r} leaves nobody to be drawn")
+    return weights
 
 
 def draw_hops(config: TrainConfig, step: int) -> int:

@@ -18,7 +18,7 @@ STILL = Augment(rotate=0, scale=0, flip=0, half_body=0, shift=0, shared=0, light
 
 def batch(crowd, augment, kind=None, seed=0, spec=SPEC, epoch=0):
     people = PersonCrops(crowd, spec, augment, seed=seed)
-    items = stack([people.item(epoch, row, kind) for row in range(len(crowd))])
+    items = stack([people.item(epoch, row, kind=kind) for row in range(len(crowd))])
     return make_batch(items, spec, augment, COCO17, torch.Generator().manual_seed(seed))
 
 

@@ -7,6 +7,7 @@ import torch
 
 from hintpose_lite.cues.training import KINDS, CueMix
 from hintpose_lite.data.crops import Augment, PersonCrops, crop, load, places_of_steps, stack
+from hintpose_lite.data.paste import subject_of
 from hintpose_lite.evaluation.predict import cut_crops
 from hintpose_lite.model.hintpose import Spec
 from hintpose_lite.pose import geometry
@@ -104,15 +105,15 @@ def test_an_item_is_a_function_of_seed_epoch_and_row(crowd):
 def test_draws_follow_their_law(crowd):
     augment = Augment(flip=0.5, rotate=0.6, rotation=45.0, scale=0.35, half_body=0, shift=0,
                       shared=0)
-    people = PersonCrops(crowd, SPEC, augment)
-    drawn = [people.draw_matrix(0, np.random.default_rng([0, i])) for i in range(3000)]
+    people, pair = PersonCrops(crowd, SPEC, augment), (subject_of(crowd, 0), None)
+    drawn = [people.draw_matrix(*pair, np.random.default_rng([0, i])) for i in range(3000)]
     matrices, flipped = np.stack([matrix for matrix, _ in drawn]), [flip for _, flip in drawn]
     assert abs(np.mean(flipped) - 0.5) < 0.03
     scale = np.sqrt(np.abs(np.linalg.det(matrices[..., :2])))
     angle = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 1, 1]))
     assert abs((np.abs(angle) > 1e-3).mean() - 0.6) < 0.03
     assert np.abs(angle).max() <= 90.01 and np.abs(angle).max() > 80
-    still, _ = PersonCrops(crowd, SPEC, STILL).draw_matrix(0, np.random.default_rng(0))
+    still, _ = PersonCrops(crowd, SPEC, STILL).draw_matrix(*pair, np.random.default_rng(0))
     growth = np.sqrt(np.linalg.det(still[:, :2])) / scale
     assert growth.min() > 0.649 and growth.max() < 1.351
     assert abs((growth > 1.349).mean() - 0.159) < 0.03, "clipped at one deviation"
@@ -140,29 +141,45 @@ def test_half_body_boxes_lie_on_a_half(crowd):
 def test_a_mask_lies_on_the_person(crowd):
     people = PersonCrops(crowd, SPEC, STILL)
     for row in range(len(crowd)):
-        item = people.item(0, row, "mask")
+        item = people.item(0, row, kind="mask")
         assert item["masks"].max() > 127 and KINDS[item["kinds"]] == "mask"
         visible = item["keypoints"][item["keypoints"][:, 2] == 2, :2].round().astype(int)
         x, y = visible.clip(0, np.array(SPEC.input_size) - 1).T
         assert (item["masks"][0, y, x] > 0).mean() > 0.6
-        assert not people.item(0, row, "joint")["masks"].any(), "it is decoded where it is needed"
+        joint = people.item(0, row, kind="joint")
+        assert not joint["masks"].any(), "it is decoded where it is needed"
 
 
 def test_decoded_pictures_take_no_more_than_their_share(crowd):
     people = PersonCrops(crowd, SPEC, STILL, cached=2 * 96 * 96 * 3)
     for row in range(len(crowd)):
         np.testing.assert_array_equal(people.picture(row), crowd.read(row))
-        assert len(people.pictures) <= 2
+        assert len(people.pictures.values) <= 2
 
 
 def test_every_epoch_is_a_permutation_and_a_run_goes_on_where_it_was():
     whole = [*places_of_steps(10, 4, 7, 0, 10)]
     places = sum(whole, [])
     for epoch in range(4):
-        assert sorted(places[10 * epoch:10 * epoch + 10]) == [(epoch, row) for row in range(10)]
-    assert places[:10] != [(0, row) for _, row in places[10:20]]
+        assert sorted(places[10 * epoch:10 * epoch + 10]) == [(epoch, row, 0) for row in range(10)]
+    assert places[:10] != [(0, row, 0) for _, row, _ in places[10:20]]
     assert [*places_of_steps(10, 4, 7, 6, 10)] == whole[6:]
     assert [*places_of_steps(10, 4, 8, 0, 10)] != whole
+
+
+def test_people_come_up_in_proportion_to_their_weights():
+    weights = np.array([2.3, 1, 1, 0, 0.5, 0.2, 1, 2, 1, 1])
+    places = sum(places_of_steps(10, 10, 7, 0, 2000, weights), [])
+    assert len({*places}) == len(places), "a person who comes up twice varies twice"
+    assert all([place[0] for place in places[10 * i:10 * i + 10]] == [i] * 10 for i in range(50))
+    counts = np.bincount([row for _, row, _ in places], minlength=10)
+    np.testing.assert_allclose(counts / 2000, weights, atol=0.04)
+    turns = {(epoch, row): set() for epoch, row, _ in places}
+    for epoch, row, turn in places:
+        turns[epoch, row].add(turn)
+    assert all(seen == {*range(len(seen))} for seen in turns.values())
+    assert [*places_of_steps(10, 4, 7, 6, 10, weights)] == [
+        *places_of_steps(10, 4, 7, 0, 10, weights)][6:]
 
 
 def test_the_loader_gives_the_batches_in_turn(crowd):

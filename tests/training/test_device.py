@@ -60,7 +60,7 @@ class Waits(TorchDispatchMode):
 def cuda(crowd, monkeypatch):
     """In it, tensors are fake. Gives one item of each kind of cue, on a GPU."""
     people = PersonCrops(crowd, CONFIG.spec, CONFIG.augment)
-    items = stack([people.item(0, row % len(crowd), kind) for row, kind in enumerate(KINDS)])
+    items = stack([people.item(0, row % len(crowd), kind=kind) for row, kind in enumerate(KINDS)])
 
     def without_generator(draw):  # there is none of a GPU to draw from
         return lambda *given, generator, **named: draw(*given, **named)

@@ -1,5 +1,6 @@
 """What a step costs and what it leaves alone: preflight, norms, checkpointed hops, compilation."""
 
+import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from hintpose_lite.runs import preflight as module
 from hintpose_lite.runs.preflight import Estimate, preflight, require_space
 from hintpose_lite.runs.presets import TrainConfig
 from hintpose_lite.training.loop import fitting_batch, train
-from hintpose_lite.training.step import Trainer, draw_hops
+from hintpose_lite.training.step import Trainer, draw_hops, person_weights
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(32, 64),
                           steps=12, batch=4, warmup=1, lr=1e-3, hops_after=0.0)
@@ -199,3 +200,20 @@ def test_shared_batch_norms_freeze_and_keep_their_statistics_too(crowd):
     with _no_statistics(made.model):
         assert {module.momentum for module in shared} == {0.0}
     assert 0.0 not in {module.momentum for module in shared}
+
+
+def test_people_are_weighted_by_source_and_by_being_contested(crowd):
+    people = copy.copy(crowd)
+    names = ["coco_val", "coco_train", "lspet"]
+    people.sources = {image: names[image % 3] for image in crowd.sources}
+    config = TrainConfig(sources="coco=2 lspet=0.5", contested=3.0)
+    base = {"coco_val": 2, "coco_train": 2, "lspet": 0.5}
+    expected = [base[people.sources[image]] * (3 if contested else 1) for image, contested
+                in zip(people.image_ids.tolist(), people.contested, strict=True)]
+    assert person_weights(config, people).tolist() == expected
+    assert person_weights(TrainConfig(), people) is None
+    for wrong in ("mpii=2", "coco=0 lspet=0"):
+        with pytest.raises(ConfigError):
+            person_weights(TrainConfig(sources=wrong), people)
+    with pytest.raises(ConfigError, match="coco"):
+        TrainConfig(sources="coco")
