@@ -3,15 +3,16 @@
     python benchmarks/photographs.py VAL                                # people-small
     python benchmarks/photographs.py VAL --model M --twin T --no-flip   # other networks
 
-VAL is a folder with people.json, images/ and, if it is there, peers.json: poses of published
-networks for the same questions. Boxes are ground truth. Every table says how many people it asks.
-Figures are per cent with 95 % intervals from 1,000 bootstrap samples of the pictures. The script
-prints Markdown.
+VAL is a folder with people.json and images/; if they are there, also peers.json, poses of published
+networks for the same people, and detections_AP_H_56.json, person detections. Otherwise boxes are
+ground truth. Every table says how many people it counts. Figures are per cent with 95 % intervals
+from 1,000 bootstrap samples of the pictures. The script prints Markdown.
 """
 
 import argparse
 import json
 import platform
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ import torch
 from hintpose_lite.cues.cue import Cue
 from hintpose_lite.cues.evaluation import person_cue
 from hintpose_lite.data.coco import STRATA, CocoPersons
-from hintpose_lite.evaluation.evaluate import displacement_curve, evaluated_people
+from hintpose_lite.evaluation.evaluate import displacement_curve, evaluate, evaluated_people
 from hintpose_lite.evaluation.judge import Verdicts, average_precision, judge
 from hintpose_lite.evaluation.predict import predict
+from hintpose_lite.evaluation.report import coco_table
 from hintpose_lite.photos.estimator import PoseEstimator
 from hintpose_lite.pose.geometry import center, union
 from hintpose_lite.pose.oks import rescore
@@ -30,6 +32,7 @@ from hintpose_lite.weights.weights import load_model
 
 CUES = ("joint", "interior", "centroid", "box", "mask", "pose")
 CONTROLS = ("none", "centre")
+DETECTIONS = "detections_AP_H_56.json"
 SAMPLES = 1000
 
 
@@ -43,7 +46,7 @@ def boxes_of(persons: CocoPersons, rows: np.ndarray, protocol: str) -> torch.Ten
 
 def verdicts_of(model, persons: CocoPersons, protocol: str, cues: str | dict, flip: bool,
                 hops: int | None = None) -> tuple[np.ndarray, Verdicts]:
-    """Rows (n,) of the people asked for, and what was found of them.
+    """Rows (n,) of the people of a protocol, and what was found of them.
 
     cues: a kind of cue, or {row: Cue}.
     """
@@ -97,6 +100,8 @@ def line(persons: CocoPersons, name: str, rows: np.ndarray, found: Verdicts) -> 
     for key in ("ap", "accuracy"):
         low, high = interval(persons, rows, found, key)
         cells.append(f"{100 * figures[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+    both = figures["both"]
+    cells.append("–" if both is None else f"{100 * both:.1f} of {figures['pairs']}")
     contested = persons.contested[rows]
     cells.append(f"{100 * (found.figures(contested)['ap'] or 0):.1f}")
     overlap = persons.overlap[rows]
@@ -108,8 +113,8 @@ def line(persons: CocoPersons, name: str, rows: np.ndarray, found: Verdicts) -> 
 
 def print_table(title: str, lines: list[str]) -> None:
     labels = [f"right, {label}" for label in [*STRATA][1:]]
-    print(f"## {title}\n\n| | people | AP | right person | AP, contested | "
-          + " | ".join(labels) + " |\n|---|" + "---:|" * (4 + len(labels)))
+    print(f"## {title}\n\n| | people | AP | right person | both of a pair | AP, contested | "
+          + " | ".join(labels) + " |\n|---|" + "---:|" * (5 + len(labels)))
     print(*lines, "", sep="\n", flush=True)
 
 
@@ -117,11 +122,27 @@ def clicks(model, persons: CocoPersons) -> tuple[np.ndarray, Verdicts]:
     """Everybody from one joint, without a box."""
     estimator, rows = PoseEstimator(model, looks=3), np.arange(len(persons))
     poses = []
-    for row in rows.tolist():
-        cue = person_cue(persons, row, "joint")
-        poses += estimator(persons.read(row), [[0, 0, *persons[row].image_size]], [cue])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that there is no box
+        for row in rows.tolist():
+            poses += estimator(persons.read(row), cues=[person_cue(persons, row, "joint")])
     points = torch.tensor(np.stack([pose.keypoints for pose in poses]))
     return rows, judge(persons, rows, points, torch.tensor([pose.score for pose in poses]))
+
+
+def both_at_once(model, persons: CocoPersons) -> tuple[np.ndarray, Verdicts]:
+    """Pairs in shared boxes, both cues of a pair given at once, for different people."""
+    estimator = PoseEstimator(model)
+    rows = [row for row in evaluated_people(persons, "shared", "joint")
+            if persons.partner[persons.partner[row]] == row]
+    points, scores = torch.zeros(len(persons), 17, 2), torch.zeros(len(persons))
+    for pair in [[row, int(persons.partner[row])] for row in rows if row < persons.partner[row]]:
+        box = boxes_of(persons, np.array(pair), "shared")
+        cues = [person_cue(persons, row, "joint") for row in pair]
+        poses = estimator(persons.read(pair[0]), box, cues, apart=True)
+        points[pair] = torch.tensor(np.stack([pose.keypoints for pose in poses]))
+        scores[pair] = torch.tensor([pose.score for pose in poses])
+    return np.array(rows), judge(persons, np.array(rows), points[rows], scores[rows])
 
 
 def main():
@@ -159,7 +180,16 @@ def main():
                               *verdicts_of(model, persons, protocol, given, flip)))
         print_table(f"{protocol} boxes", lines)
     print(f"Wrong cue followed in shared boxes: {followed:.1f}\n")
+    print_table("Two clicks at once on the two people of a shared box",
+                [line(persons, "joint", *both_at_once(model, persons))])
     print_table("A click without a box", [line(persons, "joint", *clicks(model, persons))])
+    if (options.val / DETECTIONS).exists():
+        print("## Detected boxes (56.4 AP), COCO's figures on whole pictures\n")
+        for cue in ("none", "joint"):
+            report = evaluate(model, persons, protocol="detected", cue=cue, flip=flip,
+                              detections=options.val / DETECTIONS)
+            note = " (cues from the labels: not comparable with published AP)" * (cue == "joint")
+            print(f"cue {cue}{note}:\n\n{coco_table(report.picture_ap)}\n", flush=True)
     print("## The joint cue moved by radius x sqrt(area), shared boxes\n\n"
           "| radius | people | AP | right |\n|---:|---:|---:|---:|")
     for row in displacement_curve(model, persons, protocol="shared", flip=flip):

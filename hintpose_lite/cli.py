@@ -92,7 +92,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command(predict, "find poses in pictures", writes=True)
     sub.add_argument("pictures", nargs="+", metavar="PICTURE",
                      help='a file, a folder, or a pattern such as "holiday/*.jpg"')
-    sub.add_argument("--model", required=True, metavar="M", help="a name or a path")
+    sub.add_argument("--model", default="people-small", metavar="M", help="a name or a path "
+                     "(default: people-small)")
     sub.add_argument("--box", action="append", type=_numbers(4), metavar="X,Y,W,H",
                      help="a person's box; may be repeated (--box=-3,... for a negative x)")
     sub.add_argument("--click", action="append", type=_numbers(2, more=True),
@@ -214,7 +215,7 @@ def predict(options):
     from .cues.cue import Cue
     from .files import write_whole
     from .photos.estimator import PoseEstimator
-    from .photos.files import add_boxes, add_sources, find_photos, predict_photos, warn_if_drawn
+    from .photos.files import add_boxes, add_sources, describe, find_photos, predict_photos
     from .weights.weights import load_model
     _refuse_two_ways(options)
     device = _device(options)
@@ -224,7 +225,7 @@ def predict(options):
     detector = add_sources(photos, options.cues, options.detector, options.image_id, device)
     _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
     model = load_model(options.model, device)
-    warn_if_drawn(model, options.model)
+    print(f"note: {describe(model, options.model)}", file=sys.stderr)
     estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks,
                               precision=options.precision)
     cues = options.click and [Cue.points([*zip(click[::2], click[1::2], strict=True)])

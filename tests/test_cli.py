@@ -52,7 +52,7 @@ def calls(monkeypatch):
             "find_photos": note("find_photos", PHOTOS), "add_boxes": note("add_boxes"),
             "add_sources": note("add_sources", "detector"),
             "predict_photos": note("predict_photos", [{"image_id": 1}, {"image_id": 2}]),
-            "warn_if_drawn": note("warn_if_drawn")},
+            "describe": note("describe", "what it knows")},
         "photos.cue_network": {"train_cuenet": note("train_cuenet"),
                                "CueNetwork": lambda device: f"cue network on {device}"},
         "crowd.folder": {"crowd_scenes": note("crowd_scenes", "scenes"),
@@ -175,7 +175,7 @@ def test_predict(calls, tmp_path, capsys):
     assert calls == [
         ("find_photos", (["a.jpg", "b.jpg"], [[-1, 2, 3, 4]], out), {}),
         ("add_sources", (PHOTOS, None, False, None, "best"), {}),
-        ("load_model", ("m", "best"), {}), ("warn_if_drawn", ("model", "m"), {}),
+        ("load_model", ("m", "best"), {}), ("describe", ("model", "m"), {}),
         ("PoseEstimator", ("model", "detector"),
          {"hops": 2, "looks": 3, "precision": "float32"}),
         ("predict_photos", ("estimator", PHOTOS, [("points", [(5, 6.5), (7, 8)])], []),

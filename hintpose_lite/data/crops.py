@@ -100,8 +100,8 @@ class PersonCrops(Dataset):
     """Everybody of a data set as training crops: item (epoch, row, turn) is the person `row`.
 
     Whatever is random about it depends on (seed, epoch, row, turn) only. spec: of the network
-    (input size, whether it takes a cue). Decoded pictures are kept as long as they take no more than
-    `cached` bytes; the one that was not used for the longest time goes first.
+    (input size, whether it takes a cue). cached: bytes of decoded pictures that are kept; the one
+    that was not used for the longest time goes first.
     """
 
     def __init__(self, persons: CocoPersons, spec, augment: Augment, cues: CueMix = CueMix(),  # noqa: B008

@@ -252,9 +252,9 @@ class Paster:
         """Who can be pasted, in a sentence."""
         masked = int(self.persons.has_mask.sum())
         if not len(self.rows):
-            return (f"nobody can be pasted: of {len(self.persons)} people {masked} have a mask, and "
-                    "none of these is whole and large enough; go on with --set paste=0, or add "
-                    "segmentations")
+            return (f"nobody can be pasted: {masked} of {len(self.persons)} people have a mask, "
+                    "and none of these is whole and large enough. The run goes on without; add "
+                    "segmentations, or say so with --set paste=0")
         return (f"of {len(self.persons)} people, {masked} with a mask can get a second person, and "
                 f"{len(self.rows)} can be cut out for that, if their masks hold their joints")
 

@@ -47,8 +47,8 @@ class Pose:
 class PoseEstimator:
     """Finds the poses of people in single pictures, exactly as `predict` does for data sets.
 
-    model: a HintPose or HRNet, which is put into eval mode and used where it lies, or a name or
-    path for `load_model`. detector: takes a picture (H, W, 3) uint8 RGB, returns boxes (n, 4) x, y,
+    model: a name or path for `load_model`, or a HintPose or HRNet, which is put into eval mode and
+    used on its device. detector: takes a picture (H, W, 3) uint8 RGB, returns boxes (n, 4) x, y,
     w, h in picture pixels. source: takes both, and names the people in each box by cues, see
     `detectors`. flip, hops: as for `predict`; a call can give others. looks: how many quick
     predictions (one hop, no flip test) look for the box of a cue without one: first in squares of
@@ -57,8 +57,9 @@ class PoseEstimator:
     as for `evaluate`: "float32", "bf16" or "auto".
     """
 
-    def __init__(self, model: HRNet | str | Path, detector: Callable | None = None,
-                 source: Callable | None = None, *, flip: bool = True, hops: int | None = None,
+    def __init__(self, model: HRNet | str | Path = "people-small",
+                 detector: Callable | None = None, source: Callable | None = None, *,
+                 flip: bool = True, hops: int | None = None,
                  looks: int = 0, skeleton: Skeleton = COCO17, precision: str = "float32"):
         model = load_model(model) if isinstance(model, (str, Path)) else model
         if not isinstance(model, HRNet):

@@ -131,13 +131,13 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
     return detector if detect else None
 
 
-def warn_if_drawn(model, name: str) -> None:
-    """Prints a warning if the weights were trained on drawn people only."""
+def describe(model, name: str) -> str:
+    """Says what a network was trained on, and what else to take if it was drawn people only."""
     if model.trained_on == DESCRIPTION or name in SHIPPED and name.startswith("crowd-"):
-        print(f"note: the weights {name} have seen {DESCRIPTION} only and are not meant for "
-              "photographs; for those take --model people-small (small, takes cues), or "
-              "--model hrnet-w32-coco (public, takes no cue)",
-              file=sys.stderr)
+        return (f"the weights {name} have seen {DESCRIPTION} only and are not meant for "
+                "photographs; for those take --model people-small (small, takes cues), or "
+                "--model hrnet-w32-coco (public, takes no cue)")
+    return f"the weights {name} were trained on {model.trained_on or 'data that they do not name'}"
 
 
 def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,

@@ -18,9 +18,9 @@ from hintpose_lite.photos.files import (
     Photo,
     add_boxes,
     add_sources,
+    describe,
     find_photos,
     predict_photos,
-    warn_if_drawn,
 )
 
 
@@ -216,16 +216,14 @@ def test_people_of_a_result_file_are_asked_for(crowd, tmp_path, estimator):
     assert cues[0][0].kind == Cue.pose(known).kind and len(cues[0][0].xy) == len(known)
 
 
-def test_weights_that_know_drawings_only_are_warned_of(capsys):
+def test_weights_say_what_they_were_trained_on():
     model = HintPose(width=4, stem=4, modules=(1, 1, 1), blocks=1)
-    warn_if_drawn(model, "crowd-tiny")
-    said = capsys.readouterr().err
-    assert "not meant for photographs" in said and "people-small" in said
-    warn_if_drawn(model, "runs/mine/model.safetensors")
-    assert capsys.readouterr().err == ""
+    assert "people-small" in describe(model, "crowd-tiny")
+    assert "people-small" not in describe(model, "runs/mine/model.safetensors")
     model.trained_on = "procedural crowd scenes"
-    warn_if_drawn(model, "runs/mine/model.safetensors")
-    assert capsys.readouterr().err.startswith("note: the weights runs/mine")
+    assert "people-small" in describe(model, "runs/mine/model.safetensors")
+    model.trained_on = "photographs of mine"
+    assert "photographs of mine" in describe(model, "runs/mine/model.safetensors")
 
 
 def test_crowd_scenes_say_what_they_are(crowd):
