@@ -45,6 +45,8 @@ class Spec:
     cue_channels:  channels between the two convolutions of the correction.
     detach:        True: no gradient flows from a hop to the one before through the feedback.
     mean, std:     of the RGB channels, for pictures in [0, 1] (default: ImageNet's).
+    calibration:   slope and offset that turn the heights of peaks into probabilities, see
+                   `evaluation.predict.calibrate`; (1, 0) leaves the heights as they are.
 
     Raises ConfigError on a value of the wrong type or outside its choices.
     """
@@ -67,6 +69,7 @@ class Spec:
     detach: bool = True
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    calibration: tuple[float, float] = (1.0, 0.0)
 
     def __post_init__(self):
         settle(self, **CHOICES)
@@ -88,7 +91,8 @@ class Spec:
     def from_dict(cls, values: Mapping) -> "Spec":
         """Undoes to_dict, also after a trip through JSON. Raises CheckpointError."""
         names = {field.name for field in fields(cls)}
-        values = {"final_kernel": 1, **values} if isinstance(values, Mapping) else {}  # older files
+        older = {"final_kernel": 1, "calibration": (1.0, 0.0)}  # what older files do not have
+        values = {**older, **values} if isinstance(values, Mapping) else {}
         for name, only in OLDER.items():
             if values.pop(name, only) != only:
                 raise CheckpointError(f"this version runs networks with {name}={only!r} only: "

@@ -30,7 +30,7 @@ SIZES = 5  # squares in which a first look seeks a person, each half as wide as 
 class Pose:
     """One person's pose, in picture pixels; all arrays float32.
 
-    keypoints (K, 2) and scores (K,), the heights of the heatmaps' peaks, after the last hop;
+    keypoints (K, 2) and scores (K,) after the last hop, the (calibrated) heights of the peaks;
     score: box score (1 here) x mean of the scores above 0.2; box: (x, y, w, h), not padded; cue: as
     given or proposed, or None; hops: how many ran; by_hop (hops, K, 2): each one's keypoints.
     """
