@@ -78,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--poses", metavar="FILE", help="score these COCO results instead of a model")
     _add_persons(sub, "--data", "the people to find", required=True)
     sub.add_argument("--protocol", default="own", help="own, shared or detected boxes")
-    sub.add_argument("--cue", default="joint", help="where the cue comes from: joint, any-joint, "
+    sub.add_argument("--cue", help="where the cue comes from (default: joint; none for detected "
+                     "boxes, whose box, mask and pose are their own): joint, any-joint, "
                      "interior, centroid, mask, points, box, pose, none for no cue, the controls "
                      "centre and wrong, or network for the cue network's")
     sub.add_argument("--hops", type=int, metavar="K")

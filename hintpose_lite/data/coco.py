@@ -11,6 +11,7 @@ Every entry of a file goes to one of four places, and none is dropped silently:
 """
 
 import hashlib
+import json
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -206,9 +207,13 @@ class CocoPersons:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the annotation file in hex, which binds a run to its people."""
-        with open(self.annotations, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """SHA-256, in hex, of the people and their pictures' names, which binds a run to them. The
+        layout of the annotation file does not matter."""
+        digest = hashlib.sha256(json.dumps(sorted(self.pictures.items())).encode())
+        for values in (self.annotation_ids, self.image_ids, self.boxes, self.keypoints, self.areas):
+            digest.update(np.ascontiguousarray(values))
+        digest.update(json.dumps(self._segmentations, default=list).encode())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -22,7 +22,7 @@ from ..cues.cue import Cue
 from ..cues.evaluation import CUES, nearest_cue, person_cue
 from ..data import entries
 from ..data.coco import STRATA, CocoPersons
-from ..data.pictures import read_picture
+from ..data.pictures import decode_mask, read_picture
 from ..errors import ConfigError, DataError
 from ..files import write_whole
 from ..model.hintpose import as_hintpose
@@ -33,6 +33,7 @@ from .predict import predict
 from .report import CUE_WORDS, Report
 
 PROTOCOLS = ("own", "shared", "detected")
+OWN_CUES = ("box", "mask", "pose")  # of detections: what these say of themselves
 RADII = (0, .05, .1, .2, .3, .5)
 OVERLAPPING = .1  # box IoU from which two people share a box, and a partner's cue is a wrong one
 SHARED_JOINTS = 5  # labelled joints that both people of a shared box need
@@ -42,7 +43,7 @@ CHUNK = 512  # people whose cues are in memory at once; a mask is as large as it
 
 
 def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
-             cue: str | Callable = "joint", hops: int | None = None, flip: bool = True,
+             cue: str | Callable | None = None, hops: int | None = None, flip: bool = True,
              seed: int = 0, detections: str | Path | list | None = None, batch: int = 64,
              rows: Iterable[int] | None = None, radius: float = 0.0,
              results: str | Path | None = None, overwrite: bool = False,
@@ -51,14 +52,18 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
 
     protocol: "own", each person's own box; "shared", for people with a partner, the union of both
         boxes; "detected", the boxes of `detections`.
-    cue: where the cue comes from, see `person_cue`; "none" gives no cue. Or a cue source as in
-        `detectors`, such as a `CueNetwork`: of what it names in the box, the cue nearest to the
-        person's centroid, so its places are judged and not its choice. A network without a cue
-        input is run on the same people, and the report says so.
+    cue: where the cue comes from, see `person_cue`; "none" gives no cue. By default "joint", and
+        "none" for detected boxes. There, "box", "mask" and "pose" are those of every detection
+        itself; all other words take the cues from the labels, which also tell real detections from
+        false ones, so that AP cannot be compared with published AP, and the table says so. Or a
+        cue source as in `detectors`, such as a `CueNetwork`: of the cues that it finds in the box,
+        the one nearest to the person's centroid, so its places are judged and not its choice. A
+        network without a cue input is run on the same people, and the report says so.
     hops, flip, batch: as for `predict`. seed: of the cues; each person's is drawn on its own.
-    detections: a COCO result file or list (image_id, bbox or keypoints, score). Our choice: boxes
-        in order of score take the unmatched labelled person with the largest box IoU, if at least
-        .5, and get that person's cue; the others run without one; people left over are misses.
+    detections: a COCO result file or list (image_id, bbox or keypoints, score; with segmentation
+        for the cue "mask"). Our choice: boxes in order of score take the unmatched labelled person
+        with the largest box IoU, if at least .5, for person AP and for cues from the labels; people
+        left over are misses.
     rows: evaluate only these people (whole pictures are then not scored).
     radius: moves the cue "joint" by that many sqrt(area) in a direction drawn from the seed.
     results: a new file for all poses, after OKS-NMS, as COCO results (own or detected boxes only);
@@ -69,6 +74,8 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     Raises ConfigError for settings that do not exist or contradict each other, DataError for
     detections, masks or pictures that cannot be used.
     """
+    if cue is None:
+        cue = "none" if protocol == "detected" else "joint"
     whole = protocol != "shared" and rows is None and cue != "wrong"
     _check_settings(protocol, cue, detections, radius, seed, batch, results, whole, overwrite)
     model, counts = as_hintpose(model), Counter()
@@ -76,7 +83,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     source = cue if model.spec.cue else "none"
     chosen = evaluated_people(persons, protocol, cue, rows)
     if protocol == "detected":
-        queries = _detection_queries(persons, detections, counts)
+        queries = _detection_queries(persons, detections, source, counts)
     else:
         boxes = torch.as_tensor(persons.boxes)
         shared = union(boxes, boxes[persons.partner]) if protocol == "shared" else boxes
@@ -159,13 +166,15 @@ def _check_settings(protocol, cue, detections, radius, seed, batch, results, who
 @dataclass(frozen=True, eq=False)
 class _Queries:
     """What to predict: D boxes (D, 4) with scores (D,), the pictures that they lie in (rows (D,) of
-    `source`), and whose boxes they are (person (D,), a row of the data set or -1)."""
+    `source`), and whose boxes they are (person (D,), a row of the data set or -1). cues: of every
+    box, where these do not come from the labels."""
 
     source: CocoPersons | SimpleNamespace
     rows: np.ndarray
     boxes: Tensor
     scores: Tensor
     person: np.ndarray
+    cues: list[Cue] | None = None
 
 
 def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
@@ -184,13 +193,18 @@ def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
     return chosen[paired] if protocol == "shared" or cue == "wrong" else chosen
 
 
-def _detection_queries(persons: CocoPersons, detections, counts: Counter) -> _Queries:
-    image_ids, boxes, scores = read_results(persons, detections, "bbox", counts)
+def _detection_queries(persons: CocoPersons, detections, source, counts: Counter) -> _Queries:
+    found = []
+    image_ids, boxes, scores = read_results(persons, detections, "bbox", counts, found)
     solid = (boxes[:, 2:] >= entries.LEAST_SIDE).all(1)
     counts["results left out, of a box without area"] = int((~solid).sum())
     image_ids, boxes, scores = image_ids[solid], boxes[solid].astype(np.float32), scores[solid]
     person = match_detections(persons, image_ids, boxes, scores)
-    counts["detections that are nobody's, run without a cue"] = unmatched = int((person < 0).sum())
+    counts["detections that are nobody's"] = unmatched = int((person < 0).sum())
+    cues = None
+    if source in OWN_CUES:
+        cues = [_own_cue(persons, entry, source) for entry, kept in zip(found, solid, strict=True)
+                if kept]
     counts["people without a detection, a miss"] = len(persons) - len(boxes) + unmatched
 
     def read(row: int) -> np.ndarray:
@@ -198,9 +212,27 @@ def _detection_queries(persons: CocoPersons, detections, counts: Counter) -> _Qu
         return read_picture(persons.images / name, tuple(size))
 
     # Where the predictor otherwise takes people: a detection has a picture, but need be nobody's.
-    found = SimpleNamespace(skeleton=persons.skeleton, image_ids=image_ids, read=read)
-    return _Queries(found, np.arange(len(boxes)), torch.from_numpy(boxes),
-                  torch.from_numpy(scores).float(), person)
+    pictures = SimpleNamespace(skeleton=persons.skeleton, image_ids=image_ids, read=read)
+    return _Queries(pictures, np.arange(len(boxes)), torch.from_numpy(boxes),
+                    torch.from_numpy(scores).float(), person, cues)
+
+
+def _own_cue(persons: CocoPersons, entry: dict, source: str) -> Cue:
+    """The cue of a detection, from its own box, mask or pose."""
+    where = f"the detection on image {entry['image_id']}"
+    if source == "box":
+        return Cue.box(entry["bbox"]) if "bbox" in entry else Cue.none()
+    if source == "pose":
+        if not entries.finite(entry.get("keypoints"), 3 * len(persons.skeleton)):
+            raise DataError(f"{where} has no keypoints, so the cue cannot be its pose")
+        return Cue.pose(np.reshape(entry["keypoints"], (-1, 3)))
+    try:
+        mask = decode_mask(entry.get("segmentation"), *persons.pictures[entry["image_id"]][1:])
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{where} has a damaged segmentation ({error})") from error
+    if mask is None:
+        raise DataError(f"{where} has no segmentation, so the cue cannot be its mask")
+    return Cue.mask(mask) if mask.any() else Cue.none()
 
 
 def match_detections(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
@@ -225,7 +257,9 @@ def _predict(model, persons: CocoPersons, queries: _Queries, source: str | Calla
     parts = []
     for start in range(0, max(len(queries.rows), 1), CHUNK):
         part, cues = slice(start, start + CHUNK), None
-        if source != "none":
+        if queries.cues is not None:
+            cues = queries.cues[part]
+        elif source != "none":
             cues = [Cue.none() if row < 0 else
                     nearest_cue(persons, row, source, box, counts) if callable(source) else
                     person_cue(persons, row, source, middle=center(box).tolist(), seed=seed,

@@ -151,13 +151,15 @@ def score_results(persons: CocoPersons, results: str | Path | list) -> dict:
 
 
 def read_results(persons: CocoPersons, source: str | Path | list, key: str,
-                 counts: Counter | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+                 counts: Counter | None = None, kept: list | None = None
+                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Reads COCO results of people: image ids (D,), values (D, 4 or 3K) and scores (D,), float64.
 
     source: a file, or a list of entries with image_id, score and `key`.
     key: "keypoints" or "bbox"; an entry without a bbox gets the extent of its keypoints.
     counts: if given, entries of other categories and of unknown pictures are left out and counted
         here; without it they raise a DataError, as broken entries always do.
+    kept: a list to which the entries that are read are appended.
     """
     name, found = entries.load_results(source)
     if not isinstance(found, list):
@@ -179,6 +181,8 @@ def read_results(persons: CocoPersons, source: str | Path | list, key: str,
             counts[f"results left out, {odd}"] += 1
         else:
             rows.append((image, values, entry["score"]))
+            if kept is not None:
+                kept.append(entry)
     images, values, scores = zip(*rows, strict=True) if rows else ([], [], [])
     width = 4 if key == "bbox" else size
     return (np.array(images, np.int64), np.array(values, float).reshape(-1, width),

@@ -66,6 +66,8 @@ class Report:
         lines = [f"{asked}, {self.hops} hop{'s' * (self.hops > 1)}, flip test "
                  f"{'on' if self.flip else 'off'}, seed {self.seed}"
                  + (f", {self.precision}" if self.precision != "float32" else ""), ""]
+        if self.protocol == "detected" and self.cue not in ("none", "box", "mask", "pose"):
+            lines[0] += "; cues from the labels: not comparable with published AP"
         strata = {f"overlap {label}": row for label, row in self.strata.items()}
         lines += _figures("people", {"all": self.identity, **strata, **self.groups})
         if self.hops > 1:

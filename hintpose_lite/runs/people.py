@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..crowd.folder import HELD_OUT, crowd_scenes
 from ..data.coco import CocoPersons
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..training.config import TrainConfig
 
 
@@ -15,6 +15,9 @@ def open_data(config: TrainConfig, data=None, val=None) -> tuple[CocoPersons, Co
     under `data/`, or opened again. Without val, a run on given data is validated on the same data,
     and a run on crowd scenes on scenes of another seed.
     """
+    if data is None and not config.images:
+        raise ConfigError("this preset is for photographs, and there are none: give --data "
+                          "ANNOTATIONS IMAGES, or take crowd-quick for drawn scenes")
     persons = _open(data) or crowd_scenes(config.images, config.scene_size, config.data_seed)
     held_out = _open(val)
     if held_out is None and data is not None:

@@ -10,9 +10,14 @@ from ..training.config import PRESETS, TrainConfig
 LIGHT = Augment(rotate=0.0, scale=0.15, half_body=0.0, shared=0.6, light=0.2)
 SMALL = Spec(width=16, stem=16, modules=(1, 1, 1), blocks=1, input_size=(96, 128), codec="dark",
              target_sigma=1.2, cue_sigma=5.0, cue_channels=8)
-FIELD = TrainConfig(schedule="step", epochs=210.0, batch=128, warmup=500, init="imagenet",
-                    compile=True, validate_every=10_000, checkpoint_every=1000)
-LARGE = Spec(width=48, input_size=(288, 384), target_sigma=3.0, cue_sigma=12.0)
+# HRNet's recipe to the letter: no cue, one hop, quarter decoding, 210 epochs; nothing of ours.
+FIELD = TrainConfig(spec=Spec(cue=False, hops=1), augment=Augment(shift=0.0, shared=0.0, light=0.0),
+                    schedule="step", epochs=210.0, batch=128, warmup=0, init="imagenet",
+                    compile=True, images=0, validate_every=10_000, checkpoint_every=1000)
+LARGE = Spec(cue=False, hops=1, width=48, input_size=(288, 384), target_sigma=3.0)
+# HintPose on top: hops come late and batch norms are frozen at the first drop of the rate, so that
+# the network gets used to statistics that all hops share (chapter 04).
+HINT = dict(augment=Augment(), warmup=500, hops_after=0.5, hop_dropout=0.5, freeze_after=170 / 210)
 
 PRESETS.update({
     # A variant of the study: minutes on one core.
@@ -34,12 +39,17 @@ PRESETS.update({
         freeze_after=0.8, sources="coco=2 lspet=0.3 stanford40=0.6", validate_every=2000,
         checkpoint_every=250),
     # A small network for a small sample of COCO.
-    "sample": TrainConfig(spec=SMALL, epochs=60.0, batch=16, lr=4e-3, warmup=50,
+    "sample": TrainConfig(spec=SMALL, epochs=60.0, batch=16, lr=4e-3, warmup=50, images=0,
                           validate_every=500, checkpoint_every=100),
-    # HRNet's schedule on COCO.
-    "w32-256x192": FIELD,
-    "w48-384x288": replace(FIELD, spec=LARGE, batch=64, lr=5e-4),
-    # Adds the cue and the hops to a trained HRNet.
-    "w32-finetune": replace(FIELD, init="hrnet-w32-coco", epochs=20.0, schedule="cosine", lr=5e-4,
-                            backbone_lr=0.1),
+    # The row that everything is compared with: HRNet as published.
+    "w32-baseline": FIELD,
+    "w48-baseline": replace(FIELD, spec=LARGE, batch=64, lr=5e-4),
+    # HintPose on HRNet's schedule.
+    "w32-256x192": replace(FIELD, spec=Spec(codec="dark"), **HINT),
+    "w48-384x288": replace(FIELD, batch=64, lr=5e-4, **HINT, spec=replace(
+        LARGE, cue=True, hops=3, codec="dark", cue_sigma=12.0)),
+    # Adds the cue and the hops to a trained HRNet, whose batch statistics stay as they are.
+    "w32-finetune": replace(FIELD, spec=Spec(codec="dark"), init="hrnet-w32-coco", epochs=20.0,
+                            schedule="cosine", lr=5e-4, backbone_lr=0.1,
+                            **HINT | {"hops_after": 0.0, "freeze_after": 0.0}),
 })

@@ -64,7 +64,9 @@ def history(folder: str | Path) -> list[Status]:
         about = json.loads(Path(folder, "config.json").read_bytes())
         steps = int(about["config"]["steps"])
     except OSError as error:
-        raise RunError(f"{folder} is no run: it has no readable config.json ({error})") from error
+        said = last_words(folder)
+        raise RunError(f"{folder} is no run: it has no readable config.json ({error})"
+                       + (f"; its {LOG} ends with: {said}" if said else "")) from error
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}/config.json is damaged, or of no run ({error!r})") from error
     if "held_out" in about:
@@ -79,6 +81,18 @@ def history(folder: str | Path) -> list[Status]:
                           validated=record["step"])
         now = found[record["step"]] = replace(now, step=record["step"])
     return [*found.values()] or [now]
+
+
+def last_words(folder: str | Path) -> str:
+    """The last line of a run's train.log, or the last of its errors there; "" if there is none."""
+    try:
+        text = Path(folder, LOG).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = [part.strip() for line in text.splitlines() for part in line.split("\r")]
+    lines = [line for line in lines if line]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or [""])[-1]
 
 
 def launch(out: str | Path, preset: str = "crowd-quick", *, data=None, val=None,
@@ -151,8 +165,14 @@ def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
             if was_stopping and not stopping:
                 return say("stopped; the command that started the run continues it")
             if not running:
+                said = last_words(folder)
                 return say("nobody is training here: the run was stopped, or its process ended; "
-                           "the command that started it continues it")
+                           "the command that started it continues it"
+                           + (f". Its {LOG} ends with: {said}" if said else ""))
+            said = "" if entries[-1].step else last_words(folder)  # before the first entry
+            if said and said not in shown:
+                say(said)
+                shown.add(said)
             time.sleep(interval)
     except KeyboardInterrupt:
         say("watching has ended; the run itself goes on")

@@ -13,7 +13,7 @@ from ..model.device import PRECISIONS
 from ..model.hintpose import Spec
 from ..settings import settle
 
-LEAST = {"steps": 1, "batch": 1, "images": 1, "val_images": 1, "validate_every": 1,
+LEAST = {"steps": 1, "batch": 1, "images": 0, "val_images": 1, "validate_every": 1,
          "checkpoint_every": 1, "warmup": 0, "epochs": 0, "contested": 0, "backbone_lr": 0,
          "weight_decay": 0, "seed": 0, "data_seed": 0}
 CHOICES = {"schedule": ("cosine", "step"), "precision": PRECISIONS,
@@ -42,7 +42,7 @@ class TrainConfig:
     lr: float = 1e-3
     # The highest learning rate (Adam, 1e-3 for 128 people: HRNet).
     backbone_lr: float = 1.0
-    # A factor of lr for everything but HintPose's additions and the final layer.
+    # A factor of lr for what was trained already: not for fresh layers and HintPose's additions.
     warmup: int = 200
     # Steps in which lr rises linearly from 0.
     schedule: str = "cosine"
@@ -79,7 +79,7 @@ class TrainConfig:
     seed: int = 0
     # Of first weights, crops and cues.
     images: int = 2000
-    # Crowd scenes that are drawn where no data are given,
+    # Crowd scenes that are drawn where no data are given (0: data must be given),
     scene_size: int = 192
     # their side in pixels,
     data_seed: int = 0
@@ -152,6 +152,8 @@ class TrainConfig:
             holder = parts[home[name]]
             new[home[name]][name] = _read(value, getattr(holder, name))
         own = new.pop("")
+        if "steps" in own and "epochs" not in own:
+            own["epochs"] = 0.0  # else a preset's epochs would decide
         return replace(self, **own, **{part: replace(parts[part], **values)
                                        for part, values in new.items()})
 

@@ -4,6 +4,7 @@
     metrics.jsonl      a line for every checkpoint, and one for every validation
     last.pt            the state from which the run goes on
     model.safetensors  the weights, to be used
+    best.safetensors   those of the validation with the highest AP in own boxes
     lock               held by the process that trains
     stop               ends the run, if somebody makes it
     train.log          the output of a run in a process of its own
@@ -122,7 +123,9 @@ def read_metrics(folder: Path) -> list[dict]:
         try:  # text after the last newline is an unfinished entry
             record = json.loads(line)
             names = ("loss", "seconds", "lr") if "loss" in record else ("ap", "identity")
-            records.append({name: record[name] for name in ("step", *names)})
+            optional = [name for name in ("own_ap", "own_ap_no_cue") if name in record]
+            names = ("step", *names, *optional)
+            records.append({name: record[name] for name in names})
             if not (isinstance(record["step"], int) and all(
                     isinstance(record[name], int | float | None) for name in names)):
                 raise TypeError("not all values are numbers")

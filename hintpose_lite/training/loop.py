@@ -4,12 +4,16 @@ What a step does is in `step`, what the folder holds in `folder`.
 """
 
 import gc
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -24,7 +28,22 @@ from .config import TrainConfig
 from .processes import ProcessGroup, own_device, process_group
 from .step import Trainer, learning_rate
 
+VALIDATED = 500  # people of each validation
 STOP_CHECK_EVERY = 20  # steps; between two checks by several processes whether to stop
+
+
+@contextmanager
+def termination() -> Iterator[threading.Event]:
+    """An event that is set by SIGTERM (in a main thread), which then does not end the process."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: CocoPersons, *,
@@ -35,7 +54,7 @@ def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: C
     people are trained on, held_out are for validation. position: the line of the progress bar,
     where several runs share a screen. before: called with the trainer and `out` before the first
     step of a new run. Under torchrun all processes train this one run together. `folder` describes
-    what `out` holds.
+    what `out` holds. SIGTERM ends a run like the file `stop`: it saves after its present step.
     Raises RunError if `out` is not a run folder, another process trains there, memory runs out, or
     the loss is not finite; ConfigError and DataError for unusable settings and data.
     """
@@ -123,19 +142,22 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
     """Runs the remaining steps and yields the entries of metrics.jsonl."""
     config, group, losses, stopped = trainer.config, trainer.group, [], False
     start = time.time() - trainer.seconds
-    with tqdm(total=config.steps, initial=trainer.step, desc=str(out), unit="step",
-              disable=not progress, mininterval=1, position=position) as bar:
+    to_file = not sys.stderr.isatty() and "ipykernel" not in sys.modules  # such as train.log
+    with (termination() as terminated,
+          tqdm(total=config.steps, initial=trainer.step, desc=str(out), unit="step",
+               disable=not progress, mininterval=60 if to_file else 1, position=position) as bar):
         while True:
             last = trainer.step == config.steps
             due = last or (trainer.step > 0 and trainer.step % config.validate_every == 0)
             if due and not run_folder.is_validated(out, trainer.step):
-                yield validate(trainer, held_out)
+                yield validate(trainer, held_out, out)
             if last or stopped:
                 break
             losses.append(trainer.run_step())
             bar.update()
             if group.size == 1 or trainer.step % STOP_CHECK_EVERY == 0:
-                stopped = group.broadcast((out / "stop").exists(), trainer.device)
+                stopped = group.broadcast(
+                    terminated.is_set() or (out / "stop").exists(), trainer.device)
             if (stopped or trainer.step == config.steps
                     or trainer.step % config.checkpoint_every == 0):
                 loss = float(group.mean(_finite_mean(losses, trainer.step, out)))
@@ -147,17 +169,31 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
                 losses = []
                 bar.set_postfix(loss=f"{loss:.2e}")
     if stopped and group.is_first:
-        (out / "stop").unlink()
+        (out / "stop").unlink(missing_ok=True)
 
 
-def validate(trainer: Trainer, persons: CocoPersons, people: int = 300) -> dict:
-    """Person AP and identity accuracy of the first people in shared boxes, by the first process."""
-    result = {"step": trainer.step, "ap": None, "identity": None}
+def validate(trainer: Trainer, persons: CocoPersons, out: Path, people: int = VALIDATED) -> dict:
+    """Validates on a fixed random part of the people, and keeps the best weights so far.
+
+    The entry has person AP and identity accuracy in shared boxes with a joint as the cue ("ap",
+    "identity"), and person AP in own boxes with and without it ("own_ap", "own_ap_no_cue"). None
+    where nobody shares a box. Only the first process evaluates.
+    """
+    result = {"step": trainer.step, "ap": None, "identity": None, "own_ap": None,
+              "own_ap_no_cue": None}
     if trainer.group.is_first:
-        report = evaluate(trainer.model.eval(), persons, protocol="shared", cue="joint", flip=False,
-                          rows=range(min(people, len(persons))))
+        rows = np.random.default_rng(0).permutation(len(persons))[:people]
+        model = trainer.model.eval()
+        shared, own, none = (
+            evaluate(model, persons, protocol=protocol, cue=cue, flip=False, rows=rows)
+            for protocol, cue in (("shared", "joint"), ("own", "joint"), ("own", "none")))
         trainer.ready()
-        result |= {"ap": report.ap, "identity": report.identity["accuracy"]}
+        result |= {"ap": shared.ap, "identity": shared.identity["accuracy"], "own_ap": own.ap,
+                   "own_ap_no_cue": none.ap}
+        earlier = [record["own_ap"] for record in run_folder.read_metrics(out)
+                   if "own_ap" in record]
+        if own.ap > max(earlier, default=-1):
+            save_model(model, out / "best.safetensors", overwrite=True)
     trainer.group.wait()
     return result
 

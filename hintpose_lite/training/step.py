@@ -67,7 +67,7 @@ class Trainer:
             torch.manual_seed(config.seed)
             self.model = HintPose.from_spec(config.spec)
         if initial:
-            initialise(self.model, config.init, say=print if group.is_first else lambda _: None)
+            self._initialise()
         if config.batch_norm == "synchronised":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.model.checkpoint_hops = config.checkpoint_hops
@@ -84,6 +84,16 @@ class Trainer:
             self.forward = torch.compile(self.eager)
         torch.backends.cudnn.benchmark = self.device.type == "cuda"  # sizes stay the same
         self.ready()
+
+    def _initialise(self) -> None:
+        """Gives the model its first weights. The first process may have to download them; the
+        others then find them in the cache."""
+        if not self.group.is_first:
+            self.group.wait()
+        initialise(self.model, self.config.init,
+                   say=print if self.group.is_first else lambda _: None)
+        if self.group.is_first:
+            self.group.wait()
 
     def ready(self) -> None:
         """Puts the model into training mode, batch norms only before `freeze_after`."""
@@ -176,12 +186,15 @@ def draw_hops(config: TrainConfig, step: int) -> int:
 
 def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
     """Groups with their own weight decay and learning rate. Biases and batch norms, which have one
-    dimension, do not decay. The backbone's rate is multiplied by `backbone_lr`."""
+    dimension, do not decay. What was trained already has its rate multiplied by `backbone_lr`: the
+    backbone, and the final layer, too, if the first weights are those of a pose network."""
+    fresh = ["input_refinement", "recurrent_refinement"]
+    if config.init in ("none", "imagenet"):
+        fresh.append("final_layer")
     groups = []
     for backbone, decays in product((True, False), repeat=2):
         parameters = [p for name, p in model.named_parameters()
-                      if decays == (p.ndim > 1) and backbone != name.startswith(
-                          ("input_refinement", "recurrent_refinement", "final_layer"))]
+                      if decays == (p.ndim > 1) and backbone != name.startswith(tuple(fresh))]
         groups.append({"params": parameters, "factor": config.backbone_lr if backbone else 1.0,
                        "weight_decay": config.weight_decay if decays else 0.0})
     return groups

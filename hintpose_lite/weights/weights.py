@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -149,9 +150,16 @@ def initialise(model: HRNet, init: str | Path, say: Callable[[str], None] = prin
     found = read_state(path)
     if codec := found.spec.codec if found.spec else known.get("codec"):
         _same_family(codec, as_hintpose(model).spec.codec, path)
+    present = {name.split(".")[0] for name in model.state_dict()}
+    surplus = [part for part in ("input_refinement", "recurrent_refinement")
+               if part not in present and any(n.startswith(f"{part}.") for n in found.state)]
+    found = replace(found, state={name: value for name, value in found.state.items()
+                                  if not name.startswith(tuple(surplus))})
     fresh = [n for n in load_weights(model, found) if not n.endswith(".num_batches_tracked")]
     parts = ", ".join(sorted({name.split(".")[0] for name in fresh}))
-    say(f"weights: {path}" + (f"; not in it, so fresh: {parts}" if fresh else ""))
+    say(f"weights: {path}" + (f"; not in it, so fresh: {parts}" if fresh else "")
+        + (f"; not used, since this network has no such part: {', '.join(surplus)}"
+           if surplus else ""))
 
 
 def _same_family(stored: str, wanted: str, source: str | Path) -> None:

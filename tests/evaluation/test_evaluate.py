@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -392,7 +393,8 @@ def test_detected_boxes_are_matched_missed_and_suppressed(tmp_path, predictor):
         dict(image_id=1, category_id=1, bbox=[0, 0, 0, 9], score=.9)]
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(detections))
-    report = evaluate(CUED, persons, protocol="detected", detections=path, seed=5)
+    report = evaluate(CUED, persons, protocol="detected", detections=path, seed=5, cue="joint")
+    assert "not comparable" in report.table()
     assert asked[0].pictures.tolist() == [1] * 4
     assert [cue.kind for cue in asked[0].cues] == ["none", "points", "points", "none"]
     assert asked[0].cues[2].xy.tolist() == person_cue(persons, 1, "joint", seed=5).xy.tolist()
@@ -428,6 +430,31 @@ def test_detections_are_matched_one_to_one_by_score(tmp_path):
     assert match(.9, .8, .7) == [0, -1, 1]  # the second's IoU with person 1 is under .5
     assert match(.7, .9, .8) == [-1, 0, 1]
     assert match(.5, .5, .5) == [0, -1, 1]
+
+
+def test_detections_give_their_own_cues(tmp_path, predictor):
+    """Every detection has one, whether it is somebody's or not; by default there are none."""
+    persons, asked = write(tmp_path, [SIDE_BY_SIDE]), predictor(right)
+    mask = np.zeros(persons[0].image_size[::-1], np.uint8, order="F")
+    mask[20:40, 10:30] = 1
+    rle = coco_mask.encode(mask)
+    pose = [v for k in range(17) for v in (10 + k, 20 + k, .5)]
+    detections = [dict(image_id=1, bbox=[10, 10, 60, 100], score=.9, keypoints=pose,
+                       segmentation={"size": rle["size"], "counts": rle["counts"].decode()}),
+                  dict(image_id=1, bbox=[150, 90, 20, 10], score=.3, keypoints=pose,
+                       segmentation=[[150, 90, 170, 90, 170, 100]])]
+    report = evaluate(CUED, persons, protocol="detected", detections=detections)
+    assert asked[-1].cues is None and report.cue == "none"
+    assert "comparable" not in report.table()
+    for word, kind in (("box", "box"), ("pose", "points"), ("mask", "mask")):
+        report = evaluate(CUED, persons, protocol="detected", detections=detections, cue=word)
+        assert [cue.kind for cue in asked[-1].cues] == [kind] * 2
+        assert "comparable" not in report.table()
+    assert np.array_equal(asked[-1].cues[0].array > 0, mask > 0)
+    for word, key in (("pose", "keypoints"), ("mask", "segmentation")):
+        bare = [{name: value for name, value in detections[0].items() if name != key}]
+        with pytest.raises(DataError, match="image 1"):
+            evaluate(CUED, persons, protocol="detected", detections=bare, cue=word)
 
 
 def test_keypoints_stand_in_for_a_box(tmp_path):

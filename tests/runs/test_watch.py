@@ -197,3 +197,14 @@ def test_a_run_that_cannot_begin_says_why(crowd, tmp_path):
     with pytest.raises(RunError, match="wdith"):
         launch(tmp_path / "run", changes={"wdith": 4})
     assert not is_running(tmp_path / "run")
+
+
+def test_a_run_that_died_while_starting_says_its_last_words(tmp_path, folder):
+    (tmp_path / "dead").mkdir()
+    (tmp_path / "dead" / "train.log").write_text("weights: none\nerror: no such picture\nbye\n")
+    with pytest.raises(RunError, match="no such picture"):
+        history(tmp_path / "dead")
+    (folder / "train.log").write_text("  0%| | 0/9\r 1%| | 1/9\nKilled\n")
+    said = []
+    watch(folder, say=said.append)
+    assert "Killed" in said[-1]

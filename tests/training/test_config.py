@@ -1,15 +1,16 @@
 """Settings: presets, changes by name, and refusals that say what to do."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from hintpose_lite.cues.training import CueMix
 from hintpose_lite.data.crops import Augment
 from hintpose_lite.errors import ConfigError
-from hintpose_lite.model.hintpose import Spec
+from hintpose_lite.model.hintpose import HintPose, Spec
 from hintpose_lite.runs.presets import PRESETS, TrainConfig
+from hintpose_lite.training.step import _parameter_groups
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -101,3 +102,33 @@ def test_the_shipped_network_is_its_preset_s_and_learned_from_plain_cues(model):
 def test_unknown_presets_are_named():
     with pytest.raises(ConfigError, match="crowd-quick"):
         TrainConfig.preset("huge")
+
+
+def test_steps_win_over_a_preset_s_epochs():
+    config = TrainConfig.preset("sample", steps=7)
+    assert (config.steps, config.epochs) == (7, 0) and config.resolve(10, 17, 1, "cpu").steps == 7
+    assert TrainConfig.preset("sample").resolve(160, 17, 1, "cpu").steps == 600
+
+
+def test_baselines_have_nothing_of_ours():
+    for name, width in (("w32-baseline", 32), ("w48-baseline", 48)):
+        config = TrainConfig.preset(name)
+        assert not config.spec.cue and config.spec.hops == 1 and config.spec.width == width
+        assert config.spec.codec == "quarter" and config.epochs == 210 and not config.images
+        augment = config.augment
+        assert augment.shared == augment.shift == augment.light == augment.paste == 0
+
+
+def test_in_fine_tuning_whatever_was_trained_learns_at_a_tenth():
+    config = TrainConfig.preset("w32-finetune", width=4, stem=4, modules=(1, 1, 1), blocks=1,
+                                input_size=(32, 64))
+    factors = {}
+    for init in ("hrnet-w32-coco", "imagenet"):
+        model = HintPose.from_spec(config.spec)
+        names = {id(p): name for name, p in model.named_parameters()}
+        for group in _parameter_groups(model, replace(config, init=init)):
+            factors |= {(init, names[id(p)]): group["factor"] for p in group["params"]}
+    assert factors["hrnet-w32-coco", "final_layer.weight"] == 0.1
+    assert factors["imagenet", "final_layer.weight"] == 1
+    assert factors["hrnet-w32-coco", "input_refinement.correct.weight"] == 1
+    assert factors["hrnet-w32-coco", "conv1.weight"] == 0.1

@@ -1,6 +1,8 @@
 """The loss, the schedule, exact resume, and what a run refuses."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +11,12 @@ import torch
 from filelock import FileLock
 
 from hintpose_lite.data.batches import Batch
+from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.errors import ConfigError, HintPoseError, RunError
+from hintpose_lite.evaluation.evaluate import evaluate
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.training import folder as run_folder
 from hintpose_lite.training import loop as training
 from hintpose_lite.training import step as trainer
 from hintpose_lite.training.loop import train
@@ -23,9 +28,12 @@ TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_
                           validate_every=4, lr=1e-3, hops_after=0.0)
 
 
+VALIDATE = training.validate
+
+
 @pytest.fixture(autouse=True)
 def quick_validation(monkeypatch):
-    monkeypatch.setattr(training, "validate", lambda trainer, persons: {
+    monkeypatch.setattr(training, "validate", lambda trainer, persons, out: {
         "step": trainer.step, "ap": 0.5, "identity": 0.5})
 
 
@@ -267,3 +275,46 @@ def test_hop_dropout_draws_every_number_of_hops(cue):
 def test_further_hops_come_after_their_part_of_the_steps():
     config = replace(TINY, steps=8, hops_after=0.5)
     assert [trainer.draw_hops(config, step) for step in range(8)] == [1] * 4 + [3] * 4
+
+
+def test_sigterm_saves_like_the_stop_file_and_loses_no_step(crowd, tmp_path, monkeypatch):
+    whole = train(TINY, tmp_path / "whole", crowd, crowd, progress=False)
+    run_step = Trainer.run_step
+
+    def ended(trainer):
+        loss = run_step(trainer)
+        if trainer.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    monkeypatch.setattr(Trainer, "run_step", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    folder = train(TINY, tmp_path / "ended", crowd, crowd, progress=False)
+    assert torch.load(folder / "last.pt", weights_only=True)["step"] == 3
+    assert signal.getsignal(signal.SIGTERM) == before
+    monkeypatch.undo()
+    train(TINY, folder, crowd, crowd, progress=False)
+    assert (folder / "model.safetensors").read_bytes() == (
+        whole / "model.safetensors").read_bytes()
+
+
+def test_the_best_of_all_validations_is_kept(crowd, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "validate", VALIDATE)
+    folder = train(TINY, tmp_path / "run", crowd, crowd, progress=False)
+    made = run_folder.read_metrics(folder)
+    validated = [record for record in made if "ap" in record]
+    assert all({"own_ap", "own_ap_no_cue"} <= record.keys() for record in validated)
+    report = evaluate(load_model(folder / "best.safetensors"), crowd, flip=False,
+                      rows=range(len(crowd)))
+    assert report.ap == pytest.approx(max(record["own_ap"] for record in validated))
+
+
+def test_the_layout_of_an_annotation_file_does_not_end_a_run(crowd, tmp_path):
+    indented = tmp_path / "indented.json"
+    indented.write_text(json.dumps(json.loads(crowd.annotations.read_text()), indent=2))
+    again = CocoPersons(indented, crowd.images)
+    assert again.sha256 == crowd.sha256
+    content = json.loads(crowd.annotations.read_text())
+    content["annotations"][0]["bbox"][0] += 1
+    indented.write_text(json.dumps(content))
+    assert CocoPersons(indented, crowd.images).sha256 != crowd.sha256

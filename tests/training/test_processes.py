@@ -1,14 +1,18 @@
 """Two processes on the CPU that train one model."""
 
+import hashlib
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
 from hintpose_lite.errors import ConfigError
+from hintpose_lite.model.hrnet import HRNet
 from hintpose_lite.runs.presets import TrainConfig
 from hintpose_lite.training.processes import ProcessGroup, own_device, process_group
 from hintpose_lite.training.step import Trainer
@@ -47,6 +51,52 @@ def test_two_processes_do_what_one_does(crowd, tmp_path):
     for mine, theirs in zip(alone.optimiser.state_dict()["state"].values(),
                             together["optimiser"]["state"].values(), strict=True):
         torch.testing.assert_close(theirs["exp_avg"], mine["exp_avg"], rtol=1e-5, atol=1e-7)
+
+
+STARTER = """
+import sys
+from hintpose_lite.data.coco import CocoPersons
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.training.loop import train
+from hintpose_lite.weights import weights
+weights.MMPOSE, weights.IMAGENET[4] = sys.argv[1], sys.argv[2]
+people = CocoPersons(*sys.argv[4:6])
+config = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(32, 64),
+                            steps=2, batch=24, warmup=1, hops=1, init="imagenet")
+train(config, sys.argv[3], people, people, device="cpu", progress=False)
+"""
+
+
+@pytest.mark.parametrize("processes", [3])
+def test_processes_start_from_an_empty_cache(crowd, tmp_path, processes):
+    """The first one downloads the weights, once, and the others wait for it."""
+    net = HRNet(4, 17, stem=8, modules=(1, 1, 1), blocks=1)
+    state = {name: value for name, value in net.state_dict().items() if "final_layer" not in name}
+    torch.save(state, tmp_path / "net.pth")
+    digest = hashlib.sha256((tmp_path / "net.pth").read_bytes()).hexdigest()[:8]
+    (tmp_path / "net.pth").rename(tmp_path / f"net-{digest}.pth")
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(tmp_path))
+
+        def log_request(self, *_):
+            asked.append(self.path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (tmp_path / "start.py").write_text(STARTER)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                   f"--nproc-per-node={processes}", str(tmp_path / "start.py"),
+                   f"http://127.0.0.1:{server.server_port}/", f"net-{digest}.pth",
+                   str(tmp_path / "run"), str(crowd.annotations), str(crowd.images)]
+        done = subprocess.run(command, timeout=600, capture_output=True, text=True, env={
+            **os.environ, "CUDA_VISIBLE_DEVICES": "", "HINTPOSE_CACHE": str(tmp_path / "cache"),
+            "OMP_NUM_THREADS": "1"})
+        server.shutdown()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(asked) == 1 and (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_batch_is_shared_out_without_rest_or_repetition():

@@ -178,7 +178,8 @@ def test_a_config_is_resolved_for_its_people():
 def test_the_w32_preset_takes_real_steps(crowd):
     """The field's own network and schedule; only crops, batch and first weights are small here."""
     config = TrainConfig.preset("w32-256x192", input_size=(64, 96), batch=2, steps=3,
-                                epochs=0.0, warmup=1, init="none", compile=False)
+                                epochs=0.0, warmup=1, init="none", compile=False, hops_after=0.0,
+                                hop_dropout=0.0)
     run = Trainer(config, crowd, "cpu")
     hrnet = HintPose(width=32, cue=False, hops=1)
     assert sum(p.numel() for p in hrnet.parameters()) == 28_536_113
