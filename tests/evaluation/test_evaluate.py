@@ -403,7 +403,7 @@ def test_detected_boxes_are_matched_missed_and_suppressed(tmp_path, predictor):
     assert report.counts == {
         "results left out, of another category": 1, "results left out, of a box without area": 1,
         "results left out, on a picture that the data set lacks": 1,
-        "detections that are nobody's, run without a cue": 2,
+        "detections that are nobody's": 2,
         "people without a detection, a miss": 2}
     # three hits of four: person 2 is found without a match; the double of person 0 is suppressed
     assert report.picture_ap["AP"] == pytest.approx(76 / 101)
