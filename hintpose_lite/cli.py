@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +18,11 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show stops nothing
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
-    return exit_status(lambda: options.run(options))
+    try:
+        return exit_status(lambda: options.run(options))
+    except BrokenPipeError:  # such as of `hintpose ... | head`: nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,13 +33,19 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(run: Callable, purpose: str, writes: bool = False) -> argparse.ArgumentParser:
-        sub = commands.add_parser(run.__name__, help=purpose, description=purpose)
+        sub = commands.add_parser(run.__name__.replace("_", "-"), help=purpose, description=purpose)
         sub.set_defaults(run=run)
         if writes:
             sub.add_argument("--overwrite", action="store_true", help="replace files in the way")
         return sub
 
     command(check, "look at the environment, line by line")
+
+    sub = command(check_data, "name everything in a data set that cannot be used, or looks odd",
+                  writes=True)
+    sub.add_argument("data", nargs=2, metavar=("ANN", "IMAGES"))
+    sub.add_argument("--fix", metavar="OUT.JSON", help="write the usable people, repaired")
+    _add_joints(sub)
 
     sub = command(crowd, "draw crowd scenes into a folder in COCO format")
     sub.add_argument("out", metavar="OUT", help="a new folder, or one with these very scenes")
@@ -48,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, metavar="RUN")
     _add_persons(sub, "--data", "train on these people instead of the preset's")
     _add_persons(sub, "--val", "validate on these people (without: on those of --data)")
+    _add_joints(sub)
     _add_changes(sub)
     _add_device(sub)
 
@@ -77,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--model", metavar="M", help="a name or a path")
     what.add_argument("--poses", metavar="FILE", help="score these COCO results instead of a model")
     _add_persons(sub, "--data", "the people to find", required=True)
+    _add_joints(sub)
     sub.add_argument("--protocol", default="own", help="own, shared or detected boxes")
     sub.add_argument("--cue", help="where the cue comes from (default: joint; none for detected "
                      "boxes, whose box, mask and pose are their own): joint, any-joint, "
@@ -110,6 +123,9 @@ def parser() -> argparse.ArgumentParser:
                           "file's too, or the whole picture")
     sub.add_argument("--image-id", action="append", type=int, metavar="N",
                      help="which results in FILE are the picture's; the n-th goes with the n-th")
+    sub.add_argument("--skeleton", metavar="S", help="the network's joints, as for train")
+    sub.add_argument("--category", metavar="NAME", help="of the people in --boxes")
+    sub.add_argument("--recursive", action="store_true", help="the pictures of subfolders, too")
     sub.add_argument("--hops", type=int, metavar="K")
     sub.add_argument("--looks", type=int, default=3, metavar="K", help="quick looks that look for "
                      "the box of a click that has none (3; 0: the whole picture is its box)")
@@ -133,6 +149,13 @@ def check(_) -> int:
     return report()
 
 
+def check_data(options):
+    from .data.coco import CocoPersons
+    from .runs.check_data import check_data as report
+    persons = CocoPersons(*options.data, skeleton=_skeleton(options), category=options.category)
+    return report(persons, options.fix, options.overwrite)
+
+
 def crowd(options):
     from .crowd.folder import make_crowd
     persons = make_crowd(options.out, images=options.images, seed=options.seed, size=options.size,
@@ -148,8 +171,10 @@ def train(options):
     config = config_of(options)
     device = _device(options)
     refuse_others(Path(options.out))  # before scenes are drawn for it
-    run(config, options.out, *open_data(config, _persons(options.data), _persons(options.val)),
-        device=device, before=announce)
+    if options.skeleton:
+        config = config.override({"joints": len(_skeleton(options))})
+    people = [_persons(paths, options) for paths in (options.data, options.val)]
+    run(config, options.out, *open_data(config, *people), device=device, before=announce)
 
 
 def study(options):
@@ -187,12 +212,14 @@ def cuenet(options):
 def evaluate(options):
     if options.poses is not None:
         plain = parser().parse_args(["evaluate", "--poses", options.poses, "--data", *options.data])
+        plain.skeleton, plain.category = options.skeleton, options.category
         if more := [f"--{name.replace('_', '-')}" for name, value in vars(plain).items()
                     if getattr(options, name) != value]:
             raise ConfigError(f"--poses scores a file as it is: leave out {', '.join(more)}")
         from .evaluation.judge import score_results
         from .evaluation.report import coco_table
-        return print(coco_table(score_results(_persons(options.data), options.poses)))
+        return print(coco_table(score_results(_persons(options.data, options),
+                                              options.poses)))
     from .evaluation.evaluate import evaluate as score
     from .weights.weights import load_model
     device = _device(options)
@@ -202,7 +229,7 @@ def evaluate(options):
     if options.cue == "network":
         from .photos.cue_network import CueNetwork
         options.cue = CueNetwork(device=device)
-    report = score(load_model(options.model, device), _persons(options.data),
+    report = score(load_model(options.model, device), _persons(options.data, options),
                    protocol=options.protocol, precision=options.precision, cue=options.cue,
                    hops=options.hops, flip=not options.no_flip, seed=options.seed,
                    detections=options.detections, results=options.results,
@@ -220,29 +247,33 @@ def predict(options):
     from .weights.weights import load_model
     _refuse_two_ways(options)
     device = _device(options)
-    photos = find_photos(options.pictures, options.box, options.out)
+    unread = []
+    photos = find_photos(options.pictures, options.box, options.out, options.recursive, unread)
     if options.boxes:
-        add_boxes(photos, options.boxes)
+        add_boxes(photos, options.boxes, _skeleton(options), options.category)
     detector = add_sources(photos, options.cues, options.detector, options.image_id, device)
     _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
     model = load_model(options.model, device)
     print(f"note: {describe(model, options.model)}", file=sys.stderr)
     estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks,
-                              precision=options.precision)
+                              precision=options.precision, skeleton=_skeleton(options))
     cues = options.click and [Cue.points([*zip(click[::2], click[1::2], strict=True)])
                               for click in options.click]
-    found, failed, ended = [], [], False
+    failed = [f"{path}: pictures of this kind are not read; convert it to JPEG or PNG"
+              for path in unread]
+    found, ended = [], False
     try:
         for result in predict_photos(estimator, photos, cues, failed):
             found.append(result)
-        ended = len(failed) < len(photos)
+        ended = len(failed) < len(photos) + len(unread)
     finally:  # whoever stops a long job keeps what is done; where nothing was, nothing is replaced
         if options.json and (found or ended):
             write_whole(options.json, lambda name: name.write_text(json.dumps(found) + "\n"))
     if failed:
-        print(f"{len(failed)} of {len(photos)} pictures could not be used or drawn:", *failed,
+        every = len(photos) + len(unread)
+        print(f"{len(failed)} of {every} pictures could not be used or drawn:", *failed,
               sep="\n  ", file=sys.stderr)
-        return 2 if len(failed) == len(photos) else 1
+        return 2 if len(failed) == every else 1
 
 
 def _refuse_two_ways(options):
@@ -273,6 +304,17 @@ def clean(options):
     remove(Path(), ask=not options.yes)
 
 
+def _add_joints(sub: argparse.ArgumentParser):
+    sub.add_argument("--skeleton", metavar="S", help="the joints: coco (default), crowdpose, aic, "
+                     "mpii, or a JSON file, see the README")
+    sub.add_argument("--category", metavar="NAME", help="of the people in the annotation files")
+
+
+def _skeleton(options):
+    from .inputs.skeletons import load_skeleton
+    return load_skeleton(options.skeleton)
+
+
 def _add_persons(sub: argparse.ArgumentParser, name: str, help_text: str, required: bool = False):
     sub.add_argument(name, nargs=2, metavar=("ANN", "IMAGES"), required=required,
                      help=f"{help_text}: a COCO keypoint file and its folder of pictures")
@@ -299,11 +341,13 @@ def _device(options):
     return choose_device(options.device)
 
 
-def _persons(paths: list[str] | None):
+def _persons(paths: list[str] | None, options=None):
     """The people of a file and its folder, after saying what of it cannot be used."""
     from .data.coco import CocoPersons
-    persons = CocoPersons(*paths) if paths else None
-    if persons is not None and persons.skipped:
+    joints = {} if options is None else {"skeleton": _skeleton(options),
+                                         "category": options.category}
+    persons = CocoPersons(*paths, **joints) if paths else None
+    if persons is not None and persons.odd:
         print(persons.summary(), file=sys.stderr)
     return persons
 

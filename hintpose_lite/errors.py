@@ -40,6 +40,8 @@ def exit_status(run: Callable[[], int | None], stopped: str = "stopped") -> int:
     """Returns the exit status: 0 by default, 2 after an expected error, 130 after Ctrl-C."""
     try:
         return run() or 0
+    except BrokenPipeError:
+        raise
     except (HintPoseError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

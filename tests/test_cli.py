@@ -13,6 +13,7 @@ import hintpose_lite
 from hintpose_lite import cli
 from hintpose_lite.cli import main
 from hintpose_lite.errors import DataError
+from hintpose_lite.pose.skeleton import COCO17
 from hintpose_lite.training.folder import locked
 
 PHOTOS = [SimpleNamespace(drawing=None)] * 6
@@ -61,7 +62,7 @@ def calls(monkeypatch):
         "weights.weights": {"load_model": note("load_model", "model")},
         "weights.onnx": {"export_onnx": note("export_onnx")},
         "model.device": {"choose_device": lambda name: name or "best"},
-        "data.coco": {"CocoPersons": lambda *paths: People(("persons", *paths))},
+        "data.coco": {"CocoPersons": lambda *paths, **_: People(("persons", *paths))},
     }
     for room, content in rooms.items():
         module = ModuleType(room)
@@ -72,6 +73,8 @@ def calls(monkeypatch):
 
 class People(tuple):
     """Stands in for the people of a file, of which one cannot be used."""
+
+    odd = True
 
     skipped = ("annotation 7",)
 
@@ -173,11 +176,11 @@ def test_predict(calls, tmp_path, capsys):
                  "--click", "5,6.5,7,8", "--hops", "2", "--out", str(out), "--json", str(poses)
                  ]) == 0
     assert calls == [
-        ("find_photos", (["a.jpg", "b.jpg"], [[-1, 2, 3, 4]], out), {}),
+        ("find_photos", (["a.jpg", "b.jpg"], [[-1, 2, 3, 4]], out, False, []), {}),
         ("add_sources", (PHOTOS, None, False, None, "best"), {}),
         ("load_model", ("m", "best"), {}), ("describe", ("model", "m"), {}),
         ("PoseEstimator", ("model", "detector"),
-         {"hops": 2, "looks": 3, "precision": "float32"}),
+         {"hops": 2, "looks": 3, "precision": "float32", "skeleton": COCO17}),
         ("predict_photos", ("estimator", PHOTOS, [("points", [(5, 6.5), (7, 8)])], []),
          {})]
     assert json.loads(poses.read_text()) == [{"image_id": 1}, {"image_id": 2}]
@@ -185,8 +188,8 @@ def test_predict(calls, tmp_path, capsys):
 
 def test_predict_hands_on_where_boxes_and_cues_come_from(calls):
     assert main("predict a --model m --boxes ann.json --cues r.json --image-id 7".split()) == 0
-    assert calls[:3] == [("find_photos", (["a"], None, None), {}),
-                         ("add_boxes", (PHOTOS, "ann.json"), {}),
+    assert calls[:3] == [("find_photos", (["a"], None, None, False, []), {}),
+                         ("add_boxes", (PHOTOS, "ann.json", COCO17, None), {}),
                          ("add_sources", (PHOTOS, "r.json", False, [7], "best"), {})]
 
 

@@ -16,15 +16,15 @@ PACKAGE = ROOT / "hintpose_lite"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import from its own level and from those before it (see hintpose_lite/README.md).
-ORDER = [("errors", "files", "settings"), ("pose",), ("model",), ("weights",), ("cues",), ("data",),
-         ("evaluation",), ("training",), ("crowd", "photos"), ("runs",),
+ORDER = [("errors", "files", "settings"), ("pose",), ("inputs",), ("model",), ("weights",),
+         ("cues",), ("data",), ("evaluation",), ("training",), ("crowd", "photos"), ("runs",),
          ("labs", "cli", "__init__", "__main__")]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # The largest number of lines. Raising one is a decision that belongs into the Package map.
 CORE = ("pose", "model", "cues", "data", "evaluation", "training")
 LIMITS = {"core": (CORE, 4400),  # aim: 2,400
-          "rooms of their own, and the files beside them": (LEVEL.keys() - {*CORE, "labs"}, 4600),
+          "rooms of their own, and the files beside them": (LEVEL.keys() - {*CORE, "labs"}, 5200),
           "labs": (("labs",), 1700)}
 
 # Stated here a second time on purpose: notebooks and other people's scripts rely on these.

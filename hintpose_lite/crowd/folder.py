@@ -83,6 +83,14 @@ def _complete(folder: Path, settings: dict) -> bool:
     return True
 
 
+GUARD = """Or the script that calls make_crowd has no guard: new processes read it again, so write
+
+    if __name__ == "__main__":
+        make_crowd(...)
+
+or draw with workers=1"""
+
+
 def _generate(folder: Path, settings: dict, workers: int) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     info = {"description": DESCRIPTION, "version": GENERATOR, "settings": settings}
@@ -96,7 +104,7 @@ def _generate(folder: Path, settings: dict, workers: int) -> None:
             scenes = list(tqdm(made, total=count, unit="scene", disable=count < 500))
         except BrokenProcessPool as error:
             raise DataError(f"a process that draws scenes for {folder} was killed, perhaps for "
-                            "lack of memory: call again with fewer workers") from error
+                            f"lack of memory: call again with fewer workers. {GUARD}") from error
     pictures = [{"id": i + 1, "file_name": _name(i), "width": side, "height": side, "license": 1}
                 for i in range(count)]
     people = [{"image_id": i + 1, **person} for i, scene in enumerate(scenes) for person in scene]

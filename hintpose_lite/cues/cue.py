@@ -42,9 +42,9 @@ class Cue:
         return cls("none")
 
     @classmethod
-    def point(cls, x: float, y: float) -> "Cue":
-        """One point on the person, such as a click."""
-        return cls.points([(x, y)])
+    def point(cls, x, y: float | None = None) -> "Cue":
+        """One point on the person, such as a click: two numbers, or a pair of them."""
+        return cls.points([x if y is None else (x, y)])
 
     @classmethod
     def points(cls, xy, labels=None) -> "Cue":

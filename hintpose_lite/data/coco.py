@@ -12,7 +12,6 @@ Every entry of a file goes to one of four places, and none is dropped silently:
 
 import hashlib
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,11 +21,15 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..inputs import entries
+from ..inputs.names import find_pictures, what_lies_in
+from ..inputs.suspicions import suspect_boxes
 from ..pose.skeleton import COCO17, Skeleton
-from . import entries
 from .pictures import decode_mask, read_picture
 
+MISSING = "picture file is missing"
 # Overlap strata, low <= overlap < high; an overlap of 1 belongs to the last.
+AREA_OF_BOX = 0.53  # of a person's box, on average over COCO's people (crowdpose-api has the same)
 STRATA = {"[0, .1)": (0, .1), "[.1, .3)": (.1, .3), "[.3, .5)": (.3, .5), "[.5, 1]": (.5, 2)}
 
 
@@ -73,8 +76,10 @@ class CocoPersons:
     """The labelled people of a COCO-format keypoint file, by ascending annotation id.
 
     Arguments: the JSON file; the folder that its file_name entries are relative to; the skeleton;
-    and check_pictures, whether to list the folder and skip people whose picture is missing.
-    Raises DataError if the file is not COCO-format or holds no labelled person of that skeleton.
+    check_pictures, whether to look for the pictures and skip people whose picture is missing; and
+    the name of the people's category, where it is not clear (`entries.person_category`).
+    Raises DataError if the file is not COCO-format, names two pictures by one id, or holds no
+    labelled person of that skeleton.
 
     boxes:          (N, 4) float32: x, y, w, h of the N people.
     keypoints:      (N, K, 3) float32: x, y, v.
@@ -89,28 +94,30 @@ class CocoPersons:
     sources:        image id -> "source" of the picture's entry, or "".
     category:       the id of the people's category.
     description:    the file's own description, or "".
-    counts:         how many people are "unlabelled", "crowd", of an "other category", or have an
-                    "area from mask" because the file gives none.
+    counts:         how many people are "unlabelled", "crowd", or of an "other category".
+    repaired:       how many values were read otherwise than they are written, by reason.
+    remarks:        what was noticed of the file as a whole, such as a suspicion.
     """
 
     @entries.uncollected()
     def __init__(self, annotations: str | Path, images: str | Path, skeleton: Skeleton = COCO17,
-                 check_pictures: bool = True):
+                 check_pictures: bool = True, category: str | None = None):
         self.annotations, self.images, self.skeleton = Path(annotations), Path(images), skeleton
         self.skipped: list[Skipped] = []
         self.counts: Counter[str] = Counter()
+        self.repaired: Counter[str] = Counter()
         self.pictures: dict[int, tuple[str, int, int]] = {}
         self.sources: dict[int, str] = {}
         content = entries.read_annotations(self.annotations)
         about = content.get("info")
         self.description = str(about.get("description", "")) if isinstance(about, dict) else ""
-        self.category = entries.person_category(content["categories"], skeleton, self.annotations)
+        self.category, remark = entries.person_category(
+            content["categories"], content["annotations"], skeleton, self.annotations, category)
+        self.remarks = [remark] if remark else []
         known = {entries.integer(entry, "id") for entry in content["categories"]} - {None}
-        try:
-            files = set(os.listdir(self.images)) if check_pictures else None
-        except OSError as error:
-            raise DataError(f"cannot list the picture folder: {error}; give the right one"
-                            ) from error
+        names = [entry["file_name"] for entry in content["images"]
+                 if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
+        files = find_pictures(self.images, names) if check_pictures else None
         for row, entry in enumerate(content["images"]):
             self._note("image", row, entry, self._add_picture(entry, files))
         people: dict[int, tuple[dict, float]] = {}  # annotation id -> entry, area or NaN
@@ -118,7 +125,27 @@ class CocoPersons:
             self._note("annotation", row, entry, self._add_person(entry, people, known))
         self._fill([people[identity] for identity in sorted(people)])
         if not len(self):
-            raise DataError(f"no usable person with {len(skeleton)} keypoints: {self.summary()}")
+            raise DataError(f"no usable person with {len(skeleton)} keypoints: "
+                            f"{self._reason(content)}{self.summary()}")
+        sizes = np.array([self.pictures[image][1:] for image in self.image_ids.tolist()])
+        if suspicion := suspect_boxes(self.boxes, self.keypoints, sizes):
+            self.remarks.append(suspicion)
+
+    def _reason(self, content: dict) -> str:
+        """Why a file may hold nobody, in a sentence; "" if that is not known."""
+        people = [entry for entry in content["annotations"] if isinstance(entry, dict)]
+        posed = [entry for entry in people if entry.get("keypoints")]
+        if people and not posed:
+            return "no annotation here has keypoints (COCO's person_keypoints_*.json has). "
+        if posed and all(isinstance(entry["keypoints"], list) and not any(
+                entry["keypoints"][2::3]) and any(entry["keypoints"]) for entry in posed):
+            return ("joints have places, but v = 0 (unlabelled) everywhere; export them with v = 2 "
+                    "for visible and 1 for hidden joints. ")
+        missing = [entry.where for entry in self.skipped if entry.reason == MISSING]
+        if missing:
+            return (f"pictures are missing: the first, {missing[0]}, was looked for in "
+                    f"{self.images}, which holds {what_lies_in(self.images)}. ")
+        return ""
 
     def _note(self, what: str, row: int, entry: dict, problem: str | None) -> None:
         if problem:
@@ -127,18 +154,28 @@ class CocoPersons:
                      if key in known]
             self.skipped.append(Skipped(what, ", ".join([f"{what}s[{row}]", *names]), problem))
 
-    def _add_picture(self, entry: dict, files: set[str] | None) -> str | None:
+    def _add_picture(self, entry: dict, files: dict[str, str] | None) -> str | None:
         """Keeps an image entry, or returns the reason why it cannot be used."""
         if (identity := entries.integer(entry, "id")) is None:
             return "no integer id"
+        name, sides = entry.get("file_name"), (entries.integer(entry, "width"),
+                                               entries.integer(entry, "height"))
         if identity in self.pictures:
-            return "duplicate id (the first is used)"
-        name, sides = entry.get("file_name"), (entry.get("width"), entry.get("height"))
-        if not isinstance(name, str) or not all(type(side) is int and side > 0 for side in sides):
+            other = self.pictures[identity][0]
+            if name in (other, None) or files is not None and files.get(name) == other:
+                return "duplicate id (the first is used)"
+            raise DataError(f"{self.annotations}: two pictures have the id {identity}, {other} and "
+                            f"{name}, so it is not known whose the annotations are. If two exports "
+                            "were put together, number one of them anew")
+        if not isinstance(name, str) or not all(side and side > 0 for side in sides):
             return "no file_name, or no positive integer width and height"
-        if files is not None and name not in files and not (
-                os.path.dirname(name) and (self.images / name).is_file()):
-            return "picture file is missing"
+        if files is not None and name not in files:
+            return MISSING
+        if files is not None and files[name] != name:
+            self.repaired["pictures found under a slightly other name or folder"] += 1
+            name = files[name]
+        if any(type(entry.get(key)) is not int for key in ("id", "width", "height")):
+            self.repaired["whole numbers written as text or with a point"] += 1
         self.pictures[identity] = (name, *sides)
         self.sources[identity] = str(entry.get("source", ""))
         return None
@@ -160,30 +197,37 @@ class CocoPersons:
         if entry.get("iscrowd"):
             self.counts["crowd"] += 1
             return None
-        if problem := entries.box_problem(entry.get("bbox"), *picture[1:]):
+        box = entries.numbers(entry.get("bbox"), 4)
+        if problem := entries.box_problem(box, *picture[1:]):
             return problem
+        entry = {**entry, "id": identity, "bbox": box,
+                 "image_id": entries.integer(entry, "image_id")}
         people[identity] = (entry, np.nan)
-        keypoints = entry.get("keypoints")
-        if keypoints and (problem := entries.keypoint_problem(keypoints, len(self.skeleton))):
+        keypoints, problem = entry.get("keypoints"), None
+        if keypoints is not None and len(keypoints):
+            keypoints, problem = entries.read_keypoints(keypoints, len(self.skeleton),
+                                                        self.repaired)
+        if problem:
             return problem
         if not keypoints or not any(keypoints[2::3]):
             self.counts["unlabelled"] += 1
             return None
-        people[identity] = (entry, self._area(entry, *picture[1:]))
-        return None if people[identity][1] > 0 else "no positive area, and no mask to take it from"
+        people[identity] = ({**entry, "keypoints": keypoints}, self._area(entry, *picture[1:]))
+        return None
 
     def _area(self, entry: dict, width: int, height: int) -> float:
-        """The area in square pixels, from the entry or its mask; NaN if it has neither."""
-        if entries.finite([entry.get("area")], 1) and entry["area"] > 0:
-            return float(entry["area"])
+        """The area in square pixels, from the entry, else from its mask, else from its box."""
+        if (area := entries.number(entry.get("area"))) is not None and area > 0:
+            return float(area)
         try:
             mask = decode_mask(entry.get("segmentation"), width, height)
         except (ValueError, TypeError):
             mask = None
-        if mask is None or not mask.any():
-            return np.nan
-        self.counts["area from mask"] += 1
-        return float(mask.sum())
+        if mask is not None and mask.any():
+            self.repaired["areas taken from the mask, the file having none"] += 1
+            return float(mask.sum())
+        self.repaired[f"areas taken as {AREA_OF_BOX} of the box, the file having none"] += 1
+        return float(AREA_OF_BOX * entry["bbox"][2] * entry["bbox"][3])
 
     def _fill(self, people: list[tuple[dict, float]]) -> None:
         areas = np.array([area for _, area in people], float)
@@ -204,6 +248,11 @@ class CocoPersons:
             overlap[rows], row_of[partner[rows]], contested[rows])
         self._segmentations = [entry.get("segmentation") or None for entry in chosen]
         self.has_mask = np.array([mask is not None for mask in self._segmentations], bool)
+
+    @property
+    def odd(self) -> bool:
+        """Whether the summary says something that a user should read."""
+        return bool(self.skipped or self.repaired or self.remarks)
 
     @cached_property
     def sha256(self) -> str:
@@ -242,7 +291,9 @@ class CocoPersons:
             f"{len(self)} labelled people in {len(self.pictures)} pictures of {self.annotations}",
             f"  joints: {shown:.0%} visible, {hidden:.0%} hidden, the rest without a label",
             f"  contested: {self.contested.sum()}; by overlap: {', '.join(by_overlap)}",
+            *(f"  {remark}" for remark in self.remarks),
             *(f"  {kind}: {count}" for kind, count in sorted(self.counts.items())),
+            *(f"  repaired: {count} {what}" for what, count in sorted(self.repaired.items())),
             *(f"  skipped {what}s: {count} ({reason})" for (what, reason), count
               in reasons.most_common())])
 

@@ -1,5 +1,6 @@
 """Picture files and COCO masks as arrays, and the crops that are cut from them."""
 
+import warnings
 from pathlib import Path
 
 import cv2
@@ -21,8 +22,13 @@ def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
     than Pillow's limit against decompression bombs.
     """
     name = path if isinstance(path, (str, Path)) else "the file"
+    if str(name).startswith(("http://", "https://", "ftp://")):
+        raise DataError(f"{name}: that is an address; download the picture, and give its file")
     try:
-        with Image.open(path) as stored:
+        with warnings.catch_warnings():  # Pillow's limit is an error only at twice its warning
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            stored = Image.open(path)
+        with stored:
             picture = _upright(stored)
             if size and stored.size == tuple(size) != picture.size:
                 picture = stored
@@ -64,7 +70,12 @@ def as_picture(picture) -> np.ndarray:
 
 def _upright(picture: Image.Image) -> Image.Image:
     """The picture turned as its EXIF tag says, or itself (Pillow would copy it) if that is so."""
-    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    try:
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except Exception as error:  # a damaged block raises nearly anything
+        warnings.warn(f"{getattr(picture, 'filename', '') or 'a picture'} has a damaged EXIF block "
+                      f"({error}); it is used as it is stored", stacklevel=4)
+        return picture
     return ImageOps.exif_transpose(picture) if turned else picture
 
 
@@ -122,6 +133,18 @@ def decode_mask(segmentation: list | dict | None, width: int, height: int) -> np
         return _decode(segmentation, width, height)
     except OverflowError as error:
         raise ValueError(f"a number is too large: {error}") from error
+
+
+def box_of_mask(segmentation) -> list[float] | None:
+    """The box x, y, w, h of an RLE mask, which knows its size; None for anything else."""
+    try:
+        mask = _decode(segmentation, *segmentation["size"][::-1])
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+    if mask is None or not mask.any():
+        return None
+    y, x = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [float(v) for v in (x[0], y[0], x[-1] - x[0] + 1, y[-1] - y[0] + 1)]
 
 
 def _decode(segmentation, width: int, height: int) -> np.ndarray | None:

@@ -6,6 +6,7 @@ own and detected boxes COCO's ordinary AP on whole pictures.
 """
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from torch.nn import functional as F
 from .. import __version__
 from ..cues.cue import Cue
 from ..cues.evaluation import CUES, nearest_cue, person_cue
-from ..data import entries
 from ..data.coco import STRATA, CocoPersons
 from ..data.pictures import decode_mask, read_picture
 from ..errors import ConfigError, DataError
 from ..files import write_whole
+from ..inputs import entries
+from ..inputs.suspicions import readings
 from ..model.hintpose import as_hintpose
 from ..pose.geometry import center, iou, pad, union
 from ..pose.oks import oks_nms, rescore
@@ -82,6 +84,10 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     counts["entries of the file that were skipped"] = len(persons.skipped)
     source = cue if model.spec.cue else "none"
     chosen = evaluated_people(persons, protocol, cue, rows)
+    if not len(chosen) and rows is None:
+        raise DataError(f"{protocol} boxes with the cue {cue!r} have nobody to evaluate: of "
+                        f"{len(persons)} people nobody shares a box with another labelled person. "
+                        "Take own boxes")
     if protocol == "detected":
         queries = _detection_queries(persons, detections, source, counts)
     else:
@@ -205,6 +211,8 @@ def _detection_queries(persons: CocoPersons, detections, source, counts: Counter
     if source in OWN_CUES:
         cues = [_own_cue(persons, entry, source) for entry, kept in zip(found, solid, strict=True)
                 if kept]
+    if len(boxes) >= 2 and len(boxes) - unmatched < 0.7 * len(persons):
+        _warn_of_other_boxes(persons, image_ids, boxes, scores, len(boxes) - unmatched)
     counts["people without a detection, a miss"] = len(persons) - len(boxes) + unmatched
 
     def read(row: int) -> np.ndarray:
@@ -215,6 +223,23 @@ def _detection_queries(persons: CocoPersons, detections, source, counts: Counter
     pictures = SimpleNamespace(skeleton=persons.skeleton, image_ids=image_ids, read=read)
     return _Queries(pictures, np.arange(len(boxes)), torch.from_numpy(boxes),
                     torch.from_numpy(scores).float(), person, cues)
+
+
+def _warn_of_other_boxes(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
+                         scores: np.ndarray, matched: int) -> None:
+    """Warns if the detections are hardly anybody's, or would be in another convention."""
+    sizes = np.array([persons.pictures[image][1:] for image in image_ids.tolist()])
+    better = {}
+    for name, read in readings(boxes, sizes).items():
+        found = match_detections(persons, image_ids, read.astype(np.float32), scores)
+        better[name] = int((found >= 0).sum())
+    name = max(better, key=lambda key: better[key])
+    said = f"only {matched} of {len(persons)} people have a detection"
+    if better[name] > matched + 0.3 * len(persons):
+        warnings.warn(f"{said}. Suspicion: the boxes are {name}, not x, y, w, h; read so, "
+                      f"{better[name]} people have one. Convert the file", stacklevel=5)
+    elif matched < 0.1 * min(len(persons), len(boxes)):
+        warnings.warn(f"{said}; perhaps they are of other pictures", stacklevel=5)
 
 
 def _own_cue(persons: CocoPersons, entry: dict, source: str) -> Cue:

@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
@@ -12,9 +12,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from ..data import entries
 from ..data.coco import CocoPersons
+from ..data.pictures import box_of_mask
 from ..errors import DataError
+from ..inputs import entries
+from ..inputs.entries import plain
 from ..pose.oks import oks
 
 COMMON_JOINTS = 3  # with fewer joints labelled in both people, a pose cannot be assigned
@@ -169,20 +171,28 @@ def read_results(persons: CocoPersons, source: str | Path | list, key: str,
         image = entries.integer(entry, "image_id")
         where = f"{name}, entry {i} (image_id {image})"
         values = None if image is None else _values(entry, key, size)
-        if values is None or not entries.finite([entry.get("score")], 1):
+        score = None if values is None else entries.number(entry.get("score"))
+        if score is None:
             raise DataError(f"{where}: an integer image_id, finite numbers as {key}, and a score "
-                            "are needed; repair or remove it")
-        odd = ("of another category"
-               if entry.get("category_id", persons.category) != persons.category else
+                            f"are needed, not {shown(entry)}; repair or remove it")
+        category = entries.integer(entry, "category_id") if "category_id" in entry else None
+        odd = ("of another category" if category not in (None, persons.category) else
                "on a picture that the data set lacks" if image not in persons.pictures else "")
+        if not odd and (named := entry.get("file_name")):
+            _check_name(persons, image, named, where)
         if odd and counts is None:
             raise DataError(f"{where} is {odd}; score results on their own annotations")
         if odd:
             counts[f"results left out, {odd}"] += 1
         else:
-            rows.append((image, values, entry["score"]))
+            rows.append((image, values, score))
             if kept is not None:
                 kept.append(entry)
+    if found and not rows and counts is not None:
+        raise DataError(f"{name}: all {len(found)} results are left out "
+                        f"({', '.join(key for key in counts if key.startswith('results left'))}); "
+                        f"the people's category here is {persons.category}. Take the results that "
+                        "belong to these annotations")
     images, values, scores = zip(*rows, strict=True) if rows else ([], [], [])
     width = 4 if key == "bbox" else size
     return (np.array(images, np.int64), np.array(values, float).reshape(-1, width),
@@ -191,14 +201,33 @@ def read_results(persons: CocoPersons, source: str | Path | list, key: str,
 
 def _values(entry: dict, key: str, size: int) -> list[float] | None:
     """An entry's keypoints (`size` numbers) or bbox; None if the entry has none."""
-    keypoints = entry.get("keypoints")
+    keypoints = entries.numbers(entry.get("keypoints"), size)
     if key == "bbox" and "bbox" in entry:
-        return entry["bbox"] if entries.finite(entry["bbox"], 4) else None
-    if not entries.finite(keypoints, size):
+        return entries.numbers(entry["bbox"], 4)
+    if key == "bbox" and keypoints is None:
+        return box_of_mask(entry.get("segmentation"))
+    if keypoints is None:
         return None
     x, y = keypoints[0::3], keypoints[1::3]
     extent = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
     return extent if key == "bbox" else keypoints
+
+
+def shown(entry) -> str:
+    """An entry in short, for messages."""
+    values = {key: value for key, value in entry.items() if key != "segmentation"} if isinstance(
+        entry, dict) else entry
+    return f"{values!r:.120}"
+
+
+def _check_name(persons: CocoPersons, image: int, named, where: str) -> None:
+    """Raises DataError if a result names another picture than its image_id does."""
+    ours, theirs = (PurePath(str(n).replace("\\", "/")).name for n in (persons.pictures[image][0],
+                                                                     named))
+    if plain(ours) != plain(theirs):
+        raise DataError(f"{where} is of {named}, but the annotations call picture {image} {ours}: "
+                        "the numbers of the two files do not agree. Predict again with --boxes and "
+                        "these annotations, or number one of them anew")
 
 
 def _ground_truth(persons: CocoPersons) -> COCO:
@@ -208,14 +237,16 @@ def _ground_truth(persons: CocoPersons) -> COCO:
                "keypoints": person.keypoints.ravel().tolist(),
                "num_keypoints": np.count_nonzero(person.keypoints[:, 2] > 0), "iscrowd": 0}
               for person in persons]
-    people += [{"image_id": entry["image_id"], "bbox": entry["bbox"],
-                "area": entry["area"] if entries.finite([entry.get("area")], 1) else 1.0,
+    people += [{"image_id": entries.integer(entry, "image_id"),
+                "bbox": entries.numbers(entry["bbox"], 4),
+                "area": entries.number(entry.get("area")) or 1.0,
                 "keypoints": [0] * joints, "num_keypoints": 0,
                 "iscrowd": int(bool(entry.get("iscrowd")))}
                for entry in entries.read_annotations(persons.annotations)["annotations"]
-               if isinstance(entry, dict) and entry.get("category_id") == persons.category
+               if isinstance(entry, dict)
+               and entries.integer(entry, "category_id") == persons.category
                and entries.integer(entry, "id") not in listed
-               and entries.finite(entry.get("bbox"), 4)
+               and entries.numbers(entry.get("bbox"), 4)
                and entries.integer(entry, "image_id") in persons.pictures]
     for i, person in enumerate(people):
         person.update(id=i + 1, category_id=1)  # COCOeval takes an id of 0 for "not matched"

@@ -151,8 +151,28 @@ def _read(persons: CocoPersons, rows: np.ndarray) -> Iterator[np.ndarray]:
     picture = image = None
     for row in rows:
         if persons.image_ids[row] != image:
-            picture, image = persons.read(int(row)), persons.image_ids[row]
+            try:
+                picture, image = persons.read(int(row)), persons.image_ids[row]
+            except DataError as error:
+                raise DataError(f"{error}{_further(persons, int(row))}") from error
         yield picture
+
+
+def _further(persons: CocoPersons, row: int, most: int = 2000) -> str:
+    """Names the other pictures that cannot be read, of at most `most`, so that all can be mended
+    at once."""
+    names = []
+    first = {int(image): i for i, image in enumerate(persons.image_ids)}
+    for image, other in [*first.items()][:most]:
+        try:
+            if image != persons.image_ids[row]:
+                persons.read(other)
+        except DataError:
+            names.append(persons.pictures[image][0])
+    if not names:
+        return ""
+    return (f". {len(names)} more cannot be used: {', '.join(names[:20])}; `hintpose check-data` "
+            "says why, and --fix there writes a file without them")
 
 
 def ahead(work: Callable, items: Iterable, threads: int, depth: int = 2) -> Iterator:

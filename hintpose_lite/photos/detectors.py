@@ -14,9 +14,9 @@ import torch
 from torchvision.ops import box_convert
 
 from ..cues.cue import Cue
-from ..data import entries
-from ..data.pictures import as_picture, decode_mask
+from ..data.pictures import as_picture, box_of_mask, decode_mask
 from ..errors import CheckpointError, ConfigError, DataError, FetchError
+from ..inputs import entries
 from ..pose.geometry import corners, iou
 from ..pose.skeleton import COCO17
 from ..weights.fetch import fetch
@@ -145,14 +145,19 @@ class ResultFile:
     its third number is above 0.2) or an RLE segmentation with a bbox. The default bbox of keypoints
     is the extent of the known ones. Raises DataError for an entry that cannot be used. score: the
     least score of a person. image_ids: of all pictures, ascending. left_out: the number of people
-    with a lower score or a box without area.
+    with a lower score or a box without area; others: of results of other categories than 1, the
+    person, which are not read.
     """
 
     def __init__(self, results: str | Path | list, score: float = -math.inf):
         self._name, found = entries.load_results(results)
         self._people: dict[int, list[dict]] = {}
+        self.others = 0
         for i, entry in enumerate(found if isinstance(found, list) else [None]):
             image = entries.integer(entry, "image_id")
+            if image is not None and entry.get("category_id", PERSON) != PERSON:
+                self.others += 1
+                continue
             box = None if image is None else _box(entry)
             if box is None or not entries.finite([entry.get("score")], 1):
                 raise DataError(f"{self._name}, entry {i} (image_id {image}): COCO results are a "
@@ -160,7 +165,10 @@ class ResultFile:
                                 "as keypoints, or an RLE segmentation and a bbox; convert the file")
             if min(box[2:]) > 0 and entry["score"] >= score:
                 self._people.setdefault(image, []).append({**entry, "bbox": box})
-        self.left_out = len(found) - sum(map(len, self._people.values()))
+        self.left_out = len(found) - self.others - sum(map(len, self._people.values()))
+        if self.others and not self._people:
+            raise DataError(f"{self._name}: none of its {self.others} results is of a person "
+                            f"(category {PERSON}); give those of people")
         self.image_ids = sorted(self._people)
 
     def of(self, image_id: int) -> Detections:
@@ -187,6 +195,8 @@ def _box(entry: dict) -> list[float] | None:
     if not (isinstance(mask, dict) if points is None else entries.finite(points, 3 * len(COCO17))):
         return None
     if points is None or "bbox" in entry:
+        if points is None and "bbox" not in entry:
+            return box_of_mask(mask)
         return entry["bbox"] if entries.finite(entry.get("bbox"), 4) else None
     table = np.reshape(points, (-1, 3))
     known = table[table[:, 2] > KNOWN, :2]

@@ -1,11 +1,14 @@
 """Estimates the poses in many picture files: writes drawings and results, and lists failures."""
 
 import glob
+import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -17,6 +20,8 @@ from ..data.coco import CocoPersons
 from ..data.pictures import read_picture
 from ..errors import ConfigError, DataError, WriteError
 from ..files import write_whole
+from ..inputs import entries
+from ..pose.skeleton import COCO17, Skeleton
 from ..weights.published import few
 from ..weights.weights import SHIPPED
 from .cue_network import CueNetwork
@@ -24,6 +29,7 @@ from .detectors import NETWORKS, PERSON, Detector, ResultFile
 from .draw import draw_poses
 from .estimator import PoseEstimator
 
+UNREAD = (".heic", ".heif", ".avif", ".gif", ".raw", ".dng", ".cr2", ".nef", ".arw", ".psd")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -40,20 +46,31 @@ class Photo:
     results: ResultFile | None = None  # contains its people
 
 
-def find_photos(names: list[str], boxes=None, out: Path | None = None) -> list[Photo]:
+def find_photos(names: list[str], boxes=None, out: Path | None = None, recursive: bool = False,
+                unread: list[Path] | None = None) -> list[Photo]:
     """The picture files of all names, each once. A name is a file, a folder (without its
     subfolders), or a pattern such as "holiday/*.jpg"; folders and patterns are sorted.
 
-    boxes: (n, 4) for every picture, or None. out: the folder for drawings, or None. Single files
-    are not checked here. Raises DataError if a folder or pattern yields no picture, and ConfigError
-    if a drawing would replace a picture or another drawing.
+    boxes: (n, 4) for every picture, or None. out: the folder for drawings, or None. recursive: take
+    the pictures of subfolders, too. unread: a list to which pictures of kinds that are not read,
+    such as HEIC, are appended. Single files are not checked here. Raises DataError if a folder or
+    pattern yields no picture, and ConfigError if a drawing would replace a picture or another
+    drawing.
     """
     found: dict[Path, None] = {}
     for name in names:
         path = Path(name)
         if path.is_dir():
-            part = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            inside = sorted(path.rglob("*") if recursive else path.iterdir())
+            part = [p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file()]
+            if unread is not None:
+                unread += [p for p in inside if p.suffix.lower() in UNREAD]
+                if not recursive and any(p.is_dir() for p in inside):
+                    print(f"note: {name} has folders in it, which are left out; add --recursive",
+                          file=sys.stderr)
         elif glob.has_magic(name) and not path.exists():
+            if path.parent.is_dir():  # its name may hold brackets that are no pattern
+                name = os.path.join(glob.escape(str(path.parent)), path.name)
             part = sorted(Path(p) for p in glob.glob(name) if Path(p).is_file())
         else:
             part = [path]
@@ -70,14 +87,19 @@ def find_photos(names: list[str], boxes=None, out: Path | None = None) -> list[P
     return photos
 
 
-def add_boxes(photos: list[Photo], annotations: str | Path) -> None:
+def add_boxes(photos: list[Photo], annotations: str | Path, skeleton: Skeleton = COCO17,
+              category: str | None = None) -> None:
     """Sets the image_id, the size and the people's boxes of pictures from a COCO annotation file.
 
     Pictures are matched by file name, and by folder if the file lists several of the same name.
-    Prints what is not used, such as people without a labelled joint. Raises DataError if a picture
-    has no match or several.
+    Boxes need no keypoints. Prints what is not used. Raises DataError if a picture has no match or
+    several.
     """
-    persons = CocoPersons(annotations, photos[0].path.parent, check_pictures=False)
+    try:
+        persons = CocoPersons(annotations, photos[0].path.parent, skeleton, check_pictures=False,
+                              category=category)
+    except DataError:
+        persons = _boxes_only(annotations, skeleton, category)
     ids: dict[str, list[int]] = {}
     for image_id, (name, *_) in persons.pictures.items():
         ids.setdefault(Path(name).name, []).append(image_id)
@@ -98,6 +120,34 @@ def add_boxes(photos: list[Photo], annotations: str | Path) -> None:
         print(persons.summary(), file=sys.stderr)
 
 
+def _boxes_only(annotations: str | Path, skeleton: Skeleton, category: str | None):
+    """The people of a file that has boxes and no keypoints. Raises DataError if it has no boxes."""
+    content, repaired = entries.read_annotations(Path(annotations)), Counter()
+    person, _ = entries.person_category(content["categories"], content["annotations"], skeleton,
+                                        Path(annotations), category)
+    pictures = {entries.integer(image, "id"): (image["file_name"], entries.integer(image, "width"),
+                                               entries.integer(image, "height"))
+                for image in content["images"] if isinstance(image, dict)
+                and isinstance(image.get("file_name"), str)}
+    boxes, images = [], []
+    for entry in content["annotations"]:
+        image = entries.integer(entry, "image_id")
+        if entries.integer(entry, "category_id") != person or image not in pictures:
+            continue
+        box = entries.numbers(entry.get("bbox"), 4)
+        if None in pictures[image] or entries.box_problem(box, *pictures[image][1:]):
+            repaired["boxes that cannot be used"] += 1
+        elif not entry.get("iscrowd"):
+            boxes.append(box)
+            images.append(image)
+    if not boxes:
+        raise DataError(f"{annotations} has no usable box of a person")
+    summary = f"{len(boxes)} people with boxes and without keypoints in {annotations}"
+    return SimpleNamespace(pictures=pictures, boxes=np.array(boxes, np.float32),
+                           image_ids=np.array(images), skipped=[], counts=repaired,
+                           summary=lambda: f"{summary}; {dict(repaired)}")
+
+
 def add_sources(photos: list[Photo], cues: str | None, detect: bool,
                 image_ids: list[int] | None,
                 device: str | torch.device = "cpu") -> Detector | None:
@@ -116,6 +166,9 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
         source = CueNetwork(device=device)
     elif cues:
         results = ResultFile(cues)
+        if results.others:
+            print(f"note: {cues}: {results.others} result(s) of other categories than the person "
+                  "are not used", file=sys.stderr)
         if results.left_out:
             print(f"note: {cues}: {results.left_out} result(s) without area", file=sys.stderr)
         if image_ids and None not in known:
@@ -167,7 +220,8 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
             continue
         if photo.drawing:
             try:
-                write_whole(photo.drawing, Image.fromarray(draw_poses(picture, poses)).save)
+                write_whole(photo.drawing, Image.fromarray(draw_poses(
+                    picture, poses, estimator.skeleton)).save)
             except WriteError as error:  # the poses are still yielded
                 failed.append(f"{photo.path}: {error}")
         scores = ", scores" if poses else ""

@@ -21,8 +21,8 @@ from threading import Event
 
 from tqdm import tqdm
 
-from ..data.entries import read_annotations
 from ..errors import FetchError
+from ..inputs.entries import read_annotations
 from ..weights.fetch import fetch, need_space, remote_size, unpack
 
 BASE = "http://images.cocodataset.org"

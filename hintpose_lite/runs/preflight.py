@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 
 from ..errors import RunError
+from ..evaluation.evaluate import evaluated_people
 from ..training.step import Trainer
+from .check_data import refuse_bad_pictures
 
 STEPS = 6  # measured steps
 LONG = 1000  # steps; shorter runs begin without an estimate
@@ -39,7 +41,13 @@ class Estimate:
 
 def announce(trainer: Trainer, out: Path) -> None:
     """Prints, before the first step, whom a run can paste and how long it will take. Raises
-    RunError if the disk has too little room."""
+    RunError if the disk has too little room, or if pictures cannot be used."""
+    if trainer.group.is_first:
+        refuse_bad_pictures(trainer.people)
+    if trainer.group.is_first and not len(evaluated_people(trainer.people, "shared", "joint")):
+        print(f"{out}: nobody of the training people shares a box with somebody else, so the "
+              "validation in shared boxes may have nobody, too; that in own boxes stands beside it",
+              flush=True)
     if trainer.group.is_first and trainer.crops.paster is not None:
         print(f"{out}: {trainer.crops.paster.summary()}", flush=True)
     if trainer.config.steps >= LONG and trainer.group.size == 1:

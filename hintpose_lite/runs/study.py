@@ -73,7 +73,7 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
              for seed in seeds for name, changes in variants.items()}
     persons, held_out = open_data(config, data, val)  # drawn once, before the processes start
     for people in (persons, held_out):
-        if people.skipped:
+        if people.odd:
             print(people.summary(), flush=True)
     open_folder(out, {"config": config.to_dict(), "data": persons.sha256,
                       "held_out": held_out.sha256})

@@ -76,9 +76,15 @@ def read_state(path: str | Path) -> StoredWeights:
             with torch.serialization.safe_globals(IGNORED):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise nearly anything on its way through
-        reason = str(error).split("\n")[0]
-        raise CheckpointError(f"{path} cannot be read as weights: it is damaged, incomplete or "
-                              f"another program's ({reason}); get it anew") from error
+        with open(path, "rb") as file:
+            start = file.read(200).lstrip().lower()
+        what = ("it is a web page: download the file itself"
+                if start.startswith((b"<!doctype", b"<html", b"<?xml")) else
+                "it is a Git LFS pointer and not the file: fetch it with `git lfs pull`"
+                if start.startswith(b"version https://git-lfs") else
+                f"it is damaged, incomplete or another program's ({type(error).__name__}); "
+                "get it anew")
+        raise CheckpointError(f"{path} cannot be read as weights: {what}") from error
     if spec is None:
         return translate(content, str(path))
     try:
@@ -102,10 +108,9 @@ def translate(content: Mapping, source: str = "these weights") -> StoredWeights:
             for name, value in content.items()):
         raise CheckpointError(f"{source} does not hold a dictionary of named weights; export "
                               f"the network's state_dict() in the program it comes from")
-    parallel = all(name.startswith("module.") for name in content)  # saved from DataParallel
-    state = {}
+    prefix, state = _prefix(content), {}
     for name, value in content.items():
-        name = name.removeprefix("module.") if parallel else name
+        name = name.removeprefix(prefix)
         name = re.sub(r"^(keypoint_)?head\.final_layer\.", "final_layer.", name)  # mmpose's
         state[name.removeprefix("backbone.")] = value
     kind = "pose" if "final_layer.weight" in state else "backbone"
@@ -115,6 +120,13 @@ def translate(content: Mapping, source: str = "these weights") -> StoredWeights:
     coarse = tuple(f"stage4.{last}.fuse_layers.{i}." for i in (1, 2, 3))
     return StoredWeights(source, kind, {name: value for name, value in state.items()
                                         if not name.startswith((*unused, *coarse))})
+
+
+def _prefix(names) -> str:
+    """What a program put before all names, such as "module." or "_orig_mod."; perhaps several."""
+    first = min((name for name in names if name.endswith("conv1.weight")), key=len, default="")
+    prefix = first.removesuffix("conv1.weight").removesuffix("backbone.")
+    return prefix if all(name.startswith(prefix) for name in names) else ""
 
 
 def _count(state: Mapping, part: str, least: int = 1) -> int:

@@ -7,6 +7,7 @@ network needs and the file lacks, apart from parts that start anew by design; th
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.resources import files
@@ -79,6 +80,12 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
         raise ConfigError(f"{path} has its settings stored in it: leave out {', '.join(settings)}")
     if known:
         _same_family(known["codec"], settings.get("codec", known["codec"]), name_or_path)
+    if found.spec is None and not known and not settings:
+        known = settings_in_name(path)
+        warnings.warn(f"{path} does not say how it is used; it is taken as a network for "
+                      f"{known.get('input_size', (192, 256))} pixels (width, height) and the codec "
+                      f"{known.get('codec', 'quarter')!r}. If that is wrong, give load_model "
+                      "input_size= and codec=", stacklevel=2)
     spec = found.spec or Spec(**{**found.architecture(), "cue": False, "hops": 1, **known,
                                  **settings})
     with torch.random.fork_rng(devices=[]):  # loading leaves the caller's random numbers alone
@@ -86,6 +93,18 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
     load_weights(model, found)
     model.trained_on = found.trained_on
     return model.to(device).eval()
+
+
+def settings_in_name(path: Path) -> dict:
+    """The input size and the codec that the name of a published file tells, as fields of `Spec`:
+    "384x288" (height x width), "udp", "dark"."""
+    found, name = {}, path.stem.lower()
+    if size := re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", name):
+        high, wide = sorted(map(int, size.groups()), reverse=True)
+        if high % 32 == wide % 32 == 0:
+            found |= {"input_size": (wide, high), "target_sigma": wide / 96}
+    codecs = [codec for codec in ("udp", "dark") if codec in name]
+    return found | ({"codec": codecs[0]} if codecs else {})
 
 
 def load_weights(model: HRNet, source: str | Path | Mapping | StoredWeights) -> tuple[str, ...]:

@@ -333,7 +333,7 @@ def test_masks_of_a_result_file():
 
 
 @pytest.mark.parametrize("wrong", [
-    {"image_id": "000001.jpg"}, {"image_id": 1.0}, {"score": None}, {"score": float("nan")},
+    {"image_id": "000001.jpg"}, {"image_id": 1.5}, {"score": None}, {"score": float("nan")},
     {"keypoints": [[1, 2, .5]] * 17}, {"keypoints": [1.0] * 34}, {"keypoints": [np.inf] * 51},
     {"keypoints": None}, {"bbox": [1, 2, 3]}, {"bbox": None}, {"bbox": "0,0,3,3"}])
 def test_other_formats_are_refused(wrong):

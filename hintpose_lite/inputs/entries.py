@@ -1,0 +1,217 @@
+"""The raw content of COCO files: what is read as it is, repaired and counted, or refused."""
+
+import gc
+import gzip
+import json
+import math
+import re
+import zlib
+from array import array
+from collections import Counter
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..pose.skeleton import Skeleton
+
+LEAST_SIDE = 1e-3  # pixels; a box with a shorter side counts as empty
+
+
+@contextmanager
+def uncollected():
+    """Stops garbage collection, which would walk the lists of a large file again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def read_annotations(path: Path) -> dict:
+    """Reads a COCO annotation file, perhaps a gzipped one; its polygons become arrays. Raises
+    DataError if the file is not readable, not JSON, or lacks one of its three lists."""
+    content = read_json(path, "the annotations", _compact)
+    missing = [key for key in ("images", "annotations", "categories")
+               if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    if missing:
+        raise DataError(f"{path} is not a COCO annotation file (no list {', '.join(missing)}); "
+                        "give the ground truth, not a result file")
+    return content
+
+
+def load_results(source: str | Path | list) -> tuple[str, object]:
+    """Returns a name of COCO results for messages, and the content of their file (or the list)."""
+    if isinstance(source, list):
+        return "the results", source
+    return str(source), read_json(Path(source), "COCO results")
+
+
+def read_json(path: Path, what: str, hook=None):
+    """The content of a JSON file, perhaps a gzipped one. Raises DataError, which says what the file
+    is instead."""
+    try:
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {what} {path}: {error}") from error
+    try:
+        return json.loads(content, object_hook=hook)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} ({len(content)} bytes) is not whole JSON: {error}; "
+                        f"{_kind_of(content)}") from error
+
+
+def _kind_of(content: bytes) -> str:
+    """What a file that is not JSON may be, and what to do about it."""
+    start, lines = content[:200].lstrip().lower(), content.split(b"\n", 2)
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page or XML: download or export it again, as COCO JSON"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer and not the file: fetch it with `git lfs pull`"
+    with suppress(ValueError, RecursionError):
+        if len(lines) > 1 and all(isinstance(json.loads(line), dict) for line in lines[:2]):
+            return "it is JSON lines, an entry per line: put them into a list, or export COCO JSON"
+    return "if it was cut off, copy or download it again"
+
+
+def _compact(entry: dict) -> dict:
+    """Turns polygons into arrays, which take a quarter of the memory of lists. Anything that is
+    not a list of numbers stays as it is."""
+    polygons = entry.get("segmentation")
+    if isinstance(polygons, list):
+        with suppress(TypeError, OverflowError):
+            entry["segmentation"] = [array("d", points) for points in polygons]
+    return entry
+
+
+def person_category(categories: list, annotations: list, skeleton: Skeleton, path: Path,
+                    name: str | None = None) -> tuple[int, str | None]:
+    """The id of the people's category, and a remark on how it was chosen (None: as expected).
+
+    name: the category to take. Otherwise it is the one called "person", in whatever spelling; else
+    the only one; else the only one whose annotations have keypoints. Its keypoint names must be
+    the skeleton's, apart from case, spaces, "-" and "_"; further names at the end are ignored.
+    Raises DataError.
+    """
+    known = [entry for entry in categories if integer(entry, "id") is not None]
+    wanted = plain(name or "person")
+    people = [entry for entry in known if plain(entry.get("name")) == wanted]
+    remark = None
+    names = {plain(entry.get("name")) for entry in known}
+    if name is None and len(names & {*map(plain, skeleton.names)}) > len(skeleton) // 2:
+        raise DataError(f"{path}: every joint is a category of its own ({few(names)}); export one "
+                        "category, person, whose keypoints are the joints")
+    if name is None and len(people) != 1:
+        posed = {integer(a, "category_id") for a in annotations
+                 if isinstance(a, dict) and a.get("keypoints")}
+        people = people or known
+        if len(people) > 1:
+            people = [entry for entry in people if integer(entry, "id") in posed]
+        if len(people) == 1:
+            remark = f"the people's category is {people[0].get('name')!r}"
+    if len(people) != 1:
+        raise DataError(f"{path}: the people's category is not clear, of "
+                        f"{few(entry.get('name') for entry in known)}: name it with --category, or "
+                        "category=")
+    names = people[0].get("keypoints") or []
+    ours = [plain(entry) for entry in skeleton.names]
+    theirs = [plain(entry) for entry in names] if isinstance(names, list) else []
+    if theirs and theirs[:len(ours)] != ours:
+        raise DataError(f"{path} has the {len(theirs)} keypoints {few(names)}, but the skeleton "
+                        f"has the {len(ours)} {few(skeleton.names)}: name theirs with --skeleton "
+                        "FILE (or skeleton=), see the README")
+    if len(theirs) > len(ours):
+        remark = f"{len(theirs) - len(ours)} keypoint names too many are ignored: " + few(
+            names[len(ours):])
+    return integer(people[0], "id"), remark
+
+
+def plain(name) -> str:
+    """A name without case, spaces, hyphens and underscores."""
+    return re.sub(r"[\s_-]", "", str(name)).casefold()
+
+
+def few(names) -> str:
+    """The first names of many, for messages."""
+    names = [*map(str, names)]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def integer(entry: dict, key: str) -> int | None:
+    """The integer under that key, also if it is written as 2.0 or "2"; None if there is none."""
+    value = number(entry.get(key)) if isinstance(entry, dict) else None
+    return int(value) if value is not None and value == int(value) and abs(value) < 2**63 else None
+
+
+def number(value) -> int | float | None:
+    """A finite number, also of numpy or written as text; None for anything else, and for bool."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = int(value) if value.strip().lstrip("+-").isdecimal() else float(value)
+    good = type(value) in (int, float) and -1e300 < value < 1e300
+    return value if good else None
+
+
+def numbers(values, count: int) -> list | None:
+    """A list of `count` finite numbers, also of a tuple or an array, or of text; else None."""
+    if isinstance(values, np.ndarray):
+        values = values.ravel()
+    if isinstance(values, list) and finite(values, count):
+        return values
+    if not isinstance(values, list | tuple | np.ndarray) or len(values) != count:
+        return None
+    values = [number(value) for value in values]
+    return values if None not in values and finite(values, count) else None
+
+
+def finite(values: list, count: int) -> bool:
+    """Whether `values` is a list of `count` finite numbers. Text and booleans are not numbers."""
+    return (isinstance(values, list) and len(values) == count
+            and {int, float}.issuperset(map(type, values))
+            and min(values) > -1e9 and max(values) < 1e9  # min and max may overlook a NaN,
+            and math.isfinite(sum(values)))               # but the sum does not
+
+
+def box_problem(box: list, width: int, height: int) -> str | None:
+    """Says what is wrong with a box (x, y, w, h) in a picture of that size; None if it is fine."""
+    if box is None:
+        return "bbox is not four finite numbers"
+    x, y, w, h = box
+    if min(w, h) < LEAST_SIDE:
+        return "bbox has no width or no height"
+    inside = x < width and y < height and x + w > 0 and y + h > 0
+    return None if inside else "bbox lies outside the picture"
+
+
+def read_keypoints(keypoints, joints: int, repaired: Counter) -> tuple[list | None, str | None]:
+    """The flat list x, y, v, x, y, v, ... of a person, and what is wrong with it (None: nothing).
+
+    A joint without a place (null or NaN) and with v = 0 is unlabelled, and so is one at (0, 0) with
+    another v, where labelling tools put the joints they know nothing of; these are counted.
+    """
+    if isinstance(keypoints, np.ndarray):
+        keypoints = keypoints.ravel().tolist()
+    if not isinstance(keypoints, list | tuple) or len(keypoints) != 3 * joints:
+        return None, (f"keypoints are not {3 * joints} numbers, as the skeleton's {joints} "
+                      "joints need")
+    values = [*keypoints]
+    for i in range(0, len(values), 3):
+        x, y, v = values[i:i + 3]
+        if v in (0, None, "0") and (number(x) is None or number(y) is None):
+            values[i:i + 3] = [0, 0, 0]
+            repaired["joints without a place and with v = 0, taken as unlabelled"] += 1
+        elif x == 0 and y == 0 and v in (1, 2):
+            values[i + 2] = 0
+            repaired["joints at 0, 0 with v above 0, taken as unlabelled"] += 1
+    values = numbers(values, 3 * joints)
+    if values is None:
+        return None, "keypoints are not finite numbers"
+    good = {0, 1, 2}.issuperset(values[2::3])
+    return values, None if good else "a keypoint's v is not 0, 1 or 2"
