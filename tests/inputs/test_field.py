@@ -92,7 +92,7 @@ def test_without_areas_people_get_those_of_their_boxes(folder, area):
 
 @pytest.mark.parametrize("rename", [
     lambda n: "images\\" + n, lambda n: "img/" + n, lambda n: "C:\\Users\\X\\run 3\\" + n,
-    lambda n: "/home/somebody/data/" + n, lambda n: "./" + n,
+    lambda n: "/data/of/somebody/" + n, lambda n: "./" + n,
     lambda n: n.replace(".jpg", ".JPG"), lambda n: n.replace("p", "%70")])
 def test_pictures_are_found_under_a_slightly_other_name(folder, rename):
     content = make()
