@@ -125,6 +125,8 @@ def parser() -> argparse.ArgumentParser:
                      help="which results in FILE are the picture's; the n-th goes with the n-th")
     sub.add_argument("--skeleton", metavar="S", help="the network's joints, as for train")
     sub.add_argument("--category", metavar="NAME", help="of the people in --boxes")
+    sub.add_argument("--min-score", type=float, default=0.0, metavar="S", help="leave out poses "
+                     "with a lower score (0 to 1)")
     sub.add_argument("--recursive", action="store_true", help="the pictures of subfolders, too")
     sub.add_argument("--hops", type=int, metavar="K")
     sub.add_argument("--looks", type=int, default=3, metavar="K", help="quick looks that look for "
@@ -263,12 +265,15 @@ def predict(options):
               for path in unread]
     found, ended = [], False
     try:
-        for result in predict_photos(estimator, photos, cues, failed):
+        for result in predict_photos(estimator, photos, cues, failed, options.min_score):
             found.append(result)
         ended = len(failed) < len(photos) + len(unread)
     finally:  # whoever stops a long job keeps what is done; where nothing was, nothing is replaced
         if options.json and (found or ended):
             write_whole(options.json, lambda name: name.write_text(json.dumps(found) + "\n"))
+    if not options.out and not options.json:
+        print("note: nothing was written; add --out FOLDER for pictures, or --json FILE for the "
+              "poses", file=sys.stderr)
     if failed:
         every = len(photos) + len(unread)
         print(f"{len(failed)} of {every} pictures could not be used or drawn:", *failed,

@@ -181,7 +181,7 @@ def test_predict(calls, tmp_path, capsys):
         ("load_model", ("m", "best"), {}), ("describe", ("model", "m"), {}),
         ("PoseEstimator", ("model", "detector"),
          {"hops": 2, "looks": 3, "precision": "float32", "skeleton": COCO17}),
-        ("predict_photos", ("estimator", PHOTOS, [("points", [(5, 6.5), (7, 8)])], []),
+        ("predict_photos", ("estimator", PHOTOS, [("points", [(5, 6.5), (7, 8)])], [], 0.0),
          {})]
     assert json.loads(poses.read_text()) == [{"image_id": 1}, {"image_id": 2}]
 
@@ -204,7 +204,7 @@ def test_predict_refuses_what_contradicts_itself(calls, arguments, capsys):
 
 
 def test_predict_says_what_failed_and_keeps_what_did_not(calls, tmp_path, capsys, monkeypatch):
-    def predict_photos(estimator, photos, cues, failed):
+    def predict_photos(estimator, photos, cues, failed, least):
         yield {"image_id": 1}
         failed.append("b.jpg: not a picture")
     module = sys.modules["hintpose_lite.photos.files"]

@@ -21,6 +21,7 @@ from ..pose.skeleton import COCO17, Skeleton
 BLUE, ORANGE, GREY, GREEN = (0, 114, 178), (230, 159, 0), (90, 90, 90), (0, 158, 115)
 SIDES = {1: BLUE, -1: ORANGE, 0: GREY}  # left, right, and joints or limbs without a side
 RED, PURPLE, WHITE = (213, 94, 0), (204, 121, 167), (255, 255, 255)
+PEOPLE = (GREEN, RED, PURPLE, (86, 180, 233), (240, 228, 66), BLUE, ORANGE)  # one per person
 HEIGHT = 384  # pixels of a panel of a figure
 
 
@@ -41,6 +42,29 @@ def draw_poses(picture: np.ndarray, poses: Sequence, skeleton: Skeleton = COCO17
         if pose.cue is not None and pose.cue.kind == "points":
             _paint(canvas, pose.cue.xy, zoom, width, _draw_marks, pose.cue.labels)
     return np.array(canvas.convert("RGB"))
+
+
+def draw_people(picture: np.ndarray, poses: Sequence, skeleton: Skeleton = COCO17) -> np.ndarray:
+    """`draw_poses`, and for every person a frame in a colour of their own around the joints that
+    are sure, with their number (the poses' order, from 1) and score."""
+    image = Image.fromarray(draw_poses(picture, poses, skeleton))
+    draw, size = ImageDraw.Draw(image), max(11, round(max(image.size) / 40))
+    font = ImageFont.load_default(size)
+    for number, pose in enumerate(poses, 1):
+        sure = np.asarray(pose.scores) > LOW
+        points = pose.keypoints[sure if sure.any() else slice(None)]
+        points = points[np.isfinite(points).all(1)].clip(0, np.subtract(image.size, 1))
+        if not len(points):
+            continue
+        colour, edge = PEOPLE[(number - 1) % len(PEOPLE)], size / 2
+        low = (points.min(0) - edge).clip(0).tolist()
+        high = (points.max(0) + edge).clip(0, np.subtract(image.size, 1)).tolist()
+        draw.rectangle([*low, *high], outline=colour, width=max(2, size // 6))
+        text = f"{number}: {pose.score:.2f}"
+        place = draw.textbbox((low[0], max(0, low[1] - 1.3 * size)), text, font)
+        draw.rectangle(np.add(place, (-3, -3, 3, 3)).tolist(), fill=colour)
+        draw.text(place[:2], text, "black" if sum(colour) > 380 else "white", font, anchor="lt")
+    return np.array(image)
 
 
 def draw_cue(picture: np.ndarray, cue: Cue, *, zoom: int = 1, tint: float = 0.45) -> np.ndarray:

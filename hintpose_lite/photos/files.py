@@ -26,7 +26,7 @@ from ..weights.published import few
 from ..weights.weights import SHIPPED
 from .cue_network import CueNetwork
 from .detectors import NETWORKS, PERSON, Detector, ResultFile
-from .draw import draw_poses
+from .draw import draw_people
 from .estimator import PoseEstimator
 
 UNREAD = (".heic", ".heif", ".avif", ".gif", ".raw", ".dng", ".cr2", ".nef", ".arw", ".psd")
@@ -44,6 +44,7 @@ class Photo:
     size: tuple[int, int] | None = None  # (w, h) of the picture that the boxes belong to
     source: Callable | None = None  # cue source
     results: ResultFile | None = None  # contains its people
+    problem: str | None = None  # why it cannot be used
 
 
 def find_photos(names: list[str], boxes=None, out: Path | None = None, recursive: bool = False,
@@ -92,8 +93,8 @@ def add_boxes(photos: list[Photo], annotations: str | Path, skeleton: Skeleton =
     """Sets the image_id, the size and the people's boxes of pictures from a COCO annotation file.
 
     Pictures are matched by file name, and by folder if the file lists several of the same name.
-    Boxes need no keypoints. Prints what is not used. Raises DataError if a picture has no match or
-    several.
+    Boxes need no keypoints. Prints what is not used. A picture without a match, or with several,
+    gets a `problem`; DataError if that is so for all.
     """
     try:
         persons = CocoPersons(annotations, photos[0].path.parent, skeleton, check_pictures=False,
@@ -103,19 +104,23 @@ def add_boxes(photos: list[Photo], annotations: str | Path, skeleton: Skeleton =
     ids: dict[str, list[int]] = {}
     for image_id, (name, *_) in persons.pictures.items():
         ids.setdefault(Path(name).name, []).append(image_id)
-    missing = [photo.path.name for photo in photos if photo.path.name not in ids]
-    if missing:
-        raise DataError(f"{annotations} does not list {len(missing)} of {len(photos)} pictures, "
-                        f"such as {missing[0]}: take the file that belongs to them")
     for photo in photos:
-        named = ids[photo.path.name]
+        named = ids.get(photo.path.name, [])
+        if not named:
+            photo.problem = (f"{photo.path}: {annotations} does not list {photo.path.name}; take "
+                             "the file that belongs to it")
+            continue
         if len(named) > 1:
             named = [i for i in named if photo.path.resolve().match(persons.pictures[i][0])]
         if len(named) != 1:
-            raise DataError(f"{annotations} lists several pictures of the name {photo.path.name}, "
-                            f"and {photo.path} is not clearly one of them: name it with its folder")
+            photo.problem = (f"{annotations} lists several pictures of the name {photo.path.name}, "
+                             f"and {photo.path} is not clearly one of them: name it with its "
+                             "folder")
+            continue
         photo.image_id, photo.size = named[0], persons.pictures[named[0]][1:]
         photo.boxes = persons.boxes[persons.image_ids == photo.image_id]
+    if all(photo.problem for photo in photos):
+        raise DataError(photos[0].problem)
     if persons.skipped or persons.counts:
         print(persons.summary(), file=sys.stderr)
 
@@ -193,17 +198,20 @@ def describe(model, name: str) -> str:
     return f"the weights {name} were trained on {model.trained_on or 'data that they do not name'}"
 
 
-def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
-                   failed: list[str]) -> Iterator[dict]:
+def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues, failed: list[str],
+                   least: float = 0.0) -> Iterator[dict]:
     """Yields COCO results, each with the picture's file name and the pose's box in addition.
 
     cues: for different people in every picture, or None. Pictures without an image_id are numbered
-    from 1. If a picture cannot be used or a drawing cannot be written, the reason is appended to
-    `failed`, and the next picture follows. Only one picture is in memory at a time.
+    from 1. Poses with a score below `least` are left out, and counted. If a picture cannot be used
+    or a drawing cannot be written, the reason is appended to `failed`, and the next picture
+    follows. Only one picture is in memory at a time.
     """
     bar = tqdm(photos, "poses", unit="picture", disable=None if len(photos) > 1 else True)
     for number, photo in enumerate(bar, 1):
         try:
+            if photo.problem:
+                raise DataError(photo.problem)
             picture = read_picture(photo.path, photo.size)
             boxes, estimator.source = photo.boxes, photo.source
             if photo.results:
@@ -212,6 +220,11 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
                 poses = estimator(picture, boxes=boxes, cues=cues, apart=cues is not None)
+            unsure = sum(pose.score < least for pose in poses)
+            poses = [pose for pose in poses if pose.score >= least]
+            if boxes is None and cues is None and not (estimator.detector or estimator.source):
+                tqdm.write(f"note: {photo.path}: no box, click or detector: the whole picture is "
+                           "taken as one person's box", file=sys.stderr)
             for warning in caught:
                 tqdm.write(f"note: {photo.path}: {warning.message}", file=sys.stderr)
         except (DataError, MemoryError) as error:
@@ -220,12 +233,13 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues,
             continue
         if photo.drawing:
             try:
-                write_whole(photo.drawing, Image.fromarray(draw_poses(
+                write_whole(photo.drawing, Image.fromarray(draw_people(
                     picture, poses, estimator.skeleton)).save)
             except WriteError as error:  # the poses are still yielded
                 failed.append(f"{photo.path}: {error}")
         scores = ", scores" if poses else ""
         scores += "".join(f" {pose.score:.2f}" for pose in poses)
+        scores += f"; {unsure} left out, with a score below {least:g}" if unsure else ""
         tqdm.write(f"{photo.path}: {len(poses)} pose(s){scores}")
         image_id = number if photo.image_id is None else photo.image_id
         for pose in poses:  # no "bbox": COCO's evaluation would use its area

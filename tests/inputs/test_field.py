@@ -473,3 +473,13 @@ def test_a_point_may_be_a_pair():
 def test_an_address_is_no_picture():
     with pytest.raises(DataError, match="address"):
         read_picture("https://example.org/p.jpg")
+
+
+def test_an_unlisted_picture_stops_nothing_and_weak_poses_are_left_out(folder):
+    put(make(2))
+    Image.new("RGB", (60, 80)).save("img/unlisted.png")
+    status, said = run(*PREDICT, "--boxes", "ann.json", "--json", "p.json")
+    assert status == 1 and "unlisted.png" in said
+    assert len(json.loads(Path("p.json").read_text())) == 4
+    status, said = run(*PREDICT, "--boxes", "ann.json", "--min-score", "1")
+    assert "4 " not in said.splitlines()[0] and "nothing was written" in said

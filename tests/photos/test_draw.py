@@ -21,10 +21,12 @@ from hintpose_lite.photos.draw import (
     GREEN,
     GREY,
     ORANGE,
+    PEOPLE,
     PURPLE,
     RED,
     WHITE,
     draw_cue,
+    draw_people,
     draw_poses,
     heatmap_overlay,
     overlay,
@@ -327,3 +329,14 @@ def test_hop_strips_refuse_what_cannot_be_used(model):
             (DataError, lambda: hop_strip(model, PICTURE.astype(float), BOX))):
         with pytest.raises(error):
             call()
+
+
+def test_people_have_a_frame_a_number_and_a_score_of_their_own():
+    people = [pose(keypoints=pose().keypoints + shift) for shift in (0, 12)]
+    for one in people:
+        one.score = 0.5
+    drawn = draw_people(GREEN_FIELD, people, SQUARE)
+    plain = draw_poses(GREEN_FIELD, people, SQUARE)
+    for colour in PEOPLE[:2]:
+        assert near(drawn, colour, 3).sum() > near(plain, colour, 3).sum() + 20
+    assert np.array_equal(draw_people(GREEN_FIELD, [], SQUARE), GREEN_FIELD)
