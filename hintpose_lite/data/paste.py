@@ -146,7 +146,8 @@ class Pasted:
         own = crop(self.cut.mask, place, size)
         if own.max() < 128:
             return canvas
-        alpha = cv2.GaussianBlur(own, (0, 0), self.soft)
+        frame = crop(np.full(self.first.size[::-1], 255, np.uint8), matrix, size)
+        alpha = cv2.multiply(cv2.GaussianBlur(own, (0, 0), self.soft), frame, scale=1 / 255)
         if not self.in_front:
             hidden = crop(self.first.mask().view(np.uint8) * 255, matrix, size)
             hidden = cv2.GaussianBlur(hidden, (0, 0), self.soft)

@@ -126,6 +126,16 @@ def test_pixels_lie_where_the_mask_says():
     assert colours > 10
 
 
+def test_nothing_is_drawn_outside_of_the_picture():
+    matrix = np.array([[0.5, 0, 20], [0, 0.5, 15]])  # the picture fills the middle of the crop
+    for made in (made for made in (pasted(seed)[0] for seed in range(60)) if made):
+        drawn = made.draw(np.zeros((90, 120, 3), np.uint8), matrix)
+        drawn[15:75, 20:100] = 0
+        assert drawn.max() < 130  # half of a pixel at the edge
+        drawn[14:76, 19:101] = 0
+        assert not drawn.any()
+
+
 @settings(max_examples=200, deadline=None)
 @given(SEEDS, st.tuples(*[st.floats(10, 90)] * 4), st.tuples(*[st.floats(15, 80)] * 2))
 def test_places_keep_the_overlap_in_its_range(seed, box, size):
