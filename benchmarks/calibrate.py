@@ -57,7 +57,8 @@ def fit(heights: torch.Tensor, right: torch.Tensor) -> tuple[float, float]:
         return value
 
     optimiser.step(loss)
-    return round(float(values[0]), 4), round(float(values[1]), 4)
+    slope, offset = values.detach().tolist()
+    return round(slope, 4), round(offset, 4)
 
 
 def print_table(raw: torch.Tensor, calibrated: torch.Tensor, right: torch.Tensor) -> None:
