@@ -197,7 +197,8 @@ def main():
         costs = {f"{hops} hop(s)": our_step(config.override({"hops": hops}), batch, device)
                  for hops in (1, 2, 3)}
         costs["3 hops, checkpointed"] = our_step(
-            config.override({"hops": 3, "checkpoint_hops": True}), batch, device)
+            config.override({"hops": 3, "checkpoint_hops": True, "compile": False}), batch,
+            device)
         costs["3 hops, whole network again"] = our_step(config.override({"hops": 3}), batch, device,
                                                         again=True)
         measure(f"{preset}, hops in training", costs, config.batch, device, *much)
