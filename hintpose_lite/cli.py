@@ -86,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(evaluate, "score a model, or a result file, on known poses", writes=True)
     what = sub.add_mutually_exclusive_group(required=True)
-    what.add_argument("--model", metavar="M", help="a name or a path")
+    what.add_argument("--model", action="append", metavar="M", help="a name or a path; of several, "
+                      "the heatmaps are averaged")
     what.add_argument("--poses", metavar="FILE", help="score these COCO results instead of a model")
     _add_persons(sub, "--data", "the people to find", required=True)
     _add_joints(sub)
@@ -106,8 +107,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command(predict, "find poses in pictures", writes=True)
     sub.add_argument("pictures", nargs="+", metavar="PICTURE",
                      help='a file, a folder, or a pattern such as "holiday/*.jpg"')
-    sub.add_argument("--model", default="people-small", metavar="M", help="a name or a path "
-                     "(default: people-small)")
+    sub.add_argument("--model", action="append", metavar="M", help="a name or a path (default: "
+                     "people-small); of several, the heatmaps are averaged")
     sub.add_argument("--box", action="append", type=_numbers(4), metavar="X,Y,W,H",
                      help="a person's box; may be repeated (--box=-3,... for a negative x)")
     sub.add_argument("--click", action="append", type=_numbers(2, more=True),
@@ -223,7 +224,6 @@ def evaluate(options):
         return print(coco_table(score_results(_persons(options.data, options),
                                               options.poses)))
     from .evaluation.evaluate import evaluate as score
-    from .weights.weights import load_model
     device = _device(options)
     _make_room([options.out, options.results], options.overwrite)
     if options.out and options.out == options.results:
@@ -231,7 +231,7 @@ def evaluate(options):
     if options.cue == "network":
         from .photos.cue_network import CueNetwork
         options.cue = CueNetwork(device=device)
-    report = score(load_model(options.model, device), _persons(options.data, options),
+    report = score(_models(options.model, device), _persons(options.data, options),
                    protocol=options.protocol, precision=options.precision, cue=options.cue,
                    hops=options.hops, flip=not options.no_flip, seed=options.seed,
                    detections=options.detections, results=options.results,
@@ -246,7 +246,6 @@ def predict(options):
     from .files import write_whole
     from .photos.estimator import PoseEstimator
     from .photos.files import add_boxes, add_sources, describe, find_photos, predict_photos
-    from .weights.weights import load_model
     _refuse_two_ways(options)
     device = _device(options)
     unread = []
@@ -255,8 +254,9 @@ def predict(options):
         add_boxes(photos, options.boxes, _skeleton(options), options.category)
     detector = add_sources(photos, options.cues, options.detector, options.image_id, device)
     _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
-    model = load_model(options.model, device)
-    print(f"note: {describe(model, options.model)}", file=sys.stderr)
+    names = options.model or ["people-small"]
+    model = _models(names, device)
+    print(f"note: {describe(model, ', '.join(names))}", file=sys.stderr)
     estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks,
                               precision=options.precision, skeleton=_skeleton(options))
     cues = options.click and [Cue.points([*zip(click[::2], click[1::2], strict=True)])
@@ -313,6 +313,16 @@ def _add_joints(sub: argparse.ArgumentParser):
     sub.add_argument("--skeleton", metavar="S", help="the joints: coco (default), crowdpose, aic, "
                      "mpii, or a JSON file, see the README")
     sub.add_argument("--category", metavar="NAME", help="of the people in the annotation files")
+
+
+def _models(names: list[str], device):
+    """The network of a name, or the average of several."""
+    from .weights.weights import load_model
+    models = [load_model(name, device) for name in names]
+    if len(models) == 1:
+        return models[0]
+    from .model.hintpose import Ensemble
+    return Ensemble(models).eval()
 
 
 def _skeleton(options):

@@ -34,7 +34,7 @@ class CueMix:
     box:       the person's box.
     pose:      all joints, moved as for `joint`; some are left out.
     none:      no cue.
-    jitter:    factor of all these movements, 0 for exact joints. It is not a weight.
+    jitter:    scales all these displacements, 0 for exact joints. It is not a weight.
     """
 
     joint: float = 0.30
@@ -98,7 +98,7 @@ def draw_cues(people, kinds: Tensor, sigmas: Tensor, size: tuple[int, int], sigm
     near = xy + jitter * (oks_jitter(xy, people.areas, sigmas, generator) - xy)
     visible = shown & (v[..., 0] == 2)
     visible = torch.where(visible.any(1, keepdim=True), visible, shown)
-    points = _pick(near, visible, 1, generator)  # all start as one point, most remain one
+    points = _pick(near, visible, 1, generator)  # every cue starts as one point; most keep it
     some = rows["any-joint"]
     reach = 0.2 * jitter * people.areas[some].sqrt()[:, None, None]
     shift = reach * (_uniform(xy[some], generator) - 0.5)

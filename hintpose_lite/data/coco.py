@@ -96,7 +96,7 @@ class CocoPersons:
     description:    the file's own description, or "".
     counts:         how many people are "unlabelled", "crowd", or of an "other category".
     repaired:       how many values were read otherwise than they are written, by reason.
-    remarks:        what was noticed of the file as a whole, such as a suspicion.
+    remarks:        on the file as a whole, such as a suspicion.
     """
 
     @entries.uncollected()

@@ -55,7 +55,7 @@ class Augment:
     light: float = 0.3
     # The largest change of brightness, contrast and saturation.
     cue_height: float = 1.0
-    # Of cue maps; in use it is 1. From lower ones a network learns to trust a cue more.
+    # The height of cue maps; at inference it is 1. Lower ones teach a network to trust a cue more.
     paste: float = 0.0
     # The probability that a second person is pasted into the picture of a person with a mask.
 
@@ -68,10 +68,10 @@ class Items:
     """A batch of N people's crops, as the loader gives it.
 
     crops (N, 3, H, W) uint8; masks (N, 1, H, W) uint8, 255 where the person is visible, all 0 where
-    the cue needs no mask. In crop pixels, left and right exchanged where the crop is mirrored:
-    keypoints and neighbours (the partner's keypoints, v = 0 where there is none) (N, K, 3), areas
-    (N,). boxes (N, 4) in picture pixels; matrices (N, 2, 3) from picture to crop. lights (N, 3):
-    factors of saturation, contrast and brightness. kinds (N,) of the cues, on the CPU.
+    the cue needs no mask. keypoints and neighbours (N, K, 3; the latter are the partner's
+    keypoints, v = 0 where there is none) and areas (N,) in crop pixels, with left and right
+    exchanged where the crop is mirrored. boxes (N, 4) in picture pixels; matrices (N, 2, 3) from
+    picture to crop. lights (N, 3): saturation, contrast, brightness. kinds (N,): cues, on the CPU.
     """
 
     crops: Tensor
@@ -100,8 +100,8 @@ class PersonCrops(Dataset):
     """Everybody of a data set as training crops: item (epoch, row, turn) is the person `row`.
 
     Whatever is random about it depends on (seed, epoch, row, turn) only. spec: of the network
-    (input size, whether it takes a cue). cached: bytes of decoded pictures that are kept; the one
-    that was not used for the longest time goes first.
+    (input size, whether it takes a cue). cached: bytes of decoded pictures that are kept; the least
+    recently used one is dropped first.
     """
 
     def __init__(self, persons: CocoPersons, spec, augment: Augment, cues: CueMix = CueMix(),  # noqa: B008
@@ -112,10 +112,10 @@ class PersonCrops(Dataset):
         self.paster = Paster(persons, self.picture, seed, cached // 2) if augment.paste else None
 
     def share_memory(self, workers: int) -> None:
-        """Keeps a worker's share of what one process would keep."""
-        for kept in (self.pictures, self.paster and self.paster.kept):
-            if kept:
-                kept.limit //= workers
+        """Divides the memory limits of the caches among the workers."""
+        self.pictures.limit //= workers
+        if self.paster:
+            self.paster.kept.limit //= workers
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -244,8 +244,8 @@ def places_of_steps(people: int, batch: int, seed: int, start: int, steps: int,
     """(epoch, row, turn) of everybody in the batch of each step, from step `start` on.
 
     Every epoch is a new permutation of all people; a batch may reach into the next one. With
-    weights (people,), a person comes up in proportion to their weight, several times in an epoch
-    (which turn it is counts from 0) or not in each; an epoch keeps its length.
+    weights (people,), a person comes up in proportion to their weight: several times in an epoch
+    (`turn` counts them from 0), or not in every epoch. The length of an epoch does not change.
     """
     shares = np.ones(people) if weights is None else people * weights / weights.sum()
     ends = np.append(0, shares.cumsum())

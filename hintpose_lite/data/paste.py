@@ -1,8 +1,8 @@
 """A second person, cut out of another picture and pasted beside, behind or over the first.
 
-Photographs seldom show people who cover each other, so a cue is seldom needed to learn from them.
-Pasting makes such pairs in any number, and their masks and hidden joints are known (Ghiasi et al.,
-"Simple Copy-Paste", CVPR 2021, did it for detection). Sizes and overlaps are our choice.
+Few photographs show people who cover each other. Pasting makes such pairs in any number, with known
+masks and hidden joints (Ghiasi et al., "Simple Copy-Paste", CVPR 2021, did it for detection). Sizes
+and overlaps are our choice.
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from .pictures import crop
 
 SCALES = (0.7, 1.35)  # of the pasted person's size, against the first person's
 OVERLAPS = (0.12, 0.75)  # box IoU of the two
-VISIBLE = 0.3  # the share of each person's mask, and of a pasted box, that stays visible
+VISIBLE = 0.3  # least visible share of each mask; largest share of a pasted box off the picture
 LARGEST = 2.0  # cut-outs are not enlarged by more than this
 MARGIN = 3  # pixels of background around a cut-out, and its least distance from the edge
 SIDE, JOINTS = 32, 8  # the least sides of a cut-out in pixels, and its least labelled joints
@@ -27,7 +27,7 @@ TRIES = 4  # cut-outs that are tried for a person before none is pasted
 
 
 class Recent:
-    """Keeps values that are expensive to make, up to `limit` bytes; the oldest go first."""
+    """A least-recently-used cache of up to `limit` bytes, for values that are expensive to make."""
 
     def __init__(self, limit: int):
         self.limit, self.used = limit, 0
@@ -71,7 +71,6 @@ class Subject:
 class CutOut:
     """A whole person on a piece of their picture (h, w, 3) uint8, with the mask (h, w) uint8, 0 or
     255, and keypoints (K, 3) in the piece's pixels."""
-
     picture: np.ndarray
     mask: np.ndarray
     keypoints: np.ndarray
@@ -125,9 +124,9 @@ class Pasted:
     """A person pasted into a picture, and the two people who are then in it.
 
     matrix (2, 3): from the cut-out to the picture. first, second: the person of the picture and
-    the pasted one, with their visible boxes, masks, joints and areas. in_front: whether the pasted
-    one is. soft: sigma of the edges in crop pixels. tone: how far, from 0 to 1, its brightness is
-    drawn towards that of the crop.
+    the pasted one, with their visible boxes, masks and areas, and joints (hidden ones have v = 1).
+    in_front: whether the pasted one is in front. soft: sigma of the edges in crop pixels. tone: how
+    far, from 0 to 1, the pasted one's brightness is drawn towards that of the crop.
     """
 
     cut: CutOut
@@ -192,7 +191,7 @@ def paste(subject: Subject, mask: np.ndarray, cut: CutOut, skeleton: Skeleton,
 
 def relative_size(first: np.ndarray, second: np.ndarray, skeleton: Skeleton) -> float:
     """How much larger the first person is than the second, by keypoints (K, 3): the median ratio of
-    the limbs labelled in both, or the ratio of the joints' extents where these are fewer than 3."""
+    the limbs labelled in both, or of the joints' extents where fewer than 3 limbs are."""
     a, b = np.array(skeleton.limbs, int).reshape(-1, 2).T
     both = (first[:, 2] > 0) & (second[:, 2] > 0)
     lengths = [np.hypot(*(person[a, :2] - person[b, :2]).T) for person in (first, second)]
@@ -254,8 +253,8 @@ class Paster:
         masked = int(self.persons.has_mask.sum())
         if not len(self.rows):
             return (f"nobody can be pasted: {masked} of {len(self.persons)} people have a mask, "
-                    "and none of these is whole and large enough. The run goes on without; add "
-                    "segmentations, or say so with --set paste=0")
+                    "and none of these is whole and large enough. The run goes on without pasting; "
+                    "add segmentations, or turn pasting off with --set paste=0")
         return (f"of {len(self.persons)} people, {masked} with a mask can get a second person, and "
                 f"{len(self.rows)} can be cut out for that, if their masks hold their joints")
 

@@ -1,8 +1,8 @@
 """A model on a data set: which boxes, which cues, and how often it finds the person who is meant.
 
-`evaluate` predicts once and counts three things: person AP (every person a picture of its own for
-COCO's evaluation, so finding the other person is a miss), identity (whose pose was found), and for
-own and detected boxes COCO's ordinary AP on whole pictures.
+`evaluate` predicts once and measures three things: person AP (COCO's evaluation with each person as
+a separate picture, so that finding the other person is a miss), identity (whose pose was found),
+and, for own and detected boxes, COCO's ordinary AP on whole pictures.
 """
 
 import json
@@ -35,7 +35,7 @@ from .predict import predict
 from .report import CUE_WORDS, Report
 
 PROTOCOLS = ("own", "shared", "detected")
-OWN_CUES = ("box", "mask", "pose")  # of detections: what these say of themselves
+OWN_CUES = ("box", "mask", "pose")  # cues that a detection itself can supply
 RADII = (0, .05, .1, .2, .3, .5)
 OVERLAPPING = .1  # box IoU from which two people share a box, and a partner's cue is a wrong one
 SHARED_JOINTS = 5  # labelled joints that both people of a shared box need
@@ -59,13 +59,12 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
         itself; all other words take the cues from the labels, which also tell real detections from
         false ones, so that AP cannot be compared with published AP, and the table says so. Or a
         cue source as in `detectors`, such as a `CueNetwork`: of the cues that it finds in the box,
-        the one nearest to the person's centroid, so its places are judged and not its choice. A
+        the one nearest to the person's centroid, so it measures their places, not their choice. A
         network without a cue input is run on the same people, and the report says so.
-    hops, flip, batch: as for `predict`. seed: of the cues; each person's is drawn on its own.
+    hops, flip, batch: as for `predict`. seed: of the cues; each person's is drawn independently.
     detections: a COCO result file or list (image_id, bbox or keypoints, score; with segmentation
-        for the cue "mask"). Our choice: boxes in order of score take the unmatched labelled person
-        with the largest box IoU, if at least .5, for person AP and for cues from the labels; people
-        left over are misses.
+        for the cue "mask"). Our matching, for person AP and label cues: by falling score, each
+        box takes the unmatched person with the largest box IoU, if at least .5; others are misses.
     rows: evaluate only these people (whole pictures are then not scored).
     radius: moves the cue "joint" by that many sqrt(area) in a direction drawn from the seed.
     results: a new file for all poses, after OKS-NMS, as COCO results (own or detected boxes only);
@@ -219,7 +218,7 @@ def _detection_queries(persons: CocoPersons, detections, source, counts: Counter
         name, *size = persons.pictures[int(image_ids[row])]
         return read_picture(persons.images / name, tuple(size))
 
-    # Where the predictor otherwise takes people: a detection has a picture, but need be nobody's.
+    # Stands in for the data set in `predict`: a detection has a picture, but perhaps no person.
     pictures = SimpleNamespace(skeleton=persons.skeleton, image_ids=image_ids, read=read)
     return _Queries(pictures, np.arange(len(boxes)), torch.from_numpy(boxes),
                     torch.from_numpy(scores).float(), person, cues)
@@ -227,7 +226,7 @@ def _detection_queries(persons: CocoPersons, detections, source, counts: Counter
 
 def _warn_of_other_boxes(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
                          scores: np.ndarray, matched: int) -> None:
-    """Warns if the detections are hardly anybody's, or would be in another convention."""
+    """Warns if hardly any detections match, or more would if read in another convention."""
     sizes = np.array([persons.pictures[image][1:] for image in image_ids.tolist()])
     better = {}
     for name, read in readings(boxes, sizes).items():

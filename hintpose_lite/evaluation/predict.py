@@ -161,8 +161,7 @@ def _read(persons: CocoPersons, rows: np.ndarray) -> Iterator[np.ndarray]:
 def _further(persons: CocoPersons, row: int, most: int = 2000) -> str:
     """Names the other pictures that cannot be read, of at most `most`, so that all can be mended
     at once."""
-    names = []
-    first = {int(image): i for i, image in enumerate(persons.image_ids)}
+    names, first = [], {int(image): i for i, image in enumerate(persons.image_ids)}
     for image, other in [*first.items()][:most]:
         try:
             if image != persons.image_ids[row]:
@@ -171,8 +170,7 @@ def _further(persons: CocoPersons, row: int, most: int = 2000) -> str:
             names.append(persons.pictures[image][0])
     if not names:
         return ""
-    return (f". {len(names)} more cannot be used: {', '.join(names[:20])}; `hintpose check-data` "
-            "says why, and --fix there writes a file without them")
+    return f". {len(names)} more: {', '.join(names[:20])}; see `hintpose check-data`"
 
 
 def ahead(work: Callable, items: Iterable, threads: int, depth: int = 2) -> Iterator:

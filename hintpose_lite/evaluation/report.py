@@ -77,27 +77,6 @@ class Report:
         lines += [""] * bool(self.counts) + [f"{n} x {what}" for what, n in self.counts.items()]
         return "\n".join(lines)
 
-    def figure(self):
-        """Person AP, identity accuracy and swap rate of each stratum as a matplotlib Figure."""
-        from matplotlib.figure import Figure
-
-        strata = {label: row for label, row in self.strata.items() if row["people"]}
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.add_subplot()
-        for shift, label, key, colour in ((-0.27, "person AP", "ap", BLUE),
-                                          (0, "right person", "accuracy", GREEN),
-                                          (0.27, "other person", "swap_rate", ORANGE)):
-            heights = [100 * (row[key] or 0) for row in strata.values()]
-            places = [i + shift for i in range(len(strata))]
-            drawn = axes.bar(places, heights, 0.25, color=colour, label=label)
-            axes.bar_label(drawn, [percent(row[key]) for row in strata.values()], fontsize=8)
-        names = [f"{label}\n{row['people']} people" for label, row in strata.items()]
-        axes.set_xticks(range(len(strata)), names)
-        axes.set(xlabel="overlap (box IoU)", ylabel="per cent", ylim=(0, 108),
-                 title=f"{self.protocol} boxes, cue {self.cue}, hop {self.hops}")
-        figure.legend(loc="outside lower center", ncols=3)
-        return figure
-
     def to_json(self, path: str | Path, overwrite: bool = False) -> Path:
         """Writes the report, whole or not at all. An existing file needs overwrite=True."""
         path = Path(path)

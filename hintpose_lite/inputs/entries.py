@@ -91,7 +91,7 @@ def _compact(entry: dict) -> dict:
 
 def person_category(categories: list, annotations: list, skeleton: Skeleton, path: Path,
                     name: str | None = None) -> tuple[int, str | None]:
-    """The id of the people's category, and a remark on how it was chosen (None: as expected).
+    """The id of the person category, and a remark if it is not as expected (else None).
 
     name: the category to take. Otherwise it is the one called "person", in whatever spelling; else
     the only one; else the only one whose annotations have keypoints. Its keypoint names must be
@@ -115,7 +115,7 @@ def person_category(categories: list, annotations: list, skeleton: Skeleton, pat
         if len(people) == 1:
             remark = f"the people's category is {people[0].get('name')!r}"
     if len(people) != 1:
-        raise DataError(f"{path}: the people's category is not clear, of "
+        raise DataError(f"{path}: it is not clear which category is the people's, among "
                         f"{few(entry.get('name') for entry in known)}: name it with --category, or "
                         "category=")
     names = people[0].get("keypoints") or []
@@ -126,7 +126,7 @@ def person_category(categories: list, annotations: list, skeleton: Skeleton, pat
                         f"has the {len(ours)} {few(skeleton.names)}: name theirs with --skeleton "
                         "FILE (or skeleton=), see the README")
     if len(theirs) > len(ours):
-        remark = f"{len(theirs) - len(ours)} keypoint names too many are ignored: " + few(
+        remark = f"{len(theirs) - len(ours)} extra keypoint names are ignored: " + few(
             names[len(ours):])
     return integer(people[0], "id"), remark
 
@@ -160,7 +160,7 @@ def number(value) -> int | float | None:
 
 
 def numbers(values, count: int) -> list | None:
-    """A list of `count` finite numbers, also of a tuple or an array, or of text; else None."""
+    """`count` finite numbers as a list, also from a tuple, an array or text entries; else None."""
     if isinstance(values, np.ndarray):
         values = values.ravel()
     if isinstance(values, list) and finite(values, count):
@@ -193,8 +193,8 @@ def box_problem(box: list, width: int, height: int) -> str | None:
 def read_keypoints(keypoints, joints: int, repaired: Counter) -> tuple[list | None, str | None]:
     """The flat list x, y, v, x, y, v, ... of a person, and what is wrong with it (None: nothing).
 
-    A joint without a place (null or NaN) and with v = 0 is unlabelled, and so is one at (0, 0) with
-    another v, where labelling tools put the joints they know nothing of; these are counted.
+    A joint without coordinates (null or NaN) and with v = 0 is taken as unlabelled, and so is one
+    at (0, 0) with v = 1 or 2, where labelling tools put unknown joints; both are counted.
     """
     if isinstance(keypoints, np.ndarray):
         keypoints = keypoints.ravel().tolist()

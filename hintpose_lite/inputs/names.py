@@ -1,4 +1,4 @@
-"""Finds pictures that an annotation file names a little otherwise than they are called."""
+"""Finds pictures whose names in an annotation file differ a little from their file names."""
 
 import os
 import unicodedata
@@ -11,11 +11,11 @@ from ..errors import DataError
 
 
 def find_pictures(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """The file, relative to the folder, of every name that can be found; others are missing.
+    """Maps every name that can be found to its file, relative to the folder; others are left out.
 
-    A name that is no file is looked for with other slashes, without the folders before it, in
-    folders below and in the folder above, in another Unicode form, with URL escapes, and with
-    another case; but only if exactly one file fits. Raises DataError for an unreadable folder.
+    If no file has that name, files are compared with it regardless of slashes, leading folders,
+    Unicode form, URL escapes and case, in subfolders, or in the parent folder if there are no files
+    below; one is taken only if no other fits as well. Raises DataError for an unreadable folder.
     """
     try:
         here = set(os.listdir(folder))
@@ -49,7 +49,7 @@ def _index(folder: Path, prefix: str = "") -> dict[str, list[tuple[tuple[str, ..
 
 
 def _best(parts: tuple[str, ...], index) -> str | None:
-    """The file whose path agrees with most of the last parts of a name, if it is the only one."""
+    """The file whose path shares the most trailing parts with a name, if only one file does."""
     files = index.get(parts[-1], []) if parts else []
 
     def common(path: tuple[str, ...]) -> int:

@@ -15,7 +15,7 @@ by batch norm and ReLU: at zero, those would let no gradient through.
 
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -224,7 +224,6 @@ class HintPose(HRNet):
         cues:   (N, 1, H, W) in [-1, 1]; None means no cue (zeros).
         hops:   the number of passes, at least 1; None means spec.hops. Any number works, if
                 the network was built with recurrence (spec.hops > 1).
-
         rows:   (N,) with M images: cue i belongs to images[rows[i]], so that one picture can be
                 asked about several people. None: cue i belongs to images[i]. With the cue at the
                 stem, the stem runs once per image.
@@ -265,12 +264,39 @@ class HintPose(HRNet):
         return hops
 
 
-def as_hintpose(model: HRNet, **settings) -> HintPose:
+class Ensemble(nn.Module):
+    """Several networks as one: the mean of their heatmaps after each hop.
+
+    They must agree in what a crop, a cue and a heatmap are. Raises ConfigError.
+    """
+
+    SAME = ("input_size", "joints", "codec", "target_sigma", "cue", "cue_sigma", "mean", "std")
+
+    def __init__(self, models: list[HintPose]):
+        super().__init__()
+        self.models = nn.ModuleList(models)
+        first, *others = (model.spec for model in models)
+        for spec in others:
+            for name in self.SAME:
+                if getattr(spec, name) != getattr(first, name):
+                    raise ConfigError(f"networks with {name}={getattr(first, name)} and "
+                                      f"{getattr(spec, name)} cannot be averaged")
+        self.spec = replace(first, hops=min(model.spec.hops for model in models))
+        self.trained_on = "; ".join(dict.fromkeys(model.trained_on for model in models))
+
+    def forward(self, images: Tensor, cues: Tensor | None = None, hops: int | None = None,
+                rows: Tensor | None = None) -> Tensor:
+        """As of `HintPose`; every network runs as many hops as the one with the fewest."""
+        hops = self.spec.hops if hops is None else hops
+        return torch.stack([model(images, cues, hops, rows) for model in self.models]).mean(0)
+
+
+def as_hintpose(model: "HRNet | Ensemble", **settings) -> "HintPose | Ensemble":
     """The same network, sharing its weights, behind HintPose's interface (no cue, one hop).
 
     `settings` are fields of `Spec` that a plain HRNet does not know: input_size, codec, ...
     """
-    if isinstance(model, HintPose):
+    if isinstance(model, HintPose | Ensemble):
         return model
     with torch.random.fork_rng(devices=[]):  # its first weights are thrown away at once
         wrapped = HintPose(**model.architecture, cue=False, hops=1, **settings)

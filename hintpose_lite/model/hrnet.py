@@ -177,15 +177,13 @@ def check_size(width: int, height: int) -> None:
 
 
 def _check_settings(width, joints, stem, modules, blocks, final_kernel) -> None:
-    for name, value in (("width", width), ("joints", joints), ("stem", stem), ("blocks", blocks)):
+    if final_kernel not in (1, 3) or not isinstance(modules, list | tuple) or len(modules) != 3:
+        raise ConfigError(f"final_kernel={final_kernel!r} must be 1 or 3, and modules={modules!r} "
+                          "three numbers, one each for stages 2, 3 and 4")
+    for name, value in {"width": width, "joints": joints, "stem": stem, "blocks": blocks,
+                        **{f"modules[{i}]": value for i, value in enumerate(modules)}}.items():
         if type(value) is not int or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
-    if final_kernel not in (1, 3):
-        raise ConfigError(f"final_kernel must be 1 or 3, not {final_kernel!r}")
-    if (not isinstance(modules, (list, tuple)) or len(modules) != 3
-            or any(type(m) is not int or m < 1 for m in modules)):
-        raise ConfigError(f"modules must be three whole numbers of at least 1, one each for "
-                          f"stages 2, 3 and 4, not {modules!r}")
 
 
 def _stage(channels, count, blocks, finest_only=False) -> nn.Sequential:

@@ -13,7 +13,7 @@ from ..cues.cue import Cue, call_source
 from ..data.pictures import as_picture
 from ..errors import ConfigError, DataError
 from ..evaluation.predict import cut_crops, predict_crops
-from ..model.hintpose import as_hintpose
+from ..model.hintpose import Ensemble, as_hintpose
 from ..model.hrnet import HRNet
 from ..pose.geometry import corners, crop_matrix, pad, scale_of
 from ..pose.oks import LOW, rescore
@@ -50,11 +50,11 @@ class PoseEstimator:
     model: a name or path for `load_model`, or a HintPose or HRNet, which is put into eval mode and
     used on its device. detector: takes a picture (H, W, 3) uint8 RGB, returns boxes (n, 4) x, y,
     w, h in picture pixels. source: takes both, and names the people in each box by cues, see
-    `detectors`. flip, hops: as for `predict`; a call can give others. looks: how many quick
-    predictions (one hop, no flip test) look for the box of a cue without one: first in squares of
-    several sizes around the cue, of which the best pose counts, then in the box of the pose found
-    before. Three find most people; with 0 the box is the whole picture. precision: of the network,
-    as for `evaluate`: "float32", "bf16" or "auto".
+    `detectors`. flip, hops: as for `predict`; a call can give others. looks: how many rounds
+    of quick prediction (one hop, no flip test) find a box for a cue that has none: the first tries
+    squares of several sizes around the cue and keeps the best pose, each later one takes the box of
+    the pose before. Three find most people; with 0 the box is the whole picture. precision:
+    of the network, as for `evaluate`: "float32", "bf16" or "auto".
     """
 
     def __init__(self, model: HRNet | str | Path = "people-small",
@@ -62,7 +62,7 @@ class PoseEstimator:
                  flip: bool = True, hops: int | None = None,
                  looks: int = 0, skeleton: Skeleton = COCO17, precision: str = "float32"):
         model = load_model(model) if isinstance(model, (str, Path)) else model
-        if not isinstance(model, HRNet):
+        if not isinstance(model, HRNet | Ensemble):
             raise ConfigError("the model must be a HintPose or HRNet, or the name or path of one, "
                               f"not {model!r:.60}")
         if (joints := as_hintpose(model).spec.joints) != len(skeleton):
@@ -110,7 +110,7 @@ class PoseEstimator:
         if not apart or not cues or proposing:
             poses = self._predict(picture, places, cues, flip, hops)
             return distinct(poses, self.skeleton) if proposing and poses else poses
-        # A point's Gaussian on the crop is a cue sigma wide; so wide is it on the picture:
+        # The sigma, in picture pixels, of a point's Gaussian (it is cue_sigma in crop pixels):
         crops = pad(places, spec.input_size[0] / spec.input_size[1])
         reach = (spec.cue_sigma / scale_of(crop_matrix(crops, spec.input_size))).tolist()
         poses = self._predict(picture, places, told_apart(cues, reach), flip, hops)
@@ -153,9 +153,10 @@ class PoseEstimator:
         return boxes
 
     def _propose(self, boxes: Tensor, picture: np.ndarray) -> tuple[Tensor, list[Cue]]:
-        """Whom the source names in boxes (n, 4): m boxes, one a person, and their cues.
+        """The people that the source finds in boxes (n, 4): m boxes, one per person, and the cues.
 
-        One cue is one person, who is asked for once: where named first, and there in the smallest.
+        Equal cues mean one person, predicted once: in the box where the cue ranks first, or in the
+        smallest of several such boxes.
         """
         named = call_source(self.source, picture, boxes)
         named, sizes = [cues or [None] for cues in named], boxes[:, 2:].prod(1).tolist()
@@ -198,7 +199,7 @@ def check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
 
 def check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
     if not isinstance(cues, Sequence) or not all(isinstance(cue, Cue | None) for cue in cues):
-        raise DataError(f"cues is a list with one Cue (or None) a person, not {cues!r:.80}")
+        raise DataError(f"cues is a list with one Cue (or None) per person, not {cues!r:.80}")
     cues = [cue or Cue.none() for cue in cues]
     if not takes_cues and any(cue.kind != "none" for cue in cues):
         raise ConfigError("this network takes no cues: call it without, or load another")
@@ -257,7 +258,7 @@ def _squares(cues: list[Cue], width: float) -> Tensor:
 
 def _box_of(pose: Pose, limits: tuple[int, int]) -> Tensor:
     """A box (4,) around a pose's sure joints (the best four, if fewer are) and its cue in a picture
-    of that size (w, h); no side below an eighth of the former box's, for joints may lie in a heap.
+    of that size (w, h); no side below an eighth of the last box's, since joints may all coincide.
     """
     sure = pose.scores >= min(LOW, np.sort(pose.scores)[-4:][0])
     points = np.vstack([pose.keypoints[sure], pose.cue.middle()]).clip(0, limits)

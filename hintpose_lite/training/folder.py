@@ -1,12 +1,12 @@
 """A run's folder on disk: its lock, its settings, its metrics.
 
-    config.json        the settings, and a digest of the people: a run goes on only with the same
+    config.json        the settings, and a digest of the people: a run resumes only if both match
     metrics.jsonl      a line for every checkpoint, and one for every validation
     last.pt            the state from which the run goes on
-    model.safetensors  the weights, to be used
-    best.safetensors   those of the validation with the highest AP in own boxes
+    model.safetensors  the weights of the last checkpoint, for use
+    best.safetensors   the weights with the highest validation AP in own boxes
     lock               held by the process that trains
-    stop               ends the run, if somebody makes it
+    stop               a file that you create to end the run
     train.log          the output of a run in a process of its own
 """
 
@@ -57,7 +57,7 @@ def refuse_others(out: Path) -> None:
     """Raises RunError if `out` is neither a run folder nor free to become one."""
     if out.exists() and not (out / "config.json").exists() and (
             not out.is_dir() or any(f.name not in (LOG, "lock") for f in out.iterdir())):
-        raise RunError(f"{out} exists and is no run folder: nothing there is overwritten, so give "
+        raise RunError(f"{out} exists and is not a run folder; nothing in it is overwritten: give "
                        "the name of a new or empty folder")
 
 

@@ -29,7 +29,7 @@ from .processes import ProcessGroup, own_device, process_group
 from .step import Trainer, learning_rate
 
 VALIDATED = 500  # people of each validation
-STOP_CHECK_EVERY = 20  # steps; between two checks by several processes whether to stop
+STOP_CHECK_EVERY = 20  # steps between checks whether to stop, where several processes train
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: C
     people are trained on, held_out are for validation. position: the line of the progress bar,
     where several runs share a screen. before: called with the trainer and `out` before the first
     step of a new run. Under torchrun all processes train this one run together. `folder` describes
-    what `out` holds. SIGTERM ends a run like the file `stop`: it saves after its present step.
+    what `out` holds. SIGTERM ends a run like the file `stop`: it saves after the current step.
     Raises RunError if `out` is not a run folder, another process trains there, memory runs out, or
     the loss is not finite; ConfigError and DataError for unusable settings and data.
     """
@@ -83,7 +83,7 @@ def _run(config: TrainConfig, people: CocoPersons, held_out: CocoPersons, out: P
     """Builds a trainer and runs its remaining steps."""
     started = (out / "last.pt").exists()
     if not started and (out / "model.safetensors").exists():
-        raise RunError(f"{out} has weights, but no last.pt to go on from: put it back, or train in "
+        raise RunError(f"{out} has weights, but no last.pt to resume from: restore it, or train in "
                        f"another folder, perhaps with --init {out / 'model.safetensors'}")
     try:
         trainer = Trainer(config, people, device, not started, group)
@@ -132,8 +132,8 @@ def _resume(trainer: Trainer, path: Path) -> None:
     try:
         trainer.load(torch.load(path, map_location=trainer.device, weights_only=True))
     except Exception as error:  # unpickling a damaged file raises nearly anything
-        raise RunError(f"{path} cannot be continued from ({type(error).__name__}): it is damaged, "
-                       "or of another run. Put a copy of it back, or train into another folder, "
+        raise RunError(f"cannot resume from {path} ({type(error).__name__}): it is damaged, or "
+                       "of another run. Restore a copy of it, or train into another folder, "
                        "perhaps with --init and the model.safetensors beside it") from error
 
 

@@ -39,7 +39,7 @@ def heatmap_loss(outputs: Tensor, batch: Batch, hop_weights: Tensor) -> Tensor:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """The rate of a step: linear warm-up, then a cosine to zero or steps of x0.1."""
+    """The learning rate at a step: linear warm-up, then cosine decay to 0 or tenfold drops."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
@@ -96,7 +96,7 @@ class Trainer:
             self.group.wait()
 
     def ready(self) -> None:
-        """Puts the model into training mode, batch norms only before `freeze_after`."""
+        """Puts the model into training mode; from `freeze_after` on, batch norms into eval mode."""
         self.model.train()
         if self.step >= self.frozen_from:
             for module in norms(self.model):
@@ -128,7 +128,7 @@ class Trainer:
         return loss.detach()
 
     def _outputs(self, batch: Batch, hops: int) -> Tensor:
-        """The model's heatmaps. If compiled code fails, prints so and goes on with eager code."""
+        """The model's heatmaps. If compiled code fails, says so and continues in eager mode."""
         images = batch.images.contiguous(memory_format=torch.channels_last)
         with self.autocast:
             try:
@@ -175,7 +175,7 @@ def person_weights(config: TrainConfig, people: CocoPersons) -> np.ndarray | Non
 
 def draw_hops(config: TrainConfig, step: int) -> int:
     """How many hops a step runs: one before `hops_after`, then all; with probability `hop_dropout`
-    fewer, which makes the step cheaper and teaches the network to be good after each hop."""
+    fewer, which makes the step cheaper and trains the network to be accurate after each hop."""
     draw = torch.rand(2, generator=_generator(config.seed, "hops", step)).tolist()
     if step < config.hops_after * config.steps:
         return 1
@@ -186,8 +186,8 @@ def draw_hops(config: TrainConfig, step: int) -> int:
 
 def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
     """Groups with their own weight decay and learning rate. Biases and batch norms, which have one
-    dimension, do not decay. What was trained already has its rate multiplied by `backbone_lr`: the
-    backbone, and the final layer, too, if the first weights are those of a pose network."""
+    dimension, get no decay. Pretrained parameters have their rate multiplied by `backbone_lr`: the
+    backbone, and also the final layer if the initial weights are those of a pose network."""
     fresh = ["input_refinement", "recurrent_refinement"]
     if config.init in ("none", "imagenet"):
         fresh.append("final_layer")

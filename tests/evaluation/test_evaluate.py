@@ -693,16 +693,6 @@ def test_report_as_table(report):
     assert {len(line) for line in tables[:10]} == {len(tables[0])}
 
 
-def test_report_as_figure(report):
-    figure = report.figure()
-    axes, = figure.axes
-    assert axes.get_xlabel() and axes.get_ylabel()
-    heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
-    assert heights[1] == [0, 50]  # identity accuracy of the two strata with people
-    assert heights[2] == [0, 50] and len(figure.legends[0].get_texts()) == 3
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
-
-
 def test_reports_side_by_side(report):
     lines = compare({"cue": report, "twin": report}).splitlines()
     assert len(lines) == 4 and lines[2].startswith("| cue ") and lines[3].startswith("| twin")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hintpose_lite.errors import CheckpointError, ConfigError
-from hintpose_lite.model.hintpose import HintPose, Spec, as_hintpose
+from hintpose_lite.model.hintpose import Ensemble, HintPose, Spec, as_hintpose
 from hintpose_lite.model.hrnet import HRNet
 
 SMALL = {"width": 4, "stem": 8, "modules": (1, 1, 1), "blocks": 1}
@@ -250,3 +250,15 @@ def test_as_hintpose_shares_the_weights():
     assert net.spec.codec == "dark" and net.spec.hops == 1 and not net.training
     assert net.conv1.weight is plain.conv1.weight
     assert as_hintpose(net) is net
+
+
+def test_an_ensemble_is_the_mean_of_its_networks():
+    settings = dict(width=4, stem=4, modules=(1, 1, 1), blocks=1, input_size=(32, 64))
+    nets = [HintPose(hops=hops, **settings).eval() for hops in (3, 2)]
+    both, images = Ensemble(nets).eval(), torch.randn(2, 3, 64, 32)
+    cues = torch.rand(2, 1, 64, 32)
+    expected = (nets[0](images, cues, 2) + nets[1](images, cues, 2)) / 2
+    torch.testing.assert_close(both(images, cues), expected)
+    assert both.spec.hops == 2 and as_hintpose(both) is both and not both.training
+    with pytest.raises(ConfigError, match="codec"):
+        Ensemble([nets[0], HintPose(codec="dark", **settings)])
