@@ -23,7 +23,7 @@ import numpy as np
 from ..errors import DataError
 from ..inputs import entries
 from ..inputs.names import find_pictures, what_lies_in
-from ..inputs.suspicions import suspect_boxes
+from ..inputs.suspicions import suspicions
 from ..pose.skeleton import COCO17, Skeleton
 from .pictures import decode_mask, read_picture
 
@@ -127,9 +127,7 @@ class CocoPersons:
         if not len(self):
             raise DataError(f"no usable person with {len(skeleton)} keypoints: "
                             f"{self._reason(content)}{self.summary()}")
-        sizes = np.array([self.pictures[image][1:] for image in self.image_ids.tolist()])
-        if suspicion := suspect_boxes(self.boxes, self.keypoints, sizes):
-            self.remarks.append(suspicion)
+        self.remarks += suspicions(self)
 
     def _reason(self, content: dict) -> str:
         """Why a file may hold nobody, in a sentence; "" if that is not known."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 HIGH, GAP = 0.9, 0.3  # the share of boxes that fits in another reading, and how much more that is
+INSIDE = 0.7  # the least share of joints in their boxes that is not suspicious (COCO has .97)
 
 
 def readings(boxes: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
@@ -33,6 +34,46 @@ def suspect_boxes(boxes: np.ndarray, keypoints: np.ndarray, sizes: np.ndarray) -
                 f"{other[name]:.0%} of them fit their joints, as they are {given:.0%}. Convert the "
                 "file")
     return suspect_units(boxes, keypoints, sizes)
+
+
+def suspicions(persons) -> list[str]:
+    """All warnings for the people of a data set (`CocoPersons`)."""
+    sizes = np.array([persons.pictures[image][1:] for image in persons.image_ids.tolist()])
+    boxes, keypoints = persons.boxes, persons.keypoints
+    found = [suspect_boxes(boxes, keypoints, sizes) or suspect_joints(boxes, keypoints),
+             suspect_areas(boxes, persons.areas), suspect_twice(persons)]
+    return [warning for warning in found if warning]
+
+
+def suspect_joints(boxes: np.ndarray, keypoints: np.ndarray) -> str | None:
+    """A warning if many labelled joints (N, K, 3) lie outside of their people's boxes (N, 4)."""
+    xy, labelled = keypoints[..., :2], keypoints[..., 2] > 0
+    slack = 0.05 * boxes[:, None, 2:] + 1
+    low, high = boxes[:, None, :2] - slack, boxes[:, None, :2] + boxes[:, None, 2:] + slack
+    share = ((xy >= low) & (xy <= high)).all(-1)[labelled].mean()
+    if share >= INSIDE:
+        return None
+    return (f"suspicion: only {share:.0%} of the labelled joints lie in their people's boxes; one "
+            "of the two is of another size, order of x and y, or person")
+
+
+def suspect_areas(boxes: np.ndarray, areas: np.ndarray) -> str | None:
+    """A warning if areas (N,) are no areas of people in boxes (N, 4): OKS would be wrong."""
+    share = areas / boxes[:, 2:].prod(1).clip(min=1e-6)
+    odd = (share > 1.05) | (share < 0.02)
+    if odd.mean() < 0.5:
+        return None
+    return (f"suspicion: {odd.mean():.0%} of the areas are larger than their boxes, or less than a "
+            "fiftieth of them, as placeholders are; OKS and AP depend on them. Remove `area`, and "
+            "it is taken from the mask or the box")
+
+
+def suspect_twice(persons) -> str | None:
+    """A warning if people have the very joints of somebody else in their picture."""
+    keys = [(image, points.tobytes()) for image, points
+            in zip(persons.image_ids.tolist(), persons.keypoints, strict=True)]
+    twice = len(keys) - len({*keys})
+    return f"suspicion: {twice} people are annotated twice" if twice > 1 else None
 
 
 def suspect_units(boxes: np.ndarray, keypoints: np.ndarray, sizes: np.ndarray) -> str | None:

@@ -254,6 +254,27 @@ def test_everything_as_fractions_is_suspected(folder):
     assert "suspicion" in persons_of(content).summary()
 
 
+def test_joints_areas_and_repetitions_are_suspected(folder):
+    def remarks(change):
+        content = make(4)
+        for person in list(content["annotations"]):
+            change(content, person)
+        return " ".join(persons_of(content).remarks)
+
+    def turn(_, person):
+        joints = person["keypoints"]
+        joints[0::3], joints[1::3] = joints[1::3], joints[0::3]
+
+    def repeat(content, person):
+        content["annotations"].append({**person, "id": 100 + person["id"]})
+
+    assert remarks(lambda *_: None) == ""
+    assert "y, x" in remarks(turn)
+    assert "areas" in remarks(lambda _, person: person.update(area=1.0))
+    assert "4 people are annotated twice" not in remarks(lambda *_: None)
+    assert "8 people are annotated twice" in remarks(repeat)
+
+
 def test_a_car_is_no_person_and_a_mask_has_a_box(folder):
     mask = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * 10 + 20, 40, HEIGHT * WIDTH
                                                  - HEIGHT * 10 - 60]}
