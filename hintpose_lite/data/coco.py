@@ -202,7 +202,7 @@ class CocoPersons:
                  "image_id": entries.integer(entry, "image_id")}
         people[identity] = (entry, np.nan)
         keypoints, problem = entry.get("keypoints"), None
-        if keypoints is not None and len(keypoints):
+        if keypoints not in (None, [], ""):
             keypoints, problem = entries.read_keypoints(keypoints, len(self.skeleton),
                                                         self.repaired)
         if problem:

@@ -283,6 +283,7 @@ nan, inf = float("nan"), float("inf")
     ({"bbox": [-5, 0, 5, 5]}, "bbox lies outside the picture"),
     ({"bbox": [0, 100, 5, 5]}, "bbox lies outside the picture"),
     ({"keypoints": [1, 2, 2]}, "keypoints are not 51 numbers, as the skeleton's 17 joints need"),
+    ({"keypoints": 51}, "keypoints are not 51 numbers, as the skeleton's 17 joints need"),
     ({"keypoints": "51"}, "keypoints are not 51 numbers, as the skeleton's 17 joints need"),
     ({"keypoints": [5, 5, 2, nan, 5, 2] + [0] * 45}, "keypoints are not finite numbers"),
     ({"keypoints": [5, -inf, 2] + [0] * 48}, "keypoints are not finite numbers"),
