@@ -73,6 +73,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     try:
         turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except Exception as error:  # a damaged block raises nearly anything
+        picture.load()  # raises if it is the picture that is damaged
         warnings.warn(f"{getattr(picture, 'filename', '') or 'a picture'} has a damaged EXIF block "
                       f"({error}); it is used as it is stored", stacklevel=4)
         return picture

@@ -62,7 +62,9 @@ def test_ctrl_c_ends_all_of_it(crowd, tmp_path):
     command = [sys.executable, "-m", "hintpose_lite", "study", "--jobs", "1", "--out",
                tmp_path / "study", "--set", "steps=100000", "--set", "batch=2",
                "--data", crowd.annotations, crowd.images, "--val", crowd.annotations, crowd.images]
-    process = subprocess.Popen(map(str, command), start_new_session=True, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        map(str, command), start_new_session=True, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     try:
         end = time.monotonic() + 120
         while not [*tmp_path.glob("study/*/config.json")] and time.monotonic() < end:
