@@ -162,10 +162,11 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
                     or trainer.step % config.checkpoint_every == 0):
                 loss = float(group.mean(_finite_mean(losses, trainer.step, out)))
                 trainer.seconds = time.time() - start
-                if group.is_first:
-                    _save(trainer, out)
+                # Written first: of a kill between the two, the next start removes the entry again.
                 yield {"step": trainer.step, "loss": loss, "seconds": trainer.seconds,
                        "lr": learning_rate(config, trainer.step - 1)}
+                if group.is_first:
+                    _save(trainer, out)
                 losses = []
                 bar.set_postfix(loss=f"{loss:.2e}")
     if stopped and group.is_first:
