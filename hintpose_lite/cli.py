@@ -221,8 +221,7 @@ def evaluate(options):
             raise ConfigError(f"--poses scores a file as it is: leave out {', '.join(more)}")
         from .evaluation.judge import score_results
         from .evaluation.report import coco_table
-        return print(coco_table(score_results(_persons(options.data, options),
-                                              options.poses)))
+        return print(coco_table(score_results(_persons(options.data, options), options.poses)))
     from .evaluation.evaluate import evaluate as score
     device = _device(options)
     _make_room([options.out, options.results], options.overwrite)
@@ -247,18 +246,17 @@ def predict(options):
     from .photos.estimator import PoseEstimator
     from .photos.files import add_boxes, add_sources, describe, find_photos, predict_photos
     _refuse_two_ways(options)
-    device = _device(options)
-    unread = []
+    device, skeleton, unread = _device(options), _skeleton(options), []
     photos = find_photos(options.pictures, options.box, options.out, options.recursive, unread)
     if options.boxes:
-        add_boxes(photos, options.boxes, _skeleton(options), options.category)
+        add_boxes(photos, options.boxes, skeleton, options.category)
     detector = add_sources(photos, options.cues, options.detector, options.image_id, device)
     _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
     names = options.model or ["people-small"]
     model = _models(names, device)
     print(f"note: {describe(model, ', '.join(names))}", file=sys.stderr)
     estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks,
-                              precision=options.precision, skeleton=_skeleton(options))
+                              precision=options.precision, skeleton=skeleton)
     cues = options.click and [Cue.points([*zip(click[::2], click[1::2], strict=True)])
                               for click in options.click]
     failed = [f"{path}: pictures of this kind are not read; convert it to JPEG or PNG"

@@ -97,14 +97,19 @@ def _joint(person: PersonRecord, seed: int, counts: Counter, radius: float = 0.0
     return joint + radius * np.sqrt(person.area) * np.array([np.cos(angle), np.sin(angle)])
 
 
+def covered(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Which of the points (n, 2) lie on pixels of a mask (H, W) that are not 0: (n,) bool."""
+    padded = np.pad(mask, 1)  # points outside land on its empty rim
+    x, y = (np.round(points).clip(-1, mask.shape[::-1]).astype(int) + 1).T
+    return padded[y, x] > 0
+
+
 def _visible_joints(person: PersonRecord, counts: Counter) -> np.ndarray:
     """Visible joints in the visible mask (n, 2), n at least 1; others where there is none."""
     xy, v, mask = person.keypoints[:, :2], person.keypoints[:, 2], _visible(person)
     allowed = v == 2
     if mask is not None:
-        padded = np.pad(mask, 1)  # joints off the picture land on its empty rim
-        column, line = (np.round(xy).clip(-1, mask.shape[::-1]).astype(int) + 1).T
-        allowed &= padded[line, column]
+        allowed &= covered(xy, mask)
     if not allowed.any():
         allowed = v == 1
         counts["cues from an occluded joint, there being no visible one"] += int(allowed.any())

@@ -7,7 +7,7 @@ Every entry of a file goes to one of four places, and none is dropped silently:
 * Other people with a usable box count for `overlap` only.
 * Crowd regions and annotations of other categories are counted.
 * Unusable entries are listed in `CocoPersons.skipped` with the reason. A person who is skipped
-  because of keypoints or area is still in the picture, so their box counts for `overlap`.
+  because of keypoints is still in the picture, so their box counts for `overlap`.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ from ..pose.skeleton import COCO17, Skeleton
 from .pictures import decode_mask, read_picture
 
 MISSING = "picture file is missing"
-# Overlap strata, low <= overlap < high; an overlap of 1 belongs to the last.
 AREA_OF_BOX = 0.53  # of a person's box, on average over COCO's people (crowdpose-api has the same)
+# Overlap strata, low <= overlap < high; an overlap of 1 belongs to the last.
 STRATA = {"[0, .1)": (0, .1), "[.1, .3)": (.1, .3), "[.3, .5)": (.3, .5), "[.5, 1]": (.5, 2)}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from ..cues.evaluation import covered
 from ..pose.skeleton import Skeleton
 from .coco import CocoPersons
 from .pictures import crop
@@ -102,7 +103,7 @@ def cut_out(picture: np.ndarray, subject: Subject) -> CutOut | None:
     piece = mask[part].astype(np.uint8)
     keypoints = subject.keypoints.copy()
     keypoints[:, :2] -= low
-    near = covered(keypoints, cv2.dilate(piece, np.ones((7, 7), np.uint8)))
+    near = covered(keypoints[:, :2], cv2.dilate(piece, np.ones((7, 7), np.uint8)))
     _, _, parts, _ = cv2.connectedComponentsWithStats(piece)
     shown = keypoints[:, 2] == 2
     if near[shown].sum() < 0.75 * shown.sum() or not piece.any():
@@ -110,13 +111,6 @@ def cut_out(picture: np.ndarray, subject: Subject) -> CutOut | None:
     if parts[1:, cv2.CC_STAT_AREA].max() < 0.85 * piece.sum():
         return None
     return CutOut(picture[part].copy(), piece * 255, keypoints)
-
-
-def covered(keypoints: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Which of the keypoints (K, 2 or 3) lie on pixels of a mask (H, W) that are not 0: (K,)."""
-    padded = np.pad(mask, 1)  # points outside land on its empty rim
-    x, y = (np.round(keypoints[:, :2]).clip(-1, mask.shape[::-1]).astype(int) + 1).T
-    return padded[y, x] > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +219,7 @@ def _visible(keypoints: np.ndarray, area: float, mask: np.ndarray, over: np.ndar
     if hardly visible."""
     shown = cv2.subtract(mask, over)
     joints = keypoints.copy()
-    joints[covered(joints, over) & (joints[:, 2] > 0), 2] = 1
+    joints[covered(joints[:, :2], over) & (joints[:, 2] > 0), 2] = 1
     off = (joints[:, :2] < 0).any(1) | (joints[:, :2] > np.array(mask.shape[::-1]) - 1).any(1)
     joints[off] = 0
     share = cv2.countNonZero(shown) / max(cv2.countNonZero(mask), 1)

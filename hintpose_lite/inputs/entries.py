@@ -66,13 +66,22 @@ def read_json(path: Path, what: str, hook=None):
                         f"{_kind_of(content)}") from error
 
 
-def _kind_of(content: bytes) -> str:
-    """What a file that is not JSON may be, and what to do about it."""
-    start, lines = content[:200].lstrip().lower(), content.split(b"\n", 2)
+def stand_in(start: bytes) -> str | None:
+    """What lies in the place of a file whose first bytes these are, and what to do; None: nothing
+    that is known to do so."""
+    start = start.lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page or XML: download or export it again, as COCO JSON"
+        return "it is a web page or XML: download or export the file itself"
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer and not the file: fetch it with `git lfs pull`"
+    return None
+
+
+def _kind_of(content: bytes) -> str:
+    """What a file that is not JSON may be, and what to do about it."""
+    if (known := stand_in(content[:200])) is not None:
+        return known
+    lines = content.split(b"\n", 2)
     with suppress(ValueError, RecursionError):
         if len(lines) > 1 and all(isinstance(json.loads(line), dict) for line in lines[:2]):
             return "it is JSON lines, an entry per line: put them into a list, or export COCO JSON"

@@ -22,7 +22,6 @@ from ..errors import ConfigError, DataError, WriteError
 from ..files import write_whole
 from ..inputs import entries
 from ..pose.skeleton import COCO17, Skeleton
-from ..weights.published import few
 from ..weights.weights import SHIPPED
 from .cue_network import CueNetwork
 from .detectors import NETWORKS, PERSON, Detector, ResultFile
@@ -182,8 +181,8 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
             known = image_ids or (results.image_ids if len(photos) == 1 else [])
             if len(known) != len(photos):
                 raise ConfigError(f"{cues} has results of {len(results.image_ids)} pictures "
-                                  f"({few(results.image_ids)}): say with one --image-id for each "
-                                  "PICTURE which are its own")
+                                  f"({entries.few(results.image_ids)}): say with one --image-id "
+                                  "for each PICTURE which are its own")
     for photo, photo.image_id in zip(photos, known, strict=True):
         photo.source, photo.results = source, results
     return detector if detect else None

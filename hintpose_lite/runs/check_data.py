@@ -21,11 +21,14 @@ def check_data(persons: CocoPersons, fix: str | Path | None = None, overwrite: b
 
     fix: a new file for the people that can be used, in COCO's format, with every repair made.
     """
+    if fix is not None and Path(fix).exists() and not overwrite:
+        raise DataError(f"{fix} exists already: choose another name, or add --overwrite")
     print(persons.summary())
+    bad = bad_pictures(persons, quick=False)
     found = defaultdict(list)
     for entry in persons.skipped:
         found[f"skipped {entry.what}s: {entry.reason}"].append(entry.where)
-    for reason, place in (*bad_pictures(persons, quick=False), *odd_people(persons)):
+    for reason, place in (*bad, *odd_people(persons)):
         found[reason].append(place)
     for reason, places in found.items():
         print(f"{len(places)} x {reason}: {'; '.join(places[:FIRST])}"
@@ -33,10 +36,8 @@ def check_data(persons: CocoPersons, fix: str | Path | None = None, overwrite: b
     if not found and not persons.odd:
         print("nothing odd was found")
     if fix is not None:
-        if Path(fix).exists() and not overwrite:
-            raise DataError(f"{fix} exists already: choose another name, or add --overwrite")
-        bad = {place for _, place in bad_pictures(persons, quick=False)}
-        write_whole(fix, lambda name: name.write_text(json.dumps(repaired(persons, bad))))
+        usable = repaired(persons, {name for _, name in bad})
+        write_whole(fix, lambda name: name.write_text(json.dumps(usable)))
         print(f"{fix}: the people that can be used, as they were read")
     return int(bool(found) or persons.odd)
 

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..inputs.entries import few, stand_in
 from ..model.hintpose import Spec
 
 # What classifiers, and mmpose beside its weights, have and a pose network has no place for.
@@ -77,13 +78,8 @@ def read_state(path: str | Path) -> StoredWeights:
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise nearly anything on its way through
         with open(path, "rb") as file:
-            start = file.read(200).lstrip().lower()
-        what = ("it is a web page: download the file itself"
-                if start.startswith((b"<!doctype", b"<html", b"<?xml")) else
-                "it is a Git LFS pointer and not the file: fetch it with `git lfs pull`"
-                if start.startswith(b"version https://git-lfs") else
-                f"it is damaged, incomplete or another program's ({type(error).__name__}); "
-                "get it anew")
+            what = stand_in(file.read(200)) or ("it is damaged, incomplete or another program's "
+                                                f"({type(error).__name__}); get it anew")
         raise CheckpointError(f"{path} cannot be read as weights: {what}") from error
     if spec is None:
         return translate(content, str(path))
@@ -136,12 +132,6 @@ def _count(state: Mapping, part: str, least: int = 1) -> int:
     if count < least:
         raise KeyError(f"{part}.0")
     return count
-
-
-def few(names) -> str:
-    """The first names of many, for messages."""
-    names = [*map(str, names)]
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 class _Nothing:

@@ -18,10 +18,11 @@ from safetensors.torch import save
 
 from ..errors import CheckpointError, ConfigError
 from ..files import write_whole
+from ..inputs.entries import few
 from ..model.hintpose import HintPose, Spec, as_hintpose
 from ..model.hrnet import HRNet
 from .fetch import fetch
-from .published import StoredWeights, few, read_state, translate
+from .published import StoredWeights, read_state, translate
 
 SHIPPED = ("crowd-tiny", "crowd-tiny-nocue", "crowd-cues", "people-small")
 
