@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, metavar="RUN")
     _add_persons(sub, "--data", "train on these people instead of the preset's")
     _add_persons(sub, "--val", "validate on these people (without: on those of --data)")
+    _add_skip(sub)
     _add_joints(sub)
     _add_changes(sub)
     _add_device(sub)
@@ -90,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
                       "the heatmaps are averaged")
     what.add_argument("--poses", metavar="FILE", help="score these COCO results instead of a model")
     _add_persons(sub, "--data", "the people to find", required=True)
+    _add_skip(sub)
     _add_joints(sub)
     sub.add_argument("--protocol", default="own", help="own, shared or detected boxes")
     sub.add_argument("--cue", help="where the cue comes from (default: joint; none for detected "
@@ -230,7 +232,13 @@ def evaluate(options):
     if options.cue == "network":
         from .photos.cue_network import CueNetwork
         options.cue = CueNetwork(device=device)
-    report = score(_models(options.model, device), _persons(options.data, options),
+    from tqdm import tqdm
+
+    from .runs.check_data import refuse_bad_pictures
+    model, persons = _models(options.model, device), _persons(options.data, options)
+    refuse_bad_pictures(persons)
+    report = score(model, persons,
+                   progress=lambda n: tqdm(total=n, unit="person", delay=2, leave=False),
                    protocol=options.protocol, precision=options.precision, cue=options.cue,
                    hops=options.hops, flip=not options.no_flip, seed=options.seed,
                    detections=options.detections, results=options.results,
@@ -328,6 +336,11 @@ def _skeleton(options):
     return load_skeleton(options.skeleton)
 
 
+def _add_skip(sub: argparse.ArgumentParser):
+    sub.add_argument("--skip-bad", action="store_true", help="read all pictures before the work, "
+                     "and go on without those that cannot be read")
+
+
 def _add_persons(sub: argparse.ArgumentParser, name: str, help_text: str, required: bool = False):
     sub.add_argument(name, nargs=2, metavar=("ANN", "IMAGES"), required=required,
                      help=f"{help_text}: a COCO keypoint file and its folder of pictures")
@@ -360,6 +373,12 @@ def _persons(paths: list[str] | None, options=None):
     joints = {} if options is None else {"skeleton": _skeleton(options),
                                          "category": options.category}
     persons = CocoPersons(*paths, **joints) if paths else None
+    if persons is not None and getattr(options, "skip_bad", False):
+        from .runs.check_data import bad_pictures
+        bad = bad_pictures(persons, quick=False)
+        for reason, name in bad:
+            print(f"left out: {name} ({reason})", file=sys.stderr)
+        persons = CocoPersons(*paths, **joints, without={name for _, name in bad})
     if persons is not None and persons.odd:
         print(persons.summary(), file=sys.stderr)
     return persons

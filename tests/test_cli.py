@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from unittest.mock import ANY
 
 import pytest
 
@@ -62,6 +63,7 @@ def calls(monkeypatch):
         "weights.weights": {"load_model": note("load_model", "model")},
         "weights.onnx": {"export_onnx": note("export_onnx")},
         "model.device": {"choose_device": lambda name: name or "best"},
+        "runs.check_data": {"refuse_bad_pictures": note("refuse_bad_pictures")},
         "data.coco": {"CocoPersons": lambda *paths, **_: People(("persons", *paths))},
     }
     for room, content in rooms.items():
@@ -144,9 +146,10 @@ def test_evaluate(calls, capsys, tmp_path):
                  "--detections d.json --no-flip --seed 7 --out".split(), str(out)]) == 0
     assert calls == [
         ("load_model", ("m", "best"), {}),
+        ("refuse_bad_pictures", (("persons", "a.json", "a"),), {}),
         ("evaluate", ("model", ("persons", "a.json", "a")),
-         dict(protocol="shared", cue="wrong", hops=2, flip=False, seed=7, detections="d.json",
-              results=None, overwrite=False, precision="float32")),
+         dict(progress=ANY, protocol="shared", cue="wrong", hops=2, flip=False, seed=7,
+              detections="d.json", results=None, overwrite=False, precision="float32")),
         ("to_json", (out,), {"overwrite": False})]
     assert capsys.readouterr().out == "a table\n" and out.parent.is_dir()
 
@@ -243,7 +246,7 @@ def test_evaluate_a_result_file(calls, capsys):
 
 def test_evaluate_with_the_cue_network(calls):
     assert main("evaluate --model m --cue network --data a.json a".split()) == 0
-    assert calls[1][2]["cue"] == "cue network on best"
+    assert calls[-1][2]["cue"] == "cue network on best"
 
 
 @pytest.mark.parametrize("command", [

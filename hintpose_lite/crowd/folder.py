@@ -26,13 +26,14 @@ FILE, MARKER = "annotations.json", "unfinished.json"  # the latter only while pi
 
 
 def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int = 192,
-               workers: int | None = None, hard: bool = True) -> CocoPersons:
+               workers: int | None = None, hard: bool = True, progress=None) -> CocoPersons:
     """Writes `images` scenes as folder/annotations.json and folder/images/*.jpg, and opens them.
 
     seed: 0 to 2**32 - 1; no two seeds share a scene, and scene i of a seed is the same whatever
     `images` is. size: side of the square pictures in pixels, 64 to 4096. workers: number of
     processes, None for one per core; the files do not depend on it. hard: most people overlap and
-    look alike; otherwise most people stand apart in clothes of their own.
+    look alike; otherwise most people stand apart in clothes of their own. progress: as for
+    `evaluate`, steps are scenes; None: a bar in the terminal for 500 scenes and more.
     A folder that already holds exactly these scenes is opened as it is, and an unfinished folder is
     completed. Raises DataError if the folder holds anything else or cannot be written.
     """
@@ -42,7 +43,7 @@ def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int =
     folder = Path(folder)
     try:
         if not _complete(folder, settings):
-            _generate(folder, settings, workers or os.cpu_count() or 1)
+            _generate(folder, settings, workers or os.cpu_count() or 1, progress)
     except OSError as error:
         reason = error.__cause__ if isinstance(error, WriteError) else error
         raise DataError(f"cannot write crowd scenes to {folder}: {reason}; free some space or give "
@@ -91,7 +92,7 @@ GUARD = """Or the script that calls make_crowd has no guard: new processes read 
 or draw with workers=1"""
 
 
-def _generate(folder: Path, settings: dict, workers: int) -> None:
+def _generate(folder: Path, settings: dict, workers: int, progress) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     info = {"description": DESCRIPTION, "version": GENERATOR, "settings": settings}
     write_whole(folder / MARKER, lambda name: name.write_text(json.dumps({"info": info})))
@@ -100,8 +101,13 @@ def _generate(folder: Path, settings: dict, workers: int) -> None:
     with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         mapper = partial(pool.map, chunksize=CHUNK) if pool else map
         made = mapper(partial(_write_scene, folder, settings), range(count))
+        bar = progress(count) if progress else tqdm(total=count, unit="scene", disable=count < 500)
+        scenes = []
         try:
-            scenes = list(tqdm(made, total=count, unit="scene", disable=count < 500))
+            for scene in made:
+                scenes.append(scene)
+                bar.update(1)
+            bar.close()
         except BrokenProcessPool as error:
             raise DataError(f"a process that draws scenes for {folder} was killed, perhaps for "
                             f"lack of memory: call again with fewer workers. {GUARD}") from error

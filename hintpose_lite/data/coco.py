@@ -13,6 +13,7 @@ Every entry of a file goes to one of four places, and none is dropped silently:
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from operator import index
@@ -76,8 +77,9 @@ class CocoPersons:
     """The labelled people of a COCO-format keypoint file, by ascending annotation id.
 
     Arguments: the JSON file; the folder that its file_name entries are relative to; the skeleton;
-    check_pictures, whether to look for the pictures and skip people whose picture is missing; and
-    the name of the people's category, where it is not clear (`entries.person_category`).
+    check_pictures, whether to look for the pictures and skip people whose picture is missing;
+    the name of the people's category, where it is not clear (`entries.person_category`); and the
+    names of pictures to leave out.
     Raises DataError if the file is not COCO-format, names two pictures by one id, or holds no
     labelled person of that skeleton.
 
@@ -101,7 +103,8 @@ class CocoPersons:
 
     @entries.uncollected()
     def __init__(self, annotations: str | Path, images: str | Path, skeleton: Skeleton = COCO17,
-                 check_pictures: bool = True, category: str | None = None):
+                 check_pictures: bool = True, category: str | None = None,
+                 without: Collection[str] = ()):
         self.annotations, self.images, self.skeleton = Path(annotations), Path(images), skeleton
         self.skipped: list[Skipped] = []
         self.counts: Counter[str] = Counter()
@@ -119,7 +122,7 @@ class CocoPersons:
                  if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
         files = find_pictures(self.images, names) if check_pictures else None
         for row, entry in enumerate(content["images"]):
-            self._note("image", row, entry, self._add_picture(entry, files))
+            self._note("image", row, entry, self._add_picture(entry, files, without))
         people: dict[int, tuple[dict, float]] = {}  # annotation id -> entry, area or NaN
         for row, entry in enumerate(content["annotations"]):
             self._note("annotation", row, entry, self._add_person(entry, people, known))
@@ -152,7 +155,8 @@ class CocoPersons:
                      if key in known]
             self.skipped.append(Skipped(what, ", ".join([f"{what}s[{row}]", *names]), problem))
 
-    def _add_picture(self, entry: dict, files: dict[str, str] | None) -> str | None:
+    def _add_picture(self, entry: dict, files: dict[str, str] | None,
+                     without: Collection[str]) -> str | None:
         """Keeps an image entry, or returns the reason why it cannot be used."""
         if (identity := entries.integer(entry, "id")) is None:
             return "no integer id"
@@ -172,6 +176,8 @@ class CocoPersons:
         if files is not None and files[name] != name:
             self.repaired["pictures found under a slightly other name or folder"] += 1
             name = files[name]
+        if name in without:
+            return "the picture cannot be read"
         if any(type(entry.get(key)) is not int for key in ("id", "width", "height")):
             self.repaired["whole numbers written as text or with a point"] += 1
         self.pictures[identity] = (name, *sides)

@@ -49,7 +49,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
              seed: int = 0, detections: str | Path | list | None = None, batch: int = 64,
              rows: Iterable[int] | None = None, radius: float = 0.0,
              results: str | Path | None = None, overwrite: bool = False,
-             precision: str = "float32") -> Report:
+             precision: str = "float32", progress=None) -> Report:
     """How well a HintPose or HRNet (in eval mode) finds the people of a data set.
 
     protocol: "own", each person's own box; "shared", for people with a partner, the union of both
@@ -71,6 +71,8 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
         overwrite: it may exist.
     precision: of the network: "float32", so that figures can be compared; "bf16"; or "auto", which
         takes bf16 where it is fast. Decoding and scores are float32.
+    progress: a function that makes a bar of so many steps with an `update(steps)`, such as
+        `tqdm(total=n)` does, or `labs.widgets.bar`; steps are people.
 
     Raises ConfigError for settings that do not exist or contradict each other, DataError for
     detections, masks or pictures that cannot be used.
@@ -94,7 +96,8 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
         shared = union(boxes, boxes[persons.partner]) if protocol == "shared" else boxes
         queries = _Queries(persons, chosen, shared[chosen], torch.ones(len(chosen)), chosen)
     keypoints, joint_scores = _predict(model, persons, queries, source, seed, radius, counts,
-                                       hops=hops, flip=flip, batch=batch, precision=precision)
+                                       hops=hops, flip=flip, batch=batch, precision=precision,
+                                       progress=progress and progress(len(queries.rows)).update)
     scores = rescore(queries.scores, joint_scores)
     place = np.full(len(persons), -1)  # of each person's query; else the entry past the end
     place[queries.person[queries.person >= 0]] = np.flatnonzero(queries.person >= 0)

@@ -112,11 +112,12 @@ def cut_crops(pictures: Iterable[np.ndarray], boxes: Tensor, spec: Spec) -> tupl
 
 def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] | None, *,
             hops: int | None = None, flip: bool = True, batch: int = 64,
-            precision: str = "float32") -> Poses:
+            precision: str = "float32", progress: Callable[[int], object] | None = None) -> Poses:
     """Poses of people `rows` (n,) of a data set, each in its box (n, 4) with its cue.
 
     boxes: picture pixels, not yet padded; cues: one a row or None. Pictures are decoded in the
-    background, each once as long as its people stand in the same batch.
+    background, each once as long as its people stand in the same batch. progress: called after
+    every batch with the number of people in it.
     """
     rows = np.asarray(rows) if len(rows) else np.zeros(0, int)
     boxes = torch.tensor(np.asarray(boxes), dtype=torch.float32)
@@ -139,6 +140,8 @@ def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] 
                              hops=hops, flip=flip, skeleton=persons.skeleton,
                              precision=precision)
         parts.append((part.keypoints.cpu(), part.scores.cpu()))
+        if progress:
+            progress(len(chosen))
     if not parts:
         joints, count = len(persons.skeleton), hops or model.spec.hops
         return Poses(torch.zeros(count, 0, joints, 2), torch.zeros(count, 0, joints))
@@ -154,23 +157,8 @@ def _read(persons: CocoPersons, rows: np.ndarray) -> Iterator[np.ndarray]:
             try:
                 picture, image = persons.read(int(row)), persons.image_ids[row]
             except DataError as error:
-                raise DataError(f"{error}{_further(persons, int(row))}") from error
+                raise DataError(f"{error}; `hintpose check-data` names all bad pictures") from error
         yield picture
-
-
-def _further(persons: CocoPersons, row: int, most: int = 2000) -> str:
-    """Names the other pictures that cannot be read, of at most `most`, so that all can be mended
-    at once."""
-    names, first = [], {int(image): i for i, image in enumerate(persons.image_ids)}
-    for image, other in [*first.items()][:most]:
-        try:
-            if image != persons.image_ids[row]:
-                persons.read(other)
-        except DataError:
-            names.append(persons.pictures[image][0])
-    if not names:
-        return ""
-    return f". {len(names)} more: {', '.join(names[:20])}; see `hintpose check-data`"
 
 
 def ahead(work: Callable, items: Iterable, threads: int, depth: int = 2) -> Iterator:

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Callable
 
 import ipywidgets as widgets
+import torch
 
 
 class Predict(widgets.VBox):
@@ -49,11 +50,53 @@ class Predict(widgets.VBox):
         return textwrap.fill(answer, 88)  # JupyterLab breaks long lines within words
 
 
-def exercise(check: Callable[[], bool], hint: str) -> bool:
-    """Prints and returns whether an exercise is solved. Checks that raise count as not solved."""
+def exercise(check: Callable[[], bool], observed: str) -> bool:
+    """Prints and returns whether an exercise is solved. Checks that raise count as not solved.
+
+    observed: what the check sees where it fails, such as a shape or an error; never the way out.
+    """
     try:
         solved = bool(check())
     except Exception as error:
-        solved, hint = False, f"{hint} (It stopped with {type(error).__name__}: {error})"
-    print("Solved." if solved else f"Not yet. {hint}")
+        solved, observed = False, f"{observed} (It stopped with {type(error).__name__}: {error})"
+    print("Solved." if solved else f"Not yet. {observed}")
     return solved
+
+
+def piece(own: Callable, package: Callable, cases: dict[str, tuple], close: float = 1e-4):
+    """Tries a function that the learner writes beside the package's, on named cases of arguments;
+    prints what is observed, and returns the function that the chapter goes on with: the learner's
+    if it agrees in every case, otherwise the package's.
+
+    Results are tensors, or anything that becomes one; `close` is the largest error allowed. A
+    function that returns None or ... is taken as not written yet.
+    """
+    largest = 0.0
+    for name, arguments in cases.items():
+        wanted = torch.as_tensor(package(*arguments)).double()
+        try:
+            found = own(*arguments)
+            if found is None or found is ...:
+                print(f"{own.__name__}: not written yet. Until then the package's is used.")
+                return package
+            found = torch.as_tensor(found).double()
+        except Exception as error:
+            return _not_yet(own, name, f"it stopped with {type(error).__name__}: {error}", package)
+        if found.shape != wanted.shape:
+            return _not_yet(own, name, f"the shape is {tuple(found.shape)}, and should be "
+                                       f"{tuple(wanted.shape)}", package)
+        error = (found - wanted).abs().nan_to_num(torch.inf)
+        worst = error.max().item() if error.numel() else 0.0
+        if worst > close:
+            place = [int(i) for i in torch.unravel_index(error.argmax(), error.shape)]
+            return _not_yet(own, name, f"the largest error is {worst:.3g}, at {place}: "
+                            f"{found[*place]:.4g}, and should be {wanted[*place]:.4g}", package)
+        largest = max(largest, worst)
+    print(f"{own.__name__}: equal to the package's in {len(cases)} cases (largest error "
+          f"{largest:.0e}). Yours is used from here on.")
+    return own
+
+
+def _not_yet(own: Callable, case: str, observed: str, package: Callable) -> Callable:
+    print(f"{own.__name__}: not yet. Case '{case}': {observed}. Until then the package's is used.")
+    return package

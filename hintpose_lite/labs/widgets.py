@@ -54,6 +54,24 @@ class Still(Plain, widgets.HTML):
         return alt
 
 
+class Bar(Plain, widgets.IntProgress):
+    """A bar for work that takes more than two seconds; see `bar`."""
+
+    def update(self, steps: int = 1) -> None:
+        """Moves the bar on."""
+        self.value += steps
+
+    def close(self) -> None:
+        """Does nothing: a full bar stays, so that stored outputs are the same on every machine."""
+
+
+def bar(total: int, what: str = "") -> Bar:
+    """Displays an empty bar of so many steps. `evaluate` and `make_crowd` take `progress=bar`."""
+    shown = Bar(max=total, description=what, style={"description_width": "initial"})
+    display(shown)
+    return shown
+
+
 class Pad(Plain, anywidget.AnyWidget):
     """A picture to drag on, or to click on with drags=False. Only the newest place is sent, and at
     most two places wait for an answer, so slow answers never queue up. `moved` is called with
@@ -152,8 +170,9 @@ class Lab(Plain, widgets.VBox):
 
     controls: widgets by name; the name is also the default description. A subclass's `render` gets
     their values by name, fills the pictures and returns the line of text. Every change of a control
-    renders once, sliders when they are released. Since widgets swallow errors, an error appears in
-    the line of text, and is kept in `errors`.
+    renders once; while a slider moves, the browser sends its newest value when the last one has
+    been answered. Since widgets swallow errors, an error appears in the line of text, and is kept
+    in `errors`.
     """
 
     def __init__(self, pictures: list, controls: dict, *, columns: int = 2):
@@ -161,8 +180,6 @@ class Lab(Plain, widgets.VBox):
         self.status = Line()
         for name, control in controls.items():
             control.description = control.description or name
-            if control.has_trait("continuous_update"):
-                control.continuous_update = False
             control.observe(self._changed, names="value")
         rows = [widgets.HBox([*controls.values()][i:i + columns])
                 for i in range(0, len(controls), columns)]

@@ -33,14 +33,14 @@ def draw_poses(picture: np.ndarray, poses: Sequence, skeleton: Skeleton = COCO17
     (K,), a box, and a cue or None. zoom: enlarges the copy, which small people need.
     The body's left side is solid blue, its right side dashed orange; limbs between the sides are
     grey. Lines grow with the person, lower scores are fainter, and joints with a score of at most
-    0.2 are hollow. A cue's points are black crosses: upright on the person, slanted on others.
+    0.2 are hollow. A cue's points have the marks of `draw_cue`, smaller.
     """
     canvas = _canvas(picture, zoom)
     for pose in poses:
         width = max(1.2, zoom * max(pose.box[2:]) / 80)
         _paint(canvas, pose.keypoints, zoom, width, _draw_pose, pose.scores, skeleton)
         if pose.cue is not None and pose.cue.kind == "points":
-            _paint(canvas, pose.cue.xy, zoom, width, _draw_marks, pose.cue.labels)
+            _paint(canvas, pose.cue.xy, zoom, 2.5 * width, _draw_points, pose.cue.labels)
     return np.array(canvas.convert("RGB"))
 
 
@@ -164,14 +164,6 @@ def _draw_pose(draw: ImageDraw.ImageDraw, points: np.ndarray, width: float, scor
                          width=round(0.5 * width + 2 * edge))
 
 
-def _draw_marks(draw, points: np.ndarray, width: float, labels: np.ndarray) -> None:
-    for edge, ink in ((0.5 * width, WHITE), (0, (0, 0, 0))):
-        for point, label in zip(points, labels, strict=True):
-            arms = np.array([[3, 0], [0, 3]] if label > 0 else [[2, 2], [2, -2]]) * width
-            for arm in arms * (1 + edge / (3 * width)):
-                draw.line([*(point - arm), *(point + arm)], fill=ink, width=round(width + 2 * edge))
-
-
 def _draw_points(draw, points: np.ndarray, radius: float, labels: np.ndarray) -> None:
     for point, label in zip(points, labels, strict=True):
         shape, ink = (draw.ellipse, GREEN) if label > 0 else (draw.rectangle, RED)
@@ -204,6 +196,13 @@ def _line(draw, start: np.ndarray, end: np.ndarray, width: int, period: float, i
         first = (i + 0.5) / count - dash / 2
         draw.line([*(start + (end - start) * first), *(start + (end - start) * (first + dash))],
                   fill=ink, width=width)
+
+
+def mark_cue(axis, place, positive: bool = True, size: float = 13) -> None:
+    """The mark of `draw_cue` for a point (x, y) on a matplotlib axis; size: in points."""
+    ink, shape, sign = (GREEN, "o", "$+$") if positive else (RED, "s", "$-$")
+    axis.plot(*place, shape, color=np.divide(ink, 255), ms=size, mec="white", mew=size / 8)
+    axis.plot(*place, marker=sign, color="white", ms=0.6 * size, mew=0)
 
 
 def blank_figure(rows: int, columns: int, size: tuple[float, float] | None = None):

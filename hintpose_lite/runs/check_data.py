@@ -76,8 +76,8 @@ def refuse_bad_pictures(persons: CocoPersons) -> None:
     if found := bad_pictures(persons, quick=True):
         names = ", ".join(f"{name} ({reason})" for reason, name in found[:20])
         raise RunError(f"{len(found)} pictures of {persons.annotations} cannot be used: {names}; "
-                       "mend or remove them (`hintpose check-data --fix` writes a file without "
-                       "them)")
+                       "mend them, go on without them (--skip-bad), or write a file without them "
+                       "(`hintpose check-data --fix`)")
 
 
 def odd_people(persons: CocoPersons) -> list[tuple[str, str]]:

@@ -328,7 +328,7 @@ def test_a_full_disk_is_explained(tmp_path, monkeypatch):
 def test_a_killed_process_is_explained(tmp_path, monkeypatch):
     def killed(*_, **__):
         raise BrokenProcessPool
-    monkeypatch.setattr(crowd_folder, "tqdm", killed)
+    monkeypatch.setattr(crowd_folder, "_write_scene", killed)
     with pytest.raises(DataError):
         make_crowd(tmp_path / "a", images=2, size=64, workers=1)
 

@@ -74,7 +74,7 @@ def predictor(monkeypatch):
             return match(persons, *found)
 
         def predict(model, source, rows, boxes, cues, *, hops=None, flip=True, batch=64,
-                    precision="float32"):
+                    progress=None, precision="float32"):
             persons = source if isinstance(source, CocoPersons) else known[-1]
             asked.append(SimpleNamespace(rows=rows, boxes=boxes, cues=cues, flip=flip, hops=hops,
                                          pictures=source.image_ids[rows]))

@@ -377,6 +377,10 @@ def test_all_bad_pictures_are_named_at_once(folder):
     status, said = run("train", "--preset", "sample", "--out", "run", "--data", "ann.json", "img",
                        "--set", "steps=1")
     assert status == 2 and "p1.jpg" in said and "p3.jpg" in said
+    status, said = run("evaluate", "--model", "crowd-tiny", "--hops", "1", "--no-flip", "--data",
+                       "ann.json", "img", "--skip-bad", "--out", "report.json")
+    assert status == 0 and "p1.jpg" in said and "p3.jpg" in said
+    assert json.loads(Path("report.json").read_text())["people"] == 4
     status, said = run("check-data", "ann.json", "img", "--fix", "good.json")
     assert status == 1 and "p1.jpg" in said and "p3.jpg" in said
     assert len(CocoPersons("good.json", "img")) == 4

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hintpose_lite import evaluate, load_model, make_crowd
 from hintpose_lite.cues.cue import Cue
 from hintpose_lite.labs.photo_lab import drawn_photo
 from hintpose_lite.labs.quiz import Predict, exercise
@@ -87,3 +88,13 @@ def test_only_people_in_the_crop_get_letters():
     couple = replace(photo, people=photo.people[:2], own_boxes=photo.own_boxes[:2])
     assert np.array_equal(lettered(photo, crop), lettered(couple, crop))
     assert not np.array_equal(lettered(photo, crop), crop)
+
+
+def test_a_bar_counts_people_and_scenes(tmp_path):
+    from hintpose_lite.labs import widgets
+    bars = []
+    progress = lambda total: bars.append(widgets.bar(total, "working")) or bars[-1]  # noqa: E731
+    persons = make_crowd(tmp_path / "scenes", images=3, workers=1, progress=progress)
+    evaluate(load_model("crowd-tiny"), persons, flip=False, hops=1, batch=4, progress=progress)
+    assert [(bar.value, bar.max) for bar in bars] == [(3, 3), (len(persons), len(persons))]
+    assert repr(bars[0]) == "Bar()"

@@ -102,8 +102,8 @@ def test_lines_grow_with_the_person():
 def test_cues_are_marked():
     cue = Cue.points([(50, 50), (50, 70)], [1, -1])
     drawn = draw_poses(GREEN_FIELD, [pose(cue=cue)], SQUARE)
-    assert near(drawn[50, 50], (0, 0, 0)) and near(drawn[70, 50], (0, 0, 0))
-    assert near(drawn[50, 57], (0, 0, 0), 60) and not near(drawn[70, 57], (0, 0, 0), 60)
+    assert near(drawn[50, 50], (255, 255, 255)) and near(drawn[70, 50], (255, 255, 255))
+    assert near(drawn[47, 53], draw.GREEN, 60) and near(drawn[73, 53], draw.RED, 60)
     plain = draw_poses(GREEN_FIELD, [pose(cue=Cue.box((1, 1, 5, 5)))], SQUARE)
     assert np.array_equal(plain, draw_poses(GREEN_FIELD, [pose()], SQUARE))
 
