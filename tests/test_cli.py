@@ -228,13 +228,13 @@ def test_predict_says_what_failed_and_keeps_what_did_not(calls, tmp_path, capsys
 
 def test_cuenet(calls):
     assert main("cuenet --out c.safetensors --steps 7 --seed 3 --data a.json a".split()) == 0
-    assert main("cuenet --out c.safetensors --overwrite".split()) == 0
+    assert main("cuenet --out c.safetensors --overwrite --init a".split()) == 0
     assert calls == [
         ("train_cuenet", (("persons", "a.json", "a"), "c.safetensors"),
-         dict(steps=7, seed=3, device="best", overwrite=False)),
+         dict(steps=7, seed=3, init="none", device="best", overwrite=False)),
         ("crowd_scenes", (4000, 192, 0), {}),
-        ("train_cuenet", ("scenes", "c.safetensors"), dict(steps=4000, seed=0, device="best",
-                                                        overwrite=True))]
+        ("train_cuenet", ("scenes", "c.safetensors"), dict(steps=4000, seed=0, init="a",
+                                                        device="best", overwrite=True))]
 
 
 def test_evaluate_a_result_file(calls, capsys):

@@ -6,6 +6,7 @@ peak of height 1 at the middle of the visible mask.
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,19 +112,23 @@ SHOWN = 100  # steps between two reports of the loss, which wait for the device
 
 
 def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, batch: int = 32,
-                 lr: float = 4e-3, seed: int = 0, device: str | torch.device = "cpu",
-                 progress: bool = True, overwrite: bool = False) -> Path:
+                 lr: float = 4e-3, seed: int = 0, init: str | Path = "none",
+                 device: str | torch.device = "cpu", progress: bool = True,
+                 overwrite: bool = False) -> Path:
     """Trains a cue network on all people of a data set, and writes it to the file `out`.
 
     Each crop is a person's box, the box shared with the partner, or the whole picture, and the
-    target has a peak for everybody in it. Training takes minutes on one core, so there are no
-    checkpoints. The same arguments give the same file on a CPU. Raises CheckpointError if `out`
-    exists (and not `overwrite`) or cannot be written, RunError if the loss is not finite.
+    target has a peak for everybody in it. init: a pose network, by name or path, whose architecture
+    and layers are taken, apart from the final one and HintPose's additions; "none": a small network
+    with random weights. Training takes minutes on one core, so there are no checkpoints. The same
+    arguments give the same file on a CPU. Raises CheckpointError if `out` exists (and not
+    `overwrite`) or cannot be written, RunError if the loss is not finite.
     """
-    config = TrainConfig(spec=SPEC, augment=AUGMENT, steps=steps, batch=batch, lr=lr, seed=seed)
     with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
         torch.manual_seed(seed)
-        model = HintPose.from_spec(SPEC)
+        model = first_network(init)
+    spec = model.spec
+    config = TrainConfig(spec=spec, augment=AUGMENT, steps=steps, batch=batch, lr=lr, seed=seed)
     model.trained_on = persons.description
     probe = Path(out).with_name(f".{Path(out).name}") if overwrite else out
     save_model(model, probe, overwrite=overwrite).unlink()  # fails before the work, not after it
@@ -135,8 +140,8 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
     with tqdm(range(steps), str(out), unit="step", disable=not progress, mininterval=1) as bar:
         for step, items in zip(bar, batches, strict=True):
             points, shown = items.keypoints.split((2, 1), -1)
-            targets = people_maps(points, shown[..., 0] > 0, SPEC)
-            images = normalise(relight(items.crops, items.lights), SPEC.mean, SPEC.std)
+            targets = people_maps(points, shown[..., 0] > 0, spec)
+            images = normalise(relight(items.crops, items.lights), spec.mean, spec.std)
             optimiser.param_groups[0]["lr"] = learning_rate(config, step)
             with autocast(config.precision, images.device):
                 found = model(images.contiguous(memory_format=torch.channels_last))[-1]
@@ -150,6 +155,20 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
                                    "lr")
                 bar.set_postfix(loss=f"{value:.2e}")
     return save_model(model, out, half=True, overwrite=overwrite)
+
+
+def first_network(init: str | Path) -> HintPose:
+    """A fresh cue network, with the layers of the pose network `init` if that is not "none"."""
+    if init == "none":
+        return HintPose.from_spec(SPEC)
+    trained = load_model(init)
+    model = HintPose.from_spec(replace(
+        trained.spec, joints=1, cue=False, hops=1, codec=SPEC.codec,
+        target_sigma=SPEC.target_sigma, calibration=SPEC.calibration))
+    kept = {name: value for name, value in trained.state_dict().items() if not name.startswith(
+        ("final_layer", "input_refinement", "recurrent_refinement"))}
+    model.load_state_dict(kept, strict=False)
+    return model
 
 
 class Company(PersonCrops):

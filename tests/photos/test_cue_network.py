@@ -19,6 +19,7 @@ from hintpose_lite.photos.cue_network import (
     Company,
     CueNetwork,
     find_peaks,
+    first_network,
     people_maps,
     train_cuenet,
 )
@@ -100,6 +101,17 @@ def test_training_is_repeatable_learns_and_keeps_what_exists(crowd, tmp_path):
     for overwrite in (False, True):  # told before the work, which here would not end
         with pytest.raises(CheckpointError):
             train_cuenet(crowd, tmp_path / "c.pt", steps=10**9, overwrite=overwrite)
+
+
+def test_a_pose_network_gives_its_layers():
+    trained, first = load_model("people-small"), first_network("people-small")
+    assert first.spec.joints == first.spec.hops == 1 and first.spec.calibration == (1, 0)
+    assert first.spec.input_size == trained.spec.input_size
+    state, given = first.state_dict(), trained.state_dict()
+    assert all(torch.equal(value, given[name]) for name, value in state.items()
+               if not name.startswith("final_layer"))
+    assert state["final_layer.weight"].shape[0] == 1
+    assert CueNetwork(first).model is first
 
 
 def test_people_of_another_skeleton_teach_it_as_well(crowd, tmp_path):
