@@ -31,8 +31,9 @@ class Pose:
     """One person's pose, in picture pixels; all arrays float32.
 
     keypoints (K, 2) and scores (K,) after the last hop, the (calibrated) heights of the peaks;
-    score: box score (1 here) x mean of the scores above 0.2; box: (x, y, w, h), not padded; cue: as
-    given or proposed, or None; hops: how many ran; by_hop (hops, K, 2): each one's keypoints.
+    score: box score (1 where none is known) x mean of the scores above 0.2; box: (x, y, w, h), not
+    padded; cue: as given or proposed, or None; hops: how many ran; by_hop (hops, K, 2): each one's
+    keypoints.
     """
 
     keypoints: np.ndarray
@@ -49,12 +50,13 @@ class PoseEstimator:
 
     model: a name or path for `load_model`, or a HintPose or HRNet, which is put into eval mode and
     used on its device. detector: takes a picture (H, W, 3) uint8 RGB, returns boxes (n, 4) x, y,
-    w, h in picture pixels. source: takes both, and names the people in each box by cues, see
-    `detectors`. flip, hops: as for `predict`; a call can give others. looks: how many rounds
-    of quick prediction (one hop, no flip test) find a box for a cue that has none: the first tries
-    squares of several sizes around the cue and keeps the best pose, each later one takes the box of
-    the pose before. Three find most people; with 0 the box is the whole picture. precision:
-    of the network, as for `evaluate`: "float32", "bf16" or "auto".
+    w, h in picture pixels; if it has a method `detect` as `Detector` has, its scores count. source:
+    takes both, and names the people in each box by cues, see `detectors`. flip, hops: as for
+    `predict`; a call can give others. looks: how many rounds of quick prediction (one hop, no flip
+    test) find a box for a cue that has none: the first tries squares of several sizes around the
+    cue and keeps the best pose, each later one takes the box of the pose before. Three find most
+    people; with 0 the box is the whole picture. precision: of the network, as for `evaluate`:
+    "float32", "bf16" or "auto".
     """
 
     def __init__(self, model: HRNet | str | Path = "people-small",
@@ -76,7 +78,7 @@ class PoseEstimator:
 
     def __call__(self, picture, boxes=None, cues: list[Cue | None] | None = None, *,
                  flip: bool | None = None, hops: int | None = None,
-                 apart: bool = False) -> list[Pose]:
+                 apart: bool = False, scores=None) -> list[Pose]:
         """The pose in each box (n, 4), in their order; picture pixels throughout.
 
         picture: a path, a PIL image (both turned upright as their EXIF tag says), or uint8 RGB as
@@ -89,14 +91,16 @@ class PoseEstimator:
         apart: the cues are of different people. The points of each are then negative points of the
         others. If two poses are still the same (OKS above 0.5), the one with the lower score is
         predicted once more, with the joints of the other one as negative points.
+        scores (n,): of the boxes, such as a detector's; a pose's score is multiplied by its box's.
         DataError for unusable pictures, boxes and cues; ConfigError for cues it cannot take.
         """
         picture, spec = as_picture(picture), self.model.spec
         cues = None if cues is None else check_cues(cues, picture.shape[:2], spec.cue)
         given, proposing = boxes is not None, self.source and cues is None
-        boxes = self._boxes(boxes, cues, picture)
+        boxes, scores = self._boxes(boxes, scores, cues, picture)
         if proposing:
-            boxes, cues = self._propose(boxes, picture)
+            rows, cues = self._propose(boxes, picture)
+            boxes, scores = boxes[rows], scores[rows]
         if cues is not None and len(cues) != len(boxes):
             raise DataError(f"{len(boxes)} boxes, but {len(cues)} cues: give each box one cue")
         if cues is not None and not proposing:
@@ -108,20 +112,21 @@ class PoseEstimator:
 
         places = narrow(boxes, cues)
         if not apart or not cues or proposing:
-            poses = self._predict(picture, places, cues, flip, hops)
+            poses = self._predict(picture, places, cues, flip, hops, scores)
             return distinct(poses, self.skeleton) if proposing and poses else poses
         # The sigma, in picture pixels, of a point's Gaussian (it is cue_sigma in crop pixels):
         crops = pad(places, spec.input_size[0] / spec.input_size[1])
         reach = (spec.cue_sigma / scale_of(crop_matrix(crops, spec.input_size))).tolist()
-        poses = self._predict(picture, places, told_apart(cues, reach), flip, hops)
+        poses = self._predict(picture, places, told_apart(cues, reach), flip, hops, scores)
         again = second_cues(poses, reach, self.skeleton)
         rows, new = [*again], [*again.values()]
-        found = self._predict(picture, narrow(boxes[rows], new), new, flip, hops)
+        found = self._predict(picture, narrow(boxes[rows], new), new, flip, hops, scores[rows])
         found = dict(zip(rows, found, strict=True))
         return [replace(found.get(i, pose), cue=cues[i]) for i, pose in enumerate(poses)]
 
     def _predict(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue] | None, flip: bool,
-             hops: int | None) -> list[Pose]:
+             hops: int | None, scores: Tensor | None = None) -> list[Pose]:
+        scores = torch.ones(len(boxes)) if scores is None else scores
         device, poses = next(self.model.parameters()).device, []
         for part in torch.arange(len(boxes)).split(BATCH) if len(boxes) else ():
             chosen = cues and [cues[i] for i in part]
@@ -130,7 +135,8 @@ class PoseEstimator:
             found = predict_crops(self.model, crops.to(device), matrices.to(device), chosen,
                                   rows=rows.to(device), hops=hops, flip=flip,
                                   skeleton=self.skeleton, precision=self.precision)
-            poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen)
+            poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen,
+                            scores[part])
         return poses
 
     def narrowed(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue]) -> Tensor:
@@ -152,8 +158,8 @@ class PoseEstimator:
         boxes[rows] = tried[:, 0]
         return boxes
 
-    def _propose(self, boxes: Tensor, picture: np.ndarray) -> tuple[Tensor, list[Cue]]:
-        """The people that the source finds in boxes (n, 4): m boxes, one per person, and the cues.
+    def _propose(self, boxes: Tensor, picture: np.ndarray) -> tuple[list[int], list[Cue]]:
+        """The people that the source finds in boxes (n, 4): each one's box (a row), and the cues.
 
         Equal cues mean one person, predicted once: in the box where the cue ranks first, or in the
         smallest of several such boxes.
@@ -166,18 +172,28 @@ class PoseEstimator:
         for place, cue in sorted(zip(places, cues, strict=True), key=lambda person: person[0]):
             people.setdefault(place if cue.kind == "none" else cue, (place, cue))
         people = sorted(people.values(), key=lambda person: (person[0][2], person[0][0]))
-        return boxes[[i for (_, _, i), _ in people]], [cue for _, cue in people]
+        return [i for (_, _, i), _ in people], [cue for _, cue in people]
 
-    def _boxes(self, boxes, cues: list[Cue] | None, picture: np.ndarray) -> Tensor:
+    def _boxes(self, boxes, scores, cues: list[Cue] | None,
+               picture: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Boxes (n, 4) and their scores (n,): given, the detector's, or the whole picture."""
         size = picture.shape[1::-1]
         if boxes is not None:
-            return check_boxes(boxes, size)
+            boxes = check_boxes(boxes, size)
+            return boxes, check_scores(scores, len(boxes))
         whole = torch.tensor([[0.0, 0.0, *size]])
-        found = check_boxes(self.detector(picture), size) if self.detector else whole[:0]
+        found, scores = whole[:0], torch.ones(0)
+        if hasattr(self.detector, "detect"):
+            detected = self.detector.detect(picture)
+            found, scores = check_boxes(detected.boxes, size), torch.as_tensor(detected.scores)
+        elif self.detector:
+            found = check_boxes(self.detector(picture), size)
+            scores = torch.ones(len(found))
         if cues is None:
-            return found if self.detector else whole
+            return (found, scores) if self.detector else (whole, torch.ones(1))
+        # A person who was pointed at is there, however sure the detector is.
         return torch.cat([found[:0], *(_box_around(cue, i, found, whole, self.looks)
-                                       for i, cue in enumerate(cues))])
+                                       for i, cue in enumerate(cues))]), torch.ones(len(cues))
 
 
 def check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
@@ -195,6 +211,15 @@ def check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
         if problem:
             raise DataError(f"{name} {i} (x {x:g}, y {y:g}, w {w:g}, h {h:g}) {problem}")
     return torch.from_numpy(boxes.reshape(-1, 4))
+
+
+def check_scores(scores, count: int) -> Tensor:
+    """Scores (n,) of n boxes; ones if None. Raises DataError for others."""
+    scores = torch.ones(count) if scores is None else torch.as_tensor(scores).float()
+    if scores.shape != (count,) or not scores.isfinite().all():
+        raise DataError(f"{count} boxes, but scores of the shape {tuple(scores.shape)}: give one "
+                        "finite number per box")
+    return scores
 
 
 def check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
@@ -267,13 +292,14 @@ def _box_of(pose: Pose, limits: tuple[int, int]) -> Tensor:
     return torch.tensor([*(low + (extent - size) / 2), *size]).float()
 
 
-def _poses(keypoints: Tensor, scores: Tensor, boxes: Tensor, cues: list[Cue] | None) -> list[Pose]:
-    """Poses from keypoints (T, n, K, 2) and scores (T, n, K) in boxes (n, 4)."""
+def _poses(keypoints: Tensor, scores: Tensor, boxes: Tensor, cues: list[Cue] | None,
+           box_scores: Tensor) -> list[Pose]:
+    """Poses from keypoints (T, n, K, 2) and scores (T, n, K) in boxes (n, 4), with scores (n,)."""
     finite = keypoints.isfinite().all(-1).all(-1).all(0) & scores.isfinite().all(-1).all(0)
     if not finite.all():
         raise DataError(f"the pose in the box {boxes[~finite][0].tolist()} is not finite: the box "
                         "is far too large or small, or the network's weights are damaged")
-    totals = rescore(torch.ones(len(boxes)), scores[-1])
+    totals = rescore(box_scores, scores[-1])
     return [Pose(keypoints[-1, i].numpy(), scores[-1, i].numpy(), float(totals[i]),
                  boxes[i].numpy(), cues[i] if cues else None, len(keypoints),
                  keypoints[:, i].numpy().copy()) for i in range(len(boxes))]

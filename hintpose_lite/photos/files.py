@@ -212,13 +212,15 @@ def predict_photos(estimator: PoseEstimator, photos: list[Photo], cues, failed: 
             if photo.problem:
                 raise DataError(photo.problem)
             picture = read_picture(photo.path, photo.size)
-            boxes, estimator.source = photo.boxes, photo.source
+            boxes, estimator.source, sure = photo.boxes, photo.source, None
             if photo.results:
                 estimator.source = people = photo.results.of(photo.image_id)
-                boxes = people.boxes if boxes is None and not estimator.detector else boxes
+                if boxes is None and not estimator.detector:
+                    boxes, sure = people.boxes, people.scores
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
-                poses = estimator(picture, boxes=boxes, cues=cues, apart=cues is not None)
+                poses = estimator(picture, boxes=boxes, cues=cues, apart=cues is not None,
+                                  scores=sure)
             unsure = sum(pose.score < least for pose in poses)
             poses = [pose for pose in poses if pose.score >= least]
             if boxes is None and cues is None and not (estimator.detector or estimator.source):

@@ -2,6 +2,7 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,6 +144,26 @@ def test_as_many_cues_as_boxes(estimator):
         with pytest.raises(DataError):
             estimator(PICTURE, [BOX], wrong)
     assert estimator(PICTURE, []) == estimator(PICTURE, np.zeros((0, 4)), []) == []
+
+
+def test_a_score_is_multiplied_by_that_of_the_box(model):
+    """As HRNet does it; a person who was pointed at is there, however sure the detector is."""
+    boxes, sure = np.array([BOX, (0, 0, 40, 40)], "f4"), np.array([0.5, 0.25], "f4")
+    plain = [pose.score for pose in PoseEstimator(model)(PICTURE, boxes)]
+    assert min(plain) > 0
+    found = PoseEstimator(model)(PICTURE, boxes, scores=sure)
+    assert [pose.score for pose in found] == pytest.approx([*(sure * plain)])
+    detector = SimpleNamespace(detect=lambda picture: SimpleNamespace(boxes=boxes, scores=sure))
+    assert [p.score for p in PoseEstimator(model, detector)(PICTURE)] == [p.score for p in found]
+    source = PoseEstimator(model, detector, lambda picture, boxes: [[], [Cue.point(5, 5)]])
+    assert {round(float(p.score / f.score), 4) for p, f in zip(
+        source(PICTURE), source(PICTURE, boxes), strict=True)} <= {0.5, 0.25}
+    clicked, = PoseEstimator(model, detector)(PICTURE, cues=[Cue.point(12, 44)])
+    assert clicked.score == PoseEstimator(model)(PICTURE, boxes[:1],
+                                                 [Cue.point(12, 44)])[0].score
+    for wrong in (sure[:1], [1.0, np.nan]):
+        with pytest.raises(DataError):
+            PoseEstimator(model)(PICTURE, boxes, scores=wrong)
 
 
 def test_without_boxes_the_detector_or_the_whole_picture(model, estimator, recwarn):

@@ -160,7 +160,7 @@ def test_clicks_mean_different_people(folder):
             return []
     clicks = [Cue.point(10, 20), Cue.point(11, 20)]
     assert list(predict_photos(Asked(), [Photo(folder / "a.png")], clicks, [])) == []
-    assert asked == [{"boxes": None, "cues": clicks, "apart": True}]
+    assert asked == [{"boxes": None, "cues": clicks, "apart": True, "scores": None}]
 
 
 def test_pictures_that_the_annotations_do_not_list_are_told_before_the_work(folder, crowd):
