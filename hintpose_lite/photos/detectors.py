@@ -155,16 +155,17 @@ class ResultFile:
         self.others = 0
         for i, entry in enumerate(found if isinstance(found, list) else [None]):
             image = entries.integer(entry, "image_id")
-            if image is not None and entry.get("category_id", PERSON) != PERSON:
+            if image is not None and "category_id" in entry and entries.integer(
+                    entry, "category_id") != PERSON:
                 self.others += 1
                 continue
-            box = None if image is None else _box(entry)
-            if box is None or not entries.finite([entry.get("score")], 1):
+            read = None if image is None else _read(entry)
+            if read is None:
                 raise DataError(f"{self._name}, entry {i} (image_id {image}): COCO results are a "
                                 "list of entries with an integer image_id, a score, and 51 numbers "
                                 "as keypoints, or an RLE segmentation and a bbox; convert the file")
-            if min(box[2:]) > 0 and entry["score"] >= score:
-                self._people.setdefault(image, []).append({**entry, "bbox": box})
+            if min(read["bbox"][2:]) > 0 and read["score"] >= score:
+                self._people.setdefault(image, []).append(read)
         self.left_out = len(found) - self.others - sum(map(len, self._people.values()))
         if self.others and not self._people:
             raise DataError(f"{self._name}: none of its {self.others} results is of a person "
@@ -189,15 +190,25 @@ class ResultFile:
         return Detections(boxes, scores, masks)
 
 
-def _box(entry: dict) -> list[float] | None:
-    """The box of a result: without area if no joint is known, None if the result is not usable."""
-    points, mask = entry.get("keypoints"), entry.get("segmentation")
-    if not (isinstance(mask, dict) if points is None else entries.finite(points, 3 * len(COCO17))):
+def _read(entry: dict) -> dict | None:
+    """A result with its numbers as numbers, and a box; None if it is not usable."""
+    mask, points = entry.get("segmentation"), None
+    if entry.get("keypoints") is not None:
+        points = entries.numbers(entry["keypoints"], 3 * len(COCO17))
+    elif not isinstance(mask, dict):
         return None
-    if points is None or "bbox" in entry:
-        if points is None and "bbox" not in entry:
-            return box_of_mask(mask)
-        return entry["bbox"] if entries.finite(entry.get("bbox"), 4) else None
+    if "bbox" in entry:
+        box = entries.numbers(entry["bbox"], 4)
+    else:
+        box = box_of_mask(mask) if points is None else _extent(points)
+    score = entries.number(entry.get("score"))
+    if box is None or score is None or points is None and entry.get("keypoints") is not None:
+        return None
+    return {"bbox": box, "score": score, "keypoints": points, "segmentation": mask}
+
+
+def _extent(points: list[float]) -> list[float]:
+    """The box around the known joints of a result; without area if none is known."""
     table = np.reshape(points, (-1, 3))
     known = table[table[:, 2] > KNOWN, :2]
     return [*known.min(0), *np.ptp(known, axis=0)] if len(known) else [0, 0, 0, 0]

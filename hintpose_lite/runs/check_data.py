@@ -1,6 +1,7 @@
 """`hintpose check-data`: reads annotations and all their pictures once, and names what is odd."""
 
 import json
+import warnings
 from collections import defaultdict
 from pathlib import Path
 
@@ -62,7 +63,10 @@ def bad_pictures(persons: CocoPersons, quick: bool) -> list[tuple[str, str]]:
 
 def _open(path: Path) -> None:
     """Raises ValueError or OSError for a picture that cannot be opened, or a JPEG that is cut."""
-    with Image.open(path) as picture:
+    with warnings.catch_warnings():  # large pictures are fine, as in `read_picture`
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        picture = Image.open(path)
+    with picture:
         kind = picture.format
     if kind == "JPEG":
         with open(path, "rb") as file:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, FetchError
 from ..files import write_whole
 from ..inputs.entries import few
 from ..model.hintpose import HintPose, Spec, as_hintpose
@@ -206,4 +206,8 @@ def _locate(name_or_path: str | Path) -> tuple[Path, dict]:
 def _download(address: str) -> Path:
     cache = Path(os.environ.get("HINTPOSE_CACHE") or Path.home() / ".cache" / "hintpose_lite")
     name = address.rsplit("/", 1)[-1]
-    return fetch(MMPOSE + address, cache / name, re.search(r"-([0-9a-f]{8})[_.]", name)[1])
+    try:
+        return fetch(MMPOSE + address, cache / name, re.search(r"-([0-9a-f]{8})[_.]", name)[1])
+    except FetchError as error:
+        raise FetchError(f"{error}. The environment variable HINTPOSE_CACHE names another folder "
+                         "for such files") from error

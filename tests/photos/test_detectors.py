@@ -313,6 +313,16 @@ def test_people_that_are_left_out_are_counted():
     assert results.image_ids == [1] and results.left_out == 3
 
 
+def test_numbers_are_read_from_arrays_and_text():
+    """What a Python program hands in, or a table that was written as text."""
+    entry = result(score=np.float32(.5), bbox=np.float32([1, 2, 30, 40]), category_id=np.int64(1))
+    entry |= {"image_id": "1", "keypoints": np.float64(entry["keypoints"])}
+    text = {**result(), "score": "0.25", "bbox": ["1", "2", "30", "40"]}
+    people = ResultFile([entry, text]).of(1)
+    assert people.scores.tolist() == [.5, .25] and (people.boxes == [1, 2, 30, 40]).all()
+    assert (people.keypoints[0] == people.keypoints[1]).all()
+
+
 def test_masks_of_a_result_file():
     mask = np.zeros((60, 80), bool)
     mask[10:50, 10:30] = True

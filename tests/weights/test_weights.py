@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hintpose_lite.errors import CheckpointError, ConfigError, WriteError
+from hintpose_lite.errors import CheckpointError, ConfigError, FetchError, WriteError
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.model.hrnet import HRNet
 from hintpose_lite.weights import weights
@@ -374,6 +374,14 @@ def test_public_names(name, server, tmp_path):
     assert len(server["sha256"]) == 8 and f"-{server['sha256']}_" in server["url"]
     assert server["path"].parent == tmp_path / "cache"
     assert server["path"].name == server["url"].rsplit("/", 1)[-1]
+
+
+def test_a_download_that_fails_names_the_cache(monkeypatch, tmp_path):
+    def fetch(*_):
+        raise FetchError("no answer")
+    monkeypatch.setattr(weights, "fetch", fetch)
+    with pytest.raises(FetchError, match="HINTPOSE_CACHE"):
+        load_model("hrnet-w32-coco")
 
 
 def test_a_codec_of_the_other_family_is_refused(server, tmp_path):
