@@ -205,8 +205,8 @@ def test_people_of_a_result_file_are_asked_for(crowd, tmp_path, estimator):
     class Asked:
         detector = None
 
-        def __call__(self, picture, boxes, cues, apart):
-            assert not apart
+        def __call__(self, picture, boxes, cues, apart, scores):
+            assert not apart and len(scores) == len(boxes)
             asked.append((boxes, self.source(picture, boxes)))
             return []
     assert list(predict_photos(Asked(), photos, None, [])) == []
