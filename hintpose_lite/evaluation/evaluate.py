@@ -22,10 +22,11 @@ from .. import __version__
 from ..cues.cue import Cue
 from ..cues.evaluation import CUES, nearest_cue, person_cue
 from ..data.coco import STRATA, CocoPersons
-from ..data.pictures import decode_mask, read_picture
+from ..data.pictures import read_picture
 from ..errors import ConfigError, DataError
 from ..files import write_whole
 from ..inputs import entries
+from ..inputs.masks import decode_mask
 from ..inputs.suspicions import readings
 from ..model.hintpose import as_hintpose
 from ..pose.geometry import center, iou, pad, union

@@ -13,10 +13,10 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from ..data.coco import CocoPersons
-from ..data.pictures import box_of_mask
 from ..errors import DataError
 from ..inputs import entries
 from ..inputs.entries import plain
+from ..inputs.masks import box_of_mask
 from ..pose.oks import oks
 
 COMMON_JOINTS = 3  # with fewer joints labelled in both people, a pose cannot be assigned

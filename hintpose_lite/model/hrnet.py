@@ -3,8 +3,7 @@
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation",
 CVPR 2019. A network of parallel branches at strides 4, 8, 16 and 32. Each stage adds one branch
 at half the resolution, and every module ends by mixing all branches with all others ("fuse").
-
-The parameters carry the names of the published checkpoints, so those load without translation.
+Parameters have the names of the published checkpoints, so those load without translation.
 """
 
 import torch
@@ -76,8 +75,8 @@ def fuse_path(channels: list[int], source: int, target: int) -> nn.Module:
 class FuseModule(nn.Module):
     """Residual blocks in every branch, then each output branch is the sum over all branches.
 
-    Takes and returns a list of (N, channels[i], H / 2^i, W / 2^i); with `finest_only` the list
-    that comes back holds the highest resolution alone.
+    Takes and returns a list of (N, channels[i], H / 2^i, W / 2^i), or only the first with
+    `finest_only`.
     """
 
     def __init__(self, channels: list[int], blocks: int, finest_only: bool = False):
@@ -104,10 +103,8 @@ class HRNet(nn.Module):
 
     width:   channels of the finest branch; the others have 2, 4 and 8 times as many. The
              published networks are 32 (28.5 M parameters) and 48 (63.6 M).
-    joints:  heatmaps, one a joint.
-    final_kernel: 1 or 3, of the last convolution. With 1, heatmaps are a linear map of `width`
-             channels; where these are fewer than `joints`, some pair of joints, mostly the eyes,
-             cannot be told apart (`benchmarks/channels.py` says which).
+    final_kernel: 1 or 3, of the last convolution. With 1 and a width below `joints`, some pair of
+             joints, mostly the eyes, cannot be told apart (see `benchmarks/channels.py`).
     stem:    channels of the two strided convolutions; layer1 gives 4 * stem channels.
     modules: fuse modules in stages 2, 3 and 4.
     blocks:  residual blocks in layer1 and in every branch of a module.
@@ -172,8 +169,7 @@ def check_size(width: int, height: int) -> None:
     if width < COARSEST or height < COARSEST or width % COARSEST or height % COARSEST:
         raise ConfigError(
             f"input size {width}x{height} (width x height) must be made of multiples of "
-            f"{COARSEST}: the coarsest branch has stride {COARSEST}, and its pixels must line up "
-            f"with those of the finer branches; take 192x256, for example")
+            f"{COARSEST}, the stride of the coarsest branch; take 192x256, for example")
 
 
 def _check_settings(width, joints, stem, modules, blocks, final_kernel) -> None:
@@ -199,11 +195,9 @@ def _new_branch(channels, index) -> nn.ModuleList:
 
 @torch.no_grad()
 def _initialise(net: HRNet) -> None:
-    """He's normal initialisation, which trains small networks from nothing.
-
-    (HRNet's own, normal with deviation 0.001 everywhere, is meant to be overwritten by ImageNet
-    weights.) The last layer keeps that small deviation, so first heatmaps are near zero.
-    """
+    """He's normal initialisation, which trains small networks from nothing. (HRNet's own, normal
+    with deviation 0.001, is meant to be overwritten; only the last layer has it here, so that first
+    heatmaps are near zero.)"""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
