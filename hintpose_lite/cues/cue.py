@@ -22,11 +22,9 @@ from ..pose.heatmaps import gaussians
 
 @dataclass(frozen=True, eq=False)
 class Cue:
-    """Whom to look at, in picture pixels. Build one with the class methods below.
-
-    kind: "none", "points" (a click, or a pose's joints), "box" or "mask". xy (P, 2) with labels
-    (P,) of +1 or -1; xywh (4,); array (h, w) in [0, 1], as large as the picture.
-    """
+    """Whom to look at, in picture pixels, made by the class methods below. kind: "none"; "points",
+    a click or a pose's joints, xy (P, 2) with labels (P,) of +1 or -1; "box", xywh (4,); "mask",
+    array (h, w) in [0, 1], as large as the picture."""
 
     kind: str
     xy: np.ndarray | None = None

@@ -30,9 +30,8 @@ def as_tensor(crops: list[np.ndarray]) -> Tensor:
 
 @dataclass(frozen=True)
 class Augment:
-    """How crops are varied in training: HRNet's recipe, where it has one. Ours are shift, shared,
-    light, cue_height and paste, and that half_body takes the extent of the joints as the box (or
-    the whole body, for fewer than three joints)."""
+    """How crops are varied in training. Ours are shift, shared, light, cue_height and paste, and
+    that half_body takes the extent of the joints as the box; all else is HRNet's recipe."""
 
     rotation: float = 45.0
     # Degrees; standard deviation, clipped at twice that.
@@ -154,8 +153,7 @@ class PersonCrops(Dataset):
 
     def picture(self, row: int) -> np.ndarray:
         """The picture (H, W, 3) uint8 of a person."""
-        return self.pictures.get(int(self.persons.image_ids[row]),
-                                 lambda: self.persons.read(row))
+        return self.pictures.get(int(self.persons.image_ids[row]), lambda: self.persons.read(row))
 
     def draw_matrix(self, person: Person, other: Person | None, random: np.random.Generator
                     ) -> tuple[np.ndarray, bool]:
@@ -274,7 +272,7 @@ def _same(items: Items) -> Items:  # the data set stacks its items by itself
 
 
 def _alone(_worker: int) -> None:
-    """Gives a worker one thread (there is one per core), and its share of the caches' memory."""
+    """Gives a worker one thread, since there is one per core, and its share of the caches."""
     info = torch.utils.data.get_worker_info()
     info.dataset.share_memory(info.num_workers)
     cv2.setNumThreads(1)

@@ -1,9 +1,6 @@
-"""A second person, cut out of another picture and pasted beside, behind or over the first.
-
-Few photographs show people who cover each other. Pasting makes such pairs in any number, with known
-masks and hidden joints (Ghiasi et al., "Simple Copy-Paste", CVPR 2021, did it for detection). Sizes
-and overlaps are our choice.
-"""
+"""A second person, cut out of another picture and pasted beside, behind or over the first: pairs in
+any number, with known masks and hidden joints (Ghiasi et al., "Simple Copy-Paste", CVPR 2021, did
+it for detection). Sizes and overlaps are our choice."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -49,6 +46,7 @@ class Recent:
 class CutOut:
     """A whole person on a piece of their picture (h, w, 3) uint8, with the mask (h, w) uint8, 0 or
     255, and keypoints (K, 3) in the piece's pixels."""
+
     picture: np.ndarray
     mask: np.ndarray
     keypoints: np.ndarray
@@ -83,9 +81,8 @@ def cut_out(picture: np.ndarray, person: Person) -> CutOut | None:
     near = covered(keypoints[:, :2], cv2.dilate(piece, np.ones((7, 7), np.uint8)))
     _, _, parts, _ = cv2.connectedComponentsWithStats(piece)
     shown = keypoints[:, 2] == 2
-    if near[shown].sum() < 0.75 * shown.sum() or not piece.any():
-        return None
-    if parts[1:, cv2.CC_STAT_AREA].max() < 0.85 * piece.sum():
+    if (near[shown].sum() < 0.75 * shown.sum() or not piece.any()
+            or parts[1:, cv2.CC_STAT_AREA].max() < 0.85 * piece.sum()):
         return None
     return CutOut(picture[part].copy(), piece * 255, keypoints)
 
@@ -94,10 +91,10 @@ def cut_out(picture: np.ndarray, person: Person) -> CutOut | None:
 class Pasted:
     """A person pasted into a picture, and the two people who are then in it.
 
-    matrix (2, 3): from the cut-out to the picture. first, second: the person of the picture and
-    the pasted one, with their visible boxes, masks and areas, and joints (hidden ones have v = 1).
-    in_front: whether the pasted one is in front. soft: sigma of the edges in crop pixels. tone: how
-    far, from 0 to 1, the pasted one's brightness is drawn towards that of the crop.
+    matrix (2, 3): from the cut-out to the picture. first, second: the person of the picture and the
+    pasted one, with visible boxes, masks and areas (hidden joints have v = 1). in_front: of the
+    pasted one. soft: sigma of the edges in crop pixels. tone: how far, from 0 to 1, the pasted
+    one's brightness is drawn towards that of the crop.
     """
 
     cut: CutOut
@@ -163,7 +160,7 @@ def paste(person: Person, cut: CutOut, skeleton: Skeleton, random: np.random.Gen
 
 def relative_size(first: np.ndarray, second: np.ndarray, skeleton: Skeleton) -> float:
     """How much larger the first person is than the second, by keypoints (K, 3): the median ratio of
-    the limbs labelled in both, or of the joints' extents where fewer than 3 limbs are."""
+    limbs labelled in both, or that of the joints' extents for fewer than 3 such limbs."""
     a, b = np.array(skeleton.limbs, int).reshape(-1, 2).T
     both = (first[:, 2] > 0) & (second[:, 2] > 0)
     lengths = [np.hypot(*(person[a, :2] - person[b, :2]).T) for person in (first, second)]
@@ -209,10 +206,7 @@ def _visible(keypoints: np.ndarray, area: float, mask: np.ndarray, over: np.ndar
 
 class Paster:
     """Pastes people of a data set into its other pictures; what it keeps takes `limit` bytes.
-
-    `read(row)` gives the picture of a person. Everything drawn depends on the generator and the
-    epoch only.
-    """
+    `read(row)` gives the picture of a person. What is drawn depends on generator and epoch only."""
 
     def __init__(self, persons: CocoPersons, read: Callable[[int], np.ndarray], seed: int,
                  limit: int):

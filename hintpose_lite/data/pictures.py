@@ -15,10 +15,9 @@ def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A picture file (path or open file) as uint8 RGB (height, width, 3), upright by its EXIF tag.
 
     size: (width, height) of its annotations. If only the stored, unturned picture has that size,
-    the annotations were made on that one, and it is not turned.
-    Transparent pixels become white, 16-bit grey is scaled to 8 bits, and of an animation the first
-    frame is taken. Raises DataError for a file that is missing, damaged, of another size, or larger
-    than Pillow's limit against decompression bombs.
+    the annotations were made on that one, and it is not turned. Transparent pixels become white,
+    16-bit grey is scaled to 8 bits, and of an animation the first frame is taken. Raises DataError
+    for a file that is missing, damaged, of another size, or larger than Pillow's limit.
     """
     name = path if isinstance(path, (str, Path)) else "the file"
     if str(name).startswith(("http://", "https://", "ftp://")):
@@ -97,9 +96,8 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
 def crop(picture: np.ndarray, matrix, size: tuple[int, int]) -> np.ndarray:
     """The crop (h, w[, 3]) of a picture (H, W[, 3]) that a matrix (2, 3) takes to size = (w, h).
 
-    matrix: from picture to crop, as for `geometry.apply`. The picture is sampled bilinearly, and is
-    black outside. Where it shrinks by two or more, whole blocks of its pixels are averaged first,
-    so that nothing aliases.
+    The picture is sampled bilinearly, and is black outside. Where it shrinks by two or more, whole
+    blocks of its pixels are averaged first, so that nothing aliases.
     """
     (a, b, left), (c, d, top) = np.asarray(matrix, float).tolist()
     squeeze = a * d - b * c  # square crop pixels for each of the picture's

@@ -38,18 +38,16 @@ class Spec:
     """Everything needed to build a HintPose again and to use it; saved with its weights.
 
     width, joints, stem, modules, blocks, final_kernel: the HRNet, see there.
-    cue, hops:     with an instance cue or not; hops run unless a call asks for another number
-                   (1: built without recurrence).
+    cue, hops:     with a cue or not; hops of a call by default (1: built without recurrence).
     input_size:    (width, height) of the crops in pixels, multiples of 32.
-    codec:         how heatmaps encode points: "quarter", "dark" or "udp".
+    codec:         how heatmaps encode points, see `pose.heatmaps`.
     target_sigma:  of the training targets, in heatmap pixels.
     cue_sigma:     of a point cue, in crop pixels; cue_amplitude multiplies the cue map.
     cue_level:     the correction is added to the "image", or to the output of the "stem".
     cue_channels:  channels between the two convolutions of the correction.
     detach:        True: no gradient flows from a hop to the one before through the feedback.
     mean, std:     of the RGB channels, for pictures in [0, 1] (default: ImageNet's).
-    calibration:   slope and offset that turn the heights of peaks into probabilities, see
-                   `evaluation.predict.calibrate`; (1, 0) leaves the heights as they are.
+    calibration:   slope and offset of `evaluation.predict.calibrate`; (1, 0) changes nothing.
 
     Raises ConfigError for other values.
     """
@@ -83,7 +81,6 @@ class Spec:
         check_size(*self.input_size)
 
     def to_dict(self) -> dict:
-        """A dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod
@@ -105,6 +102,12 @@ class Spec:
             raise CheckpointError(f"the stored spec cannot be used: {error}") from error
 
 
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class InputRefinement(nn.Module):
     """The correction (N, C, H, W) of features (N, C, H, W) by cue maps (N, 1, H, W); zero until
     trained."""
@@ -112,8 +115,7 @@ class InputRefinement(nn.Module):
     def __init__(self, channels: int, hidden: int):
         super().__init__()
         self.embed = conv_bn(channels + 1, hidden)
-        self.correct = nn.Conv2d(hidden, channels, 3, padding=1)
-        _zero(self.correct)
+        self.correct = _zero(nn.Conv2d(hidden, channels, 3, padding=1))
 
     def forward(self, features: Tensor, cues: Tensor) -> Tensor:
         return self.correct(self.embed(torch.cat([features, cues], dim=1)))
@@ -126,8 +128,7 @@ class RecurrentRefinement(nn.Module):
     def __init__(self, channels: int, outputs: int, hidden: int):
         super().__init__()
         self.extract = conv_bn(outputs, hidden, kernel=1)
-        self.update = nn.Conv2d(channels + hidden, channels, 1)
-        _zero(self.update)
+        self.update = _zero(nn.Conv2d(channels + hidden, channels, 1))
 
     def forward(self, features: Tensor, output: Tensor) -> Tensor:
         return self.update(torch.cat([features, self.extract(output)], dim=1))
@@ -160,7 +161,6 @@ class HintPose(HRNet):
 
     @classmethod
     def from_spec(cls, spec: Spec) -> "HintPose":
-        """A fresh network with this spec."""
         return cls(**asdict(spec))
 
     def _share_momentum(self) -> None:
@@ -217,7 +217,12 @@ class HintPose(HRNet):
 
         Raises ConfigError for cues without a cue input, other shapes, or such hops.
         """
-        hops = self._check_hops(hops)
+        hops = self.spec.hops if hops is None else hops
+        if type(hops) is not int or hops < 1:
+            raise ConfigError(f"hops must be a whole number of at least 1, not {hops!r}")
+        if hops > 1 and self.spec.hops == 1:
+            raise ConfigError(f"this network was built with hops=1, without recurrence: to run "
+                              f"{hops} hops, build it with hops=2 or more")
         features = f = self.stem_features(images, cues, rows)
         outputs = []
         for hop in range(hops):
@@ -233,15 +238,6 @@ class HintPose(HRNet):
 
     def _run_hop(self, features: Tensor) -> Tensor:
         return self.final_layer(self.head(features))
-
-    def _check_hops(self, hops: int | None) -> int:
-        hops = self.spec.hops if hops is None else hops
-        if type(hops) is not int or hops < 1:
-            raise ConfigError(f"hops must be a whole number of at least 1, not {hops!r}")
-        if hops > 1 and self.spec.hops == 1:
-            raise ConfigError(f"this network was built with hops=1, without recurrence: to run "
-                              f"{hops} hops, build it with hops=2 or more")
-        return hops
 
 
 class Ensemble(nn.Module):
@@ -298,8 +294,3 @@ def _no_statistics(model: nn.Module):
     finally:
         for module, momentum in momenta.items():
             module.momentum = momentum
-
-
-def _zero(layer: nn.Conv2d) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)

@@ -9,6 +9,7 @@ Parameters have the names of the published checkpoints, so those load without tr
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock, Bottleneck  # HRNet takes ResNet's as they are
 
 from ..errors import ConfigError
 
@@ -22,42 +23,6 @@ def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1,
     layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
               nn.BatchNorm2d(outputs)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a residual connection; (N, C, H, W) -> (N, C, H, W)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(y)) + x, inplace=True)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions with a residual connection; (N, C, H, W) -> (N, 4 * mid, H, W)."""
-
-    def __init__(self, inputs: int, mid: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, mid, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(mid)
-        self.conv2 = nn.Conv2d(mid, mid, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(mid)
-        self.conv3 = nn.Conv2d(mid, 4 * mid, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * mid)
-        # The published name, although nothing gets smaller here:
-        self.downsample = conv_bn(inputs, 4 * mid, 1, relu=False) if inputs != 4 * mid else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        return F.relu(self.bn3(self.conv3(y)) + shortcut, inplace=True)
 
 
 def fuse_path(channels: list[int], source: int, target: int) -> nn.Module:
@@ -82,7 +47,7 @@ class FuseModule(nn.Module):
     def __init__(self, channels: list[int], blocks: int, finest_only: bool = False):
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
+            nn.Sequential(*(BasicBlock(c, c) for _ in range(blocks))) for c in channels)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(fuse_path(channels, source, target) for source in range(len(channels)))
             for target in range(1 if finest_only else len(channels)))
@@ -115,7 +80,7 @@ class HRNet(nn.Module):
     def __init__(self, width: int = 32, joints: int = 17, *, stem: int = 64,
                  modules: tuple[int, int, int] = (1, 4, 3), blocks: int = 4, final_kernel: int = 1):
         super().__init__()
-        _check_settings(width, joints, stem, modules, blocks, final_kernel)
+        _check_settings(modules, final_kernel, width=width, joints=joints, stem=stem, blocks=blocks)
         self.architecture = {"width": width, "joints": joints, "stem": stem, "blocks": blocks,
                              "modules": tuple(modules), "final_kernel": final_kernel}
         channels = [width * 2 ** i for i in range(4)]
@@ -124,7 +89,9 @@ class HRNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(stem)
         self.conv2 = nn.Conv2d(stem, stem, 3, 2, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(stem)
-        self.layer1 = nn.Sequential(*(Bottleneck(wide if i else stem, stem) for i in range(blocks)))
+        self.layer1 = nn.Sequential(
+            Bottleneck(stem, stem, downsample=conv_bn(stem, wide, kernel=1, relu=False)),
+            *(Bottleneck(wide, stem) for _ in range(blocks - 1)))
         # A transition adds a branch; the extra Sequential keeps the published parameter names.
         self.transition1 = nn.ModuleList([
             conv_bn(wide, channels[0]), nn.Sequential(conv_bn(wide, channels[1], stride=2))])
@@ -157,7 +124,7 @@ class HRNet(nn.Module):
 
 
 def check_images(images: Tensor) -> None:
-    """Raises ConfigError unless images are (N, 3, H, W) floats, H and W multiples of 32."""
+    """Raises ConfigError for images that the network cannot take."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise ConfigError(f"the network takes normalised float pictures (N, 3, H, W), not "
                           f"{images.dtype} of shape {tuple(images.shape)}")
@@ -172,12 +139,11 @@ def check_size(width: int, height: int) -> None:
             f"{COARSEST}, the stride of the coarsest branch; take 192x256, for example")
 
 
-def _check_settings(width, joints, stem, modules, blocks, final_kernel) -> None:
+def _check_settings(modules, final_kernel, **numbers) -> None:
     if final_kernel not in (1, 3) or not isinstance(modules, list | tuple) or len(modules) != 3:
         raise ConfigError(f"final_kernel={final_kernel!r} must be 1 or 3, and modules={modules!r} "
                           "three numbers, one each for stages 2, 3 and 4")
-    for name, value in {"width": width, "joints": joints, "stem": stem, "blocks": blocks,
-                        **{f"modules[{i}]": value for i, value in enumerate(modules)}}.items():
+    for name, value in [*numbers.items(), *((f"modules[{i}]", n) for i, n in enumerate(modules))]:
         if type(value) is not int or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
 

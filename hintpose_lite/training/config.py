@@ -26,10 +26,7 @@ LIMITS = {name: limits for names, limits in {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides what a run learns; two runs with equal configs do the same.
-
-    Fields of `spec`, `augment` and `cues` are reached by their own names, see `override`.
-    """
+    """Everything that decides what a run learns; two runs with equal configs do the same."""
 
     spec: Spec = Spec()
     # The network, and how it is used.
@@ -141,8 +138,8 @@ class TrainConfig:
                                        for part, values in new.items()})
 
     def resolve(self, people: int, joints: int, processes: int, device: str) -> "TrainConfig":
-        """The config for so many people of a skeleton with so many joints, on that kind of device:
-        steps are counted from the epochs. Raises ConfigError for what does not go together."""
+        """The config for so many people with so many joints, on that kind of device, with steps
+        counted from the epochs. Raises ConfigError for what does not go together."""
         if self.spec.joints != joints:
             raise ConfigError(f"joints={self.spec.joints}: the data set's skeleton has {joints}")
         if self.batch % processes:
