@@ -102,20 +102,22 @@ class Spec:
             raise CheckpointError(f"the stored spec cannot be used: {error}") from error
 
 
-def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+def _zero(layer: nn.Conv2d) -> None:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    return layer
 
 
 class InputRefinement(nn.Module):
-    """The correction (N, C, H, W) of features (N, C, H, W) by cue maps (N, 1, H, W); zero until
-    trained."""
+    """The correction [features, cue] -> features' channels; zero until trained.
+
+    `forward` takes features (N, C, H, W) and cue maps (N, 1, H, W), and returns (N, C, H, W).
+    """
 
     def __init__(self, channels: int, hidden: int):
         super().__init__()
         self.embed = conv_bn(channels + 1, hidden)
-        self.correct = _zero(nn.Conv2d(hidden, channels, 3, padding=1))
+        self.correct = nn.Conv2d(hidden, channels, 3, padding=1)
+        _zero(self.correct)
 
     def forward(self, features: Tensor, cues: Tensor) -> Tensor:
         return self.correct(self.embed(torch.cat([features, cues], dim=1)))
@@ -128,7 +130,8 @@ class RecurrentRefinement(nn.Module):
     def __init__(self, channels: int, outputs: int, hidden: int):
         super().__init__()
         self.extract = conv_bn(outputs, hidden, kernel=1)
-        self.update = _zero(nn.Conv2d(channels + hidden, channels, 1))
+        self.update = nn.Conv2d(channels + hidden, channels, 1)
+        _zero(self.update)
 
     def forward(self, features: Tensor, output: Tensor) -> Tensor:
         return self.update(torch.cat([features, self.extract(output)], dim=1))

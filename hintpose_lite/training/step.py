@@ -27,8 +27,11 @@ ONE_PROCESS = ProcessGroup()
 
 
 def heatmap_loss(outputs: Tensor, batch: Batch, hop_weights: Tensor) -> Tensor:
-    """HRNet's loss, 0.5 x mean squared error of heatmaps (T, N, K, h, w), averaged over the hops
-    with hop_weights (T,). As in HRNet, an unlabelled joint has no error, but counts in the mean."""
+    """HRNet's loss, 0.5 x mean squared error of the heatmaps, averaged over the hops.
+
+    outputs: (T, N, K, h, w); hop_weights: (T,), scaled to sum 1. Returns a scalar. As in HRNet, an
+    unlabelled joint has no error, but counts in the mean.
+    """
     outputs = outputs.float()
     errors = F.mse_loss(outputs, batch.targets.expand_as(outputs), reduction="none").mean((3, 4))
     errors = (errors * batch.weights).mean((1, 2))
@@ -107,9 +110,10 @@ class Trainer:
         if self.step == self.frozen_from:
             self.ready()
         hops = draw_hops(config, self.step)
-        generator = _generator(config.seed, f"batch of {self.group.rank}", self.step, self.device)
+        purpose = f"batch of {self.group.rank}"
         batch = make_batch(next(self.batches), spec, config.augment, self.people.skeleton,
-                           generator, config.cues.jitter)
+                           _generator(config.seed, purpose, self.step, self.device),
+                           config.cues.jitter)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config, self.step) * group["factor"]
         weights = (config.hop_weights + config.hop_weights[-1:] * hops)[:hops]
