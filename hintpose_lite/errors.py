@@ -1,8 +1,5 @@
-"""The family of errors this package raises on bad input.
-
-Every message says what is wrong, where (file, image id, annotation id) and what to do about it,
-so that a user can act on it without opening our code.
-"""
+"""The family of errors this package raises on bad input. Every message says what is wrong, where
+(file, image id, annotation id) and what to do about it."""
 
 import sys
 from collections.abc import Callable

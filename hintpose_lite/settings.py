@@ -1,19 +1,32 @@
 """Settings are frozen dataclasses with plain values; each value has the type of its default."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 
 from .errors import ConfigError
 
+ABOVE_0, BELOW_1 = math.ulp(0.0), math.nextafter(1.0, 0.0)  # as limits: the numbers next to these
+WORDS = {ABOVE_0: "above 0", BELOW_1: "below 1"}
 
-def settle(settings, **choices: tuple) -> None:
+
+def settle(settings, choices: Mapping = {}, limits: Mapping = {}) -> None:
     """For `__post_init__` of a frozen dataclass: each field into its default's type (whole numbers
-    pass as floats, lists as tuples), and among its `choices`. Raises ConfigError for others."""
+    pass as floats, lists as tuples). Raises ConfigError for others, for a value that is not among
+    the `choices` of its name, and for numbers outside the `limits` (low, high) of theirs."""
     for field in fields(settings):
-        value = _like(field.name, getattr(settings, field.name), field.default)
-        if value not in choices.get(field.name, (value,)):
-            raise ConfigError(f"{field.name}={value!r}: choose one of {choices[field.name]}")
-        object.__setattr__(settings, field.name, value)
+        name = field.name
+        value = _like(name, getattr(settings, name), field.default)
+        if value not in choices.get(name, (value,)):
+            raise ConfigError(f"{name}={value!r}: choose one of {choices[name]}")
+        if name in limits:
+            low, high = limits[name]
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(low <= number <= high for number in numbers):
+                most = "" if high == math.inf else f" and {WORDS.get(high, f'at most {high}')}"
+                raise ConfigError(f"{name}={value}: must be {WORDS.get(low, f'at least {low}')}"
+                                  + most)
+        object.__setattr__(settings, name, value)
 
 
 def _like(name: str, value, default):

@@ -196,16 +196,13 @@ def sample_pose(rng: np.random.Generator, kind: str | None = None) -> Pose:
 
 
 class Figure:
-    """A person in a pose, seen from a direction. Set `origin` and `depth`, then paint `layers`.
-
-    origin: (2,) the pixel of the ground under the body. depth: larger is nearer. shift: (3,) where
-    the body stands in its group, in the view frame and in body heights.
-    """
+    """A person in a pose, seen from a direction. Set `origin`, (2,) the pixel of the ground under
+    the body, and `depth` (larger is nearer), then paint `layers`."""
 
     def __init__(self, look: Look, body: Body, pose: Pose, yaw: float, pitch: float = 0.0,
                  shift: tuple[float, float, float] = (0.0, 0.0, 0.0)):
-        """yaw: 0 faces the camera, positive turns towards the right of the picture.
-        pitch: how far the camera is tilted down. Both are in radians."""
+        """yaw, pitch: radians; 0 faces the camera, positive turns towards the right of the picture,
+        and tilts the camera down. shift: place in the group, view frame, in body heights."""
         if pose.kind in ("sit", "crouch", "run") and look.skirt:
             look = replace(look, skirt=0.0, legs=.8)
         self.look, self.body, self.pose = look, body, pose
@@ -254,8 +251,8 @@ class Figure:
 
     def on_head(self, directions: np.ndarray, clamped: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Points on the head, given as (N, 3) on a unit sphere in the head's frame: pixels (N,) and
-        nearness (N,), positive on the side that faces the camera. If any of the first `clamped`
-        points lie behind the head's horizon, they are drawn on the horizon."""
+        nearness (N,), positive on the side that faces the camera. The first `clamped` points are
+        drawn on the head's horizon if they lie behind it."""
         x, y, z = points = self.upright @ directions.T
         if clamped:
             flat = np.sqrt(x[:clamped] ** 2 + y[:clamped] ** 2 + 1e-6)
@@ -280,8 +277,7 @@ class Figure:
         return points.view(float).reshape(17, 2), seen
 
     def layers(self, light: float) -> list[Layer]:
-        """What to paint; sort the layers of all figures by depth. light: -1 from the left, 1 from
-        the right."""
+        """What to paint, to be sorted by depth. light: -1 from the left, 1 from the right."""
         self.light = complex(.3 * light, -.22)
         self.edge = .008 * self.body.height
         z, pixels = self.joints[:, 2].tolist(), self.pixels.tolist()

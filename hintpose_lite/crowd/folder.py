@@ -32,10 +32,10 @@ def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int =
     seed: 0 to 2**32 - 1; no two seeds share a scene, and scene i of a seed is the same whatever
     `images` is. size: side of the square pictures in pixels, 64 to 4096. workers: number of
     processes, None for one per core; the files do not depend on it. hard: most people overlap and
-    look alike; otherwise most people stand apart in clothes of their own. progress: as for
-    `evaluate`, steps are scenes; None: a bar in the terminal for 500 scenes and more.
-    A folder that already holds exactly these scenes is opened as it is, and an unfinished folder is
-    completed. Raises DataError if the folder holds anything else or cannot be written.
+    look alike, else most stand apart in clothes of their own. progress: as for `evaluate`, steps
+    are scenes; None: a bar in the terminal for 500 scenes and more. A folder of exactly these
+    scenes is opened as it is, an unfinished one is completed. Raises DataError if the folder holds
+    anything else or cannot be written.
     """
     settings = {"generator": GENERATOR, "seed": seed, "images": images, "size": size,
                 "hard": bool(hard)}
@@ -52,11 +52,10 @@ def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int =
 
 
 def _check(settings: dict, workers: int | None) -> None:
-    # A larger seed would take two words of the SeedSequence, where it could meet a smaller one.
-    limits = {"seed": (0, 2 ** 32 - 1), "images": (1, 10 ** 9), "size": (64, 4096),
-              "workers": (1, 1024)}
     given = settings | {"workers": 1 if workers is None else workers}
-    for name, (low, high) in limits.items():
+    # A larger seed would take two words of the SeedSequence, where it could meet a smaller one.
+    for name, low, high in (("seed", 0, 2 ** 32 - 1), ("images", 1, 10 ** 9), ("size", 64, 4096),
+                            ("workers", 1, 1024)):
         if type(given[name]) is not int or not low <= given[name] <= high:
             raise ConfigError(f"{name} = {given[name]!r}: give a whole number, {low} to {high}")
 

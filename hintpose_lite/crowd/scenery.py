@@ -1,7 +1,5 @@
-"""What surrounds the people of a synthetic scene: background, things in front, light and noise.
-
-All coordinates are fractions of the picture's side.
-"""
+"""What surrounds the people of a synthetic scene: background, things in front, light and noise. All
+coordinates are fractions of the picture's side."""
 
 import math
 

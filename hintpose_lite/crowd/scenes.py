@@ -1,10 +1,7 @@
-"""Procedural scenes of overlapping people.
-
-A scene is a cluttered background, two to six articulated people in overlapping groups, and things
-in front of them. All annotations are read off the finished picture: a person's mask is what is left
-of the person after everybody nearer was painted, the box is the extent of the mask, and a joint is
-visible if its pixel shows the part of the body that the joint belongs to.
-"""
+"""Procedural scenes: a cluttered background, two to six articulated people in overlapping groups,
+and things in front of them. All annotations are read off the finished picture: a person's mask is
+what is left of the person after everybody nearer was painted, the box is its extent, and a joint is
+visible if its pixel shows the part of the body that the joint belongs to."""
 
 import math
 from dataclasses import replace
@@ -87,9 +84,9 @@ def annotate(figure: Figure, parts: np.ndarray, number: int, layers: list[Layer]
 
 
 def keypoints(figure: Figure, parts: np.ndarray, number: int) -> np.ndarray:
-    """(17, 3) x, y, v, labelled as people label photographs. v is 2 if the joint's pixel shows the
-    joint's own part of the body. v is 1 for a hidden joint of the trunk or the limbs that the
-    skeleton joins to a visible one, so that an annotator could place it. All others have v = 0."""
+    """(17, 3) x, y, v, labelled as people label photographs: v is 2 if the pixel shows the joint's
+    own part of the body; 1 for a hidden joint of the trunk or the limbs that the skeleton joins to
+    a visible one, so that an annotator could place it; else 0."""
     points, facing = figure.keypoints()
     points = points.round(2)
     column, row = points.round().astype(int).T

@@ -1,12 +1,10 @@
 """The instance cue: one channel that says which person of the crop is meant.
 
-A `Cue` is what a user gives (picture pixels); `render_cues` turns cues into maps for the network;
-`draw_cues` invents the imperfect cues of training. Values of a map lie in [-1, 1]: a Gaussian of
-height 1 on each point that belongs to the person, minus one on each point that does not; boxes and
-masks are filled softly; no cue is all zeros. Where Gaussians of one sign overlap the larger counts,
-so many points never exceed 1.
-
-The report has a single Gaussian; negatives, boxes, masks and poses are our extension.
+A `Cue` is what a user gives (picture pixels); `render_cues` turns cues into maps for the network.
+Their values lie in [-1, 1]: a Gaussian of height 1 on each point that belongs to the person, minus
+one on each point that does not; boxes and masks are filled softly; no cue is all zeros. Where
+Gaussians of one sign overlap the larger counts. The report has a single Gaussian; negatives, boxes,
+masks and poses are our extension.
 """
 
 from collections.abc import Callable
@@ -24,11 +22,9 @@ from ..pose.heatmaps import gaussians
 
 @dataclass(frozen=True, eq=False)
 class Cue:
-    """Whom to look at, in picture pixels. Build one with the class methods below.
-
-    kind: "none", "points" (a click, or a pose's joints), "box" or "mask". xy (P, 2) with labels
-    (P,) of +1 or -1; xywh (4,); array (h, w) in [0, 1], as large as the picture.
-    """
+    """Whom to look at, in picture pixels, made by the class methods below. kind: "none"; "points",
+    a click or a pose's joints, xy (P, 2) with labels (P,) of +1 or -1; "box", xywh (4,); "mask",
+    array (h, w) in [0, 1], as large as the picture."""
 
     kind: str
     xy: np.ndarray | None = None
@@ -109,8 +105,8 @@ def _numbers(values, what: str) -> np.ndarray:
 
 
 def call_source(source: Callable, picture: np.ndarray, boxes: Tensor) -> list[list]:
-    """The cues that a source returns for boxes (n, 4) of a picture (H, W, 3) uint8: n lists. Raises
-    DataError for anything but n lists; their content is for the caller to check."""
+    """The cues that a source returns for boxes (n, 4) of a picture (H, W, 3) uint8: n lists, whose
+    content is for the caller to check. Raises DataError for anything else."""
     named = source(picture, boxes.numpy().copy())
     if (not isinstance(named, list | tuple) or len(named) != len(boxes)
             or not all(isinstance(own, list) for own in named)):
@@ -120,17 +116,15 @@ def call_source(source: Callable, picture: np.ndarray, boxes: Tensor) -> list[li
 
 
 def point_maps(points: Tensor, labels: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
-    """Maps (N, 1, H, W) of points (N, P, 2) in crop pixels; labels (N, P): +1, -1, or 0 for unused.
-
-    size = (W, H); sigma in crop pixels. Differentiable in the points.
-    """
+    """Maps (N, 1, H, W) of points (N, P, 2) in crop pixels, differentiable in them; labels (N, P):
+    +1, -1, or 0 for unused. size = (W, H); sigma in crop pixels."""
     peaks = gaussians(points, size, sigma, labels)
     return peaks.amax(1, keepdim=True).clamp(min=0) + peaks.amin(1, keepdim=True).clamp(max=0)
 
 
 def box_maps(boxes: Tensor, matrices: Tensor, size: tuple[int, int], softness: float) -> Tensor:
     """Maps (N, 1, H, W) of filled boxes (N, 4) in picture pixels, with edges `softness` crop pixels
-    wide. Works for turned crops too: each crop pixel asks how deep in the box it lies."""
+    wide, for turned crops too: what counts is how deep in the box a crop pixel lies."""
     grid = pixel_grid(size, matrices).expand(len(matrices), -1, -1)
     places = apply(invert(matrices), grid)
     low, high = corners(boxes)[:, None].split(2, dim=-1)
@@ -139,10 +133,8 @@ def box_maps(boxes: Tensor, matrices: Tensor, size: tuple[int, int], softness: f
 
 
 def render_cues(cues: list[Cue], matrices: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
-    """Cue maps (N, 1, H, W) in [-1, 1] for N cues and their picture-to-crop maps (N, 2, 3).
-
-    size = (W, H) of the crop; sigma of a point's Gaussian in crop pixels.
-    """
+    """Cue maps (N, 1, H, W) in [-1, 1] for N cues and their picture-to-crop maps (N, 2, 3). size =
+    (W, H) of the crop; sigma of a point's Gaussian in crop pixels."""
     rows = [torch.from_numpy(np.column_stack([cue.xy, cue.labels])) if cue.kind == "points" else
             torch.zeros(1, 3) for cue in cues]  # x, y, label; 0 where there is no point
     table = pad_sequence(rows, batch_first=True).to(matrices.device)

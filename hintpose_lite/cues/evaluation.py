@@ -27,10 +27,10 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
 
     source: "joint", a visible joint in the visible mask (else an occluded one); "any-joint",
     any labelled joint; "interior", any pixel of the mask; "centroid", the mask's, pulled inside
-    it; "mask"; "points", three of those visible joints, or all there are, and, as a negative, the
-    partner's; "box", the person's own box; "pose", all labelled joints, each off by its OKS
-    scale; "none", no cue; "centre", only the middle (x, y) of the box that is cropped; "wrong",
-    the partner's joint. `counts` counts what had to be replaced.
+    it; "mask"; "points", up to three such visible joints and, as a negative, one of the partner;
+    "box", the person's own box; "pose", all labelled joints, each off by its OKS scale; "none", no
+    cue; "centre", the `middle` (x, y) of the box that is cropped; "wrong", the partner's joint.
+    radius: moves a joint by so many sqrt(area). `counts` counts what had to be replaced.
     """
     counts = Counter() if counts is None else counts
     person, partner = persons[row], persons.partner[row]
@@ -71,8 +71,8 @@ def nearest_cue(persons: CocoPersons, row: int, source: Callable, box: Tensor,
     found, = call_source(source, picture, box[None])
     if not all(isinstance(cue, Cue) and (cue.kind != "mask" or cue.array.shape == picture.shape[:2])
                for cue in found):
-        raise DataError("the cue source must return one list of cues a box, masks of the picture's "
-                        f"size, not [{found!r:.80}]")
+        raise DataError("the cue source must return cues, masks of the picture's size, not "
+                        f"[{found!r:.80}]")
     found = [cue for cue in found if cue.middle() is not None]
     if not found:
         counts["people in whose box the source finds nobody, run without a cue"] += 1
@@ -83,11 +83,6 @@ def nearest_cue(persons: CocoPersons, row: int, source: Callable, box: Tensor,
 
 def _random(person: PersonRecord, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, person.annotation_id % 2**64])  # ids may be negative
-
-
-def _visible(person: PersonRecord) -> np.ndarray | None:
-    mask = person.mask()
-    return mask if mask is not None and mask.any() else None
 
 
 def _joint(person: PersonRecord, seed: int, counts: Counter, radius: float = 0.0) -> np.ndarray:
@@ -106,9 +101,9 @@ def covered(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _visible_joints(person: PersonRecord, counts: Counter) -> np.ndarray:
     """Visible joints in the visible mask (n, 2), n at least 1; others where there is none."""
-    xy, v, mask = person.keypoints[:, :2], person.keypoints[:, 2], _visible(person)
+    xy, v, mask = person.keypoints[:, :2], person.keypoints[:, 2], person.mask()
     allowed = v == 2
-    if mask is not None:
+    if mask is not None and mask.any():
         allowed &= covered(xy, mask)
     if not allowed.any():
         allowed = v == 1
@@ -121,8 +116,8 @@ def _visible_joints(person: PersonRecord, counts: Counter) -> np.ndarray:
 
 def _mask_cue(person: PersonRecord, source: str, seed: int, counts: Counter) -> Cue:
     """A cue from the visible mask; without one, from a visible joint, which is counted."""
-    mask = _visible(person)
-    if mask is None:
+    mask = person.mask()
+    if mask is None or not mask.any():
         counts[f"people without a mask, a joint for the cue {source!r}"] += 1
         return Cue.point(*_joint(person, seed, counts))
     if source == "mask":

@@ -1,9 +1,7 @@
-"""The imperfect cues of training: which kinds are drawn how often, and how each one is drawn.
-
-The kinds are drawn on the CPU, and the cues of a batch together, on the device of its crops.
-"""
+"""The imperfect cues of training: which kinds are drawn how often, and how each one is drawn."""
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -25,15 +23,12 @@ class CueMix:
     """How often each kind of cue is drawn in training, as weights that need not sum to 1.
 
     joint:     a visible joint, moved by its own OKS scale.
-    any_joint: any labelled joint ("any-joint"), moved by up to a tenth of sqrt(area). This is the
-               report's recipe; the amount is ours.
-    interior:  a random pixel of the visible mask.
-    centroid:  the central pixel of the visible mask.
-    mask:      the visible mask itself.
+    any_joint: any labelled joint, moved by up to a tenth of sqrt(area). This is the report's
+               recipe; the amount is ours.
+    interior, centroid: a random, the central pixel of the visible mask.
     points:    up to three points on the person and up to two negative ones on the partner.
-    box:       the person's box.
+    box, mask: the person's box, the visible mask itself.
     pose:      all joints, moved as for `joint`; some are left out.
-    none:      no cue.
     jitter:    scales all these displacements, 0 for exact joints. It is not a weight.
     """
 
@@ -49,9 +44,9 @@ class CueMix:
     jitter: float = 1.0
 
     def __post_init__(self):
-        settle(self)
-        if self.jitter < 0:
-            raise ConfigError(f"jitter={self.jitter}: must be at least 0")
+        settle(self, limits={"jitter": (0, inf)})
+        if min(self.weights) < 0 or not any(self.weights):
+            raise ConfigError(f"cues={self.weights}: give numbers of at least 0, one above 0")
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -72,10 +67,8 @@ def inside(keypoints, size: tuple[int, int]):
 
 
 def oks_jitter(points: Tensor, areas: Tensor, sigmas: Tensor, generator: torch.Generator) -> Tensor:
-    """Points (N, K, 2) moved so that each one's OKS term becomes s ~ U(0.5, 1), in any direction.
-
-    Inverts exp(-d^2 / (2 area (2 sigma)^2)) = s for the distance d. areas (N,), sigmas (K,).
-    """
+    """Points (N, K, 2) moved in any direction, so that each one's OKS term becomes s ~ U(0.5, 1):
+    exp(-d^2 / (2 area (2 sigma)^2)) = s, solved for the distance d. areas (N,), sigmas (K,)."""
     s = 0.5 + 0.5 * _uniform(points[..., 0], generator)
     distance = (-2 * areas[:, None] * (2 * sigmas) ** 2 * s.log()).sqrt()
     angle = 2 * torch.pi * _uniform(s, generator)
@@ -86,10 +79,9 @@ def draw_cues(people, kinds: Tensor, sigmas: Tensor, size: tuple[int, int], sigm
               generator: torch.Generator, jitter: float = 1.0) -> Tensor:
     """Training cues (N, 1, H, W) of N people, on their device.
 
-    people: `data.crops.Items`. kinds: (N,), of each person's cue, on the CPU, so that choosing rows
-    by kind does not wait for a GPU. sigmas: (K,), of OKS. size: (w, h) of the crop. sigma: of a
-    point, in crop pixels. jitter: as in `CueMix`. Points are chosen among those that lie in the
-    crop, and stay in it when they are moved.
+    people: `data.crops.Items`. kinds: (N,), places in `KINDS`, on the CPU, so that choosing rows by
+    kind does not wait for a GPU. sigmas: (K,), of OKS. size: (w, h) of the crop. sigma: of a point,
+    in crop pixels. jitter: as in `CueMix`. Points lie in the crop, also when they are moved.
     """
     rows = {kind: (kinds == i).nonzero()[:, 0].to(people.areas.device, non_blocking=True)
             for i, kind in enumerate(KINDS)}
@@ -125,9 +117,8 @@ def draw_cues(people, kinds: Tensor, sigmas: Tensor, size: tuple[int, int], sigm
 
 def _other_points(neighbours: Tensor, size: tuple[int, int], generator: torch.Generator
                   ) -> tuple[Tensor, Tensor]:
-    """For cues of several points: up to two of the neighbours' joints (M, K, 3) in the crop
-    (M, 2, 2); and labels (M, 5): 1 for the first point, 1 or 0 for two more of the person's own,
-    and -1 or 0 for the neighbour's."""
+    """Two of the neighbours' joints (M, K, 3) in the crop (M, 2, 2), and labels (M, 5) for them and
+    the person's three points: 1, twice 1 or 0, and twice -1 or 0 for the neighbour's."""
     known = inside(neighbours, size)
     other = _pick(neighbours[..., :2], known, 2, generator)
     coins = torch.rand(len(known), 5, generator=generator, device=known.device)

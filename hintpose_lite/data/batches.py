@@ -1,7 +1,4 @@
-"""From crops to a training batch, on the device: light, targets, cues.
-
-Nothing in here makes the host wait for a GPU.
-"""
+"""From crops to a training batch, on the device, without making the host wait for a GPU."""
 
 from dataclasses import dataclass
 
@@ -35,10 +32,8 @@ def normalise(images: Tensor, mean: tuple, std: tuple) -> Tensor:
 
 def make_batch(items: Items, spec, augment: Augment, skeleton: Skeleton,
                generator: torch.Generator, jitter: float = 1.0) -> Batch:
-    """The training batch of N people whose crops lie on the device.
-
-    spec: of the model (input size, codec, sigmas, mean, std, whether it takes a cue). generator: on
-    the same device, for the cues; the same state gives the same batch. jitter: as in `CueMix`.
+    """The training batch of N people whose crops lie on the device. spec: of the model. generator:
+    on the same device, for the cues; the same state gives the same batch. jitter: as in `CueMix`.
     """
     images = relight(items.crops, items.lights) if augment.light else items.crops
     points, v = items.keypoints.split((2, 1), -1)

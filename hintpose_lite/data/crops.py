@@ -1,14 +1,10 @@
-"""From a person of a file to a crop: everything that happens before the device.
-
-`PersonCrops` decodes a person's picture, draws how the crop is varied and the kind of its cue, and
-cuts it with `pictures.crop`, as evaluation, the estimator and the labs do. `load` turns such crops
-into the batches of a training.
-"""
+"""From a person of a file to a crop, and to the batches of a training: everything that happens
+before the device. Crops are cut with `pictures.crop`, as in evaluation, estimator and labs."""
 
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -18,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..cues.training import JOINT_KINDS, KINDS, MASK_KINDS, CueMix, inside
 from ..pose.geometry import PADDING
-from ..settings import settle
-from .coco import CocoPersons
-from .paste import Paster, Recent, Subject, subject_of
+from ..settings import ABOVE_0, BELOW_1, settle
+from .coco import CocoPersons, Person
+from .paste import Paster, Recent
 from .pictures import crop
 
 CACHED = 512 * 2**20  # bytes of decoded pictures that are kept; half as many of cut-outs
@@ -34,9 +30,8 @@ def as_tensor(crops: list[np.ndarray]) -> Tensor:
 
 @dataclass(frozen=True)
 class Augment:
-    """How crops are varied in training: HRNet's recipe, where it has one. Ours are shift, shared,
-    light, cue_height and paste, and that half_body takes the extent of the joints as the box (or
-    the whole body, for fewer than three joints)."""
+    """How crops are varied in training. Ours are shift, shared, light, cue_height and paste, and
+    that half_body takes the extent of the joints as the box; all else is HRNet's recipe."""
 
     rotation: float = 45.0
     # Degrees; standard deviation, clipped at twice that.
@@ -60,7 +55,10 @@ class Augment:
     # The probability that a second person is pasted into the picture of a person with a mask.
 
     def __post_init__(self):
-        settle(self)
+        settle(self, limits={
+            **dict.fromkeys(("rotate", "flip", "half_body", "shared", "light"), (0, 1)),
+            **dict.fromkeys(("rotation", "shift"), (0, math.inf)),
+            "scale": (0, BELOW_1), "cue_height": (ABOVE_0, math.inf)})
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,10 @@ class Items:
     """A batch of N people's crops, as the loader gives it.
 
     crops (N, 3, H, W) uint8; masks (N, 1, H, W) uint8, 255 where the person is visible, all 0 where
-    the cue needs no mask. keypoints and neighbours (N, K, 3; the latter are the partner's
-    keypoints, v = 0 where there is none) and areas (N,) in crop pixels, with left and right
-    exchanged where the crop is mirrored. boxes (N, 4) in picture pixels; matrices (N, 2, 3) from
-    picture to crop. lights (N, 3): saturation, contrast, brightness. kinds (N,): cues, on the CPU.
+    the cue needs no mask. keypoints, neighbours (of the partner, v = 0 where there is none; both
+    (N, K, 3)) and areas (N,) in crop pixels, with left and right exchanged where the crop is
+    mirrored. boxes (N, 4) in picture pixels; matrices (N, 2, 3) from picture to crop. lights
+    (N, 3): saturation, contrast, brightness. kinds (N,): of cues, on the CPU, where they are used.
     """
 
     crops: Tensor
@@ -85,23 +83,20 @@ class Items:
     kinds: Tensor
 
     def to(self, device: torch.device) -> "Items":
-        """The same batch on a device; `kinds` stay on the CPU, where they are used."""
-        return Items(**{field.name: value if field.name == "kinds" else
-                        value.to(device, non_blocking=True) for field in fields(self)
-                        for value in [getattr(self, field.name)]})
+        """The same batch on a device, but for `kinds`."""
+        return Items(**{name: value if name == "kinds" else value.to(device, non_blocking=True)
+                        for name, value in vars(self).items()})
 
     def pin_memory(self) -> "Items":
         """The same batch in memory that a GPU can copy from by itself."""
-        return Items(**{field.name: getattr(self, field.name).pin_memory()
-                        for field in fields(self)})
+        return Items(**{name: value.pin_memory() for name, value in vars(self).items()})
 
 
 class PersonCrops(Dataset):
     """Everybody of a data set as training crops: item (epoch, row, turn) is the person `row`.
 
     Whatever is random about it depends on (seed, epoch, row, turn) only. spec: of the network
-    (input size, whether it takes a cue). cached: bytes of decoded pictures that are kept; the least
-    recently used one is dropped first.
+    (input size, whether it takes a cue). cached: bytes of decoded pictures that are kept.
     """
 
     def __init__(self, persons: CocoPersons, spec, augment: Augment, cues: CueMix = CueMix(),  # noqa: B008
@@ -133,45 +128,39 @@ class PersonCrops(Dataset):
         size, random = self.spec.input_size, np.random.default_rng([self.seed, epoch, row, turn])
         number = self.cues.draw(random) if kind is None else KINDS.index(kind)
         lights = 1 + self.augment.light * random.uniform(-1, 1, 3)
-        pasted = None
+        pasted, partner = None, self.persons.partner[row]
         if self.augment.paste and random.random() < self.augment.paste:
             pasted = self.paster.draw(row, epoch, random)
-        subject, other = self._people(row, pasted, random)
-        matrix, flipped = self.draw_matrix(subject, other, random)
-        keypoints = self._moved(subject.keypoints, matrix, flipped)
+        if pasted is None:
+            person, other = self.persons[row], self.persons[partner] if partner >= 0 else None
+        elif random.random() < 0.5:
+            person, other = pasted.first, pasted.second
+        else:
+            person, other = pasted.second, pasted.first
+        matrix, flipped = self.draw_matrix(person, other, random)
+        keypoints = self._moved(person.keypoints, matrix, flipped)
         neighbours = np.zeros_like(keypoints)
         if other is not None:
             neighbours = self._moved(other.keypoints, matrix, flipped)
-        number, mask = self._cue(subject, number, keypoints, matrix)
+        number, mask = self._cue(person, number, keypoints, matrix)
         shown = crop(self.picture(row), matrix, size)
         if pasted is not None:
             shown = pasted.draw(shown, matrix)
         return {"crops": shown.transpose(2, 0, 1), "masks": mask[None], "keypoints": keypoints,
-                "neighbours": neighbours, "boxes": subject.box, "matrices": matrix,
-                "areas": subject.area * abs(np.linalg.det(matrix[:, :2])), "lights": lights,
+                "neighbours": neighbours, "boxes": person.box, "matrices": matrix,
+                "areas": person.area * abs(np.linalg.det(matrix[:, :2])), "lights": lights,
                 "kinds": number}
-
-    def _people(self, row: int, pasted, random: np.random.Generator
-                ) -> tuple[Subject, Subject | None]:
-        """The person who is meant and the other one of the pair, if there is one."""
-        if pasted is not None:
-            pair = pasted.first, pasted.second
-            return pair if random.random() < 0.5 else pair[::-1]
-        partner = self.persons.partner[row]
-        return (subject_of(self.persons, row),
-                subject_of(self.persons, partner) if partner >= 0 else None)
 
     def picture(self, row: int) -> np.ndarray:
         """The picture (H, W, 3) uint8 of a person."""
-        return self.pictures.get(int(self.persons.image_ids[row]),
-                                 lambda: self.persons.read(row))
+        return self.pictures.get(int(self.persons.image_ids[row]), lambda: self.persons.read(row))
 
-    def draw_matrix(self, subject: Subject, other: Subject | None, random: np.random.Generator
+    def draw_matrix(self, person: Person, other: Person | None, random: np.random.Generator
                     ) -> tuple[np.ndarray, bool]:
         """A random matrix (2, 3) from a person's picture to the crop, and whether it mirrors.
         Without any variation it is `crop_matrix` of the padded box."""
         augment, (width, height) = self.augment, self.spec.input_size
-        x, y, w, h = map(float, self.draw_box(subject, other, random))
+        x, y, w, h = map(float, self.draw_box(person, other, random))
         draws = random.standard_normal(4).clip((-2, -2, -1, -2), (2, 2, 1, 2))
         dx, dy, grow, turn = (draws * (augment.shift, augment.shift, augment.scale,
                                        math.radians(augment.rotation))).tolist()
@@ -186,26 +175,26 @@ class PersonCrops(Dataset):
             matrix[0] = (0, 0, width - 1) - matrix[0]
         return matrix, flipped
 
-    def draw_box(self, subject: Subject, other: Subject | None, random: np.random.Generator
+    def draw_box(self, person: Person, other: Person | None, random: np.random.Generator
                  ) -> np.ndarray:
         """The box (4,) in which a person is shown: their own one, the one shared with the other
         person, or that of half the body."""
         augment = self.augment
         together, half, upper = random.random(3) < (augment.shared, augment.half_body, 0.7)
-        if together and other is not None and subject.overlap(other) >= 0.1:
-            return subject.union(other)
-        half = half_body(subject.keypoints, self.persons.skeleton, upper) if half else None
-        return subject.box if half is None else half
+        if together and other is not None and person.overlap(other) >= 0.1:
+            return person.union(other)
+        half = half_body(person.keypoints, self.persons.skeleton, upper) if half else None
+        return person.box if half is None else half
 
     def _moved(self, keypoints: np.ndarray, matrix: np.ndarray, flipped: bool) -> np.ndarray:
         """Keypoints (K, 3) in the crop; left and right change places in a mirror."""
         keypoints = keypoints[self.mirror if flipped else slice(None)]
         return np.append(keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2], keypoints[:, 2:], 1)
 
-    def _cue(self, subject: Subject, kind: int, keypoints: np.ndarray, matrix: np.ndarray
+    def _cue(self, person: Person, kind: int, keypoints: np.ndarray, matrix: np.ndarray
              ) -> tuple[int, np.ndarray]:
-        """A kind of cue that the crop can show, if need be another one than was drawn; and the
-        person's mask (H, W) uint8, black where that kind needs none."""
+        """The kind of cue, or another one if the crop cannot show it; and the person's mask (H, W)
+        uint8, black where that kind needs none."""
         size = self.spec.input_size
         nothing = np.zeros(size[::-1], np.uint8)
         if not self.spec.cue:
@@ -213,7 +202,7 @@ class PersonCrops(Dataset):
         visible = inside(keypoints, size).any()
         if kind not in MASK_KINDS and (visible or kind not in JOINT_KINDS):
             return kind, nothing
-        mask = subject.mask()
+        mask = person.mask()
         mask = nothing if mask is None else crop(mask.astype(np.uint8) * 255, matrix, size)
         if mask.max() > 127:
             return kind if kind in MASK_KINDS else KINDS.index("interior"), mask
@@ -245,7 +234,7 @@ def places_of_steps(people: int, batch: int, seed: int, start: int, steps: int,
 
     Every epoch is a new permutation of all people; a batch may reach into the next one. With
     weights (people,), a person comes up in proportion to their weight: several times in an epoch
-    (`turn` counts them from 0), or not in every epoch. The length of an epoch does not change.
+    (`turn` counts them from 0), or not in every one. An epoch stays as long.
     """
     shares = np.ones(people) if weights is None else people * weights / weights.sum()
     ends = np.append(0, shares.cumsum())
@@ -267,10 +256,8 @@ def places_of_steps(people: int, batch: int, seed: int, start: int, steps: int,
 
 def load(crops: Dataset, batches: Iterable[list[tuple[int, int]]], device: torch.device,
          processes: int = 1) -> Iterator:
-    """The batch of each list of places, on the device.
-
-    For a GPU, workers prepare them in advance; `processes` trainings share the machine's cores.
-    """
+    """The batch of each list of places, on the device. For a GPU, workers prepare them in advance;
+    `processes` trainings share the machine's cores."""
     workers = 0
     if device.type == "cuda":
         workers = max(2, min(8, (os.cpu_count() or 2) // processes - 1))
@@ -280,14 +267,12 @@ def load(crops: Dataset, batches: Iterable[list[tuple[int, int]]], device: torch
     return (items.to(device) for items in loader)
 
 
-def _same(items):
-    """The data set stacks its items by itself."""
+def _same(items: Items) -> Items:  # the data set stacks its items by itself
     return items
 
 
 def _alone(_worker: int) -> None:
-    """Gives a worker one thread, since there are as many workers as cores, and its share of the
-    memory for pictures."""
+    """Gives a worker one thread, since there is one per core, and its share of the caches."""
     info = torch.utils.data.get_worker_info()
     info.dataset.share_memory(info.num_workers)
     cv2.setNumThreads(1)

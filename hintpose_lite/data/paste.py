@@ -1,9 +1,6 @@
-"""A second person, cut out of another picture and pasted beside, behind or over the first.
-
-Few photographs show people who cover each other. Pasting makes such pairs in any number, with known
-masks and hidden joints (Ghiasi et al., "Simple Copy-Paste", CVPR 2021, did it for detection). Sizes
-and overlaps are our choice.
-"""
+"""A second person, cut out of another picture and pasted beside, behind or over the first: pairs in
+any number, with known masks and hidden joints (Ghiasi et al., "Simple Copy-Paste", CVPR 2021, did
+it for detection). Sizes and overlaps are our choice."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,7 +11,7 @@ import numpy as np
 
 from ..cues.evaluation import covered
 from ..pose.skeleton import Skeleton
-from .coco import CocoPersons
+from .coco import CocoPersons, Person
 from .pictures import crop
 
 SCALES = (0.7, 1.35)  # of the pasted person's size, against the first person's
@@ -46,32 +43,10 @@ class Recent:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """One person of a picture of size (width, height), in its pixels: box (4,), keypoints (K, 3),
-    area in square pixels; mask() gives the visible mask (H, W) bool, or None."""
-
-    size: tuple[int, int]
-    box: np.ndarray
-    keypoints: np.ndarray
-    area: float
-    mask: Callable[[], np.ndarray | None]
-
-    def union(self, other: "Subject") -> np.ndarray:
-        """The smallest box (4,) around both people."""
-        low = np.minimum(self.box[:2], other.box[:2])
-        high = np.maximum(self.box[:2] + self.box[2:], other.box[:2] + other.box[2:])
-        return np.append(low, high - low)
-
-    def overlap(self, other: "Subject") -> float:
-        """The IoU of the two boxes."""
-        both = (self.box[2:] + other.box[2:] - self.union(other)[2:]).clip(0).prod()
-        return float(both / (self.box[2:].prod() + other.box[2:].prod() - both))
-
-
-@dataclass(frozen=True, eq=False)
 class CutOut:
     """A whole person on a piece of their picture (h, w, 3) uint8, with the mask (h, w) uint8, 0 or
     255, and keypoints (K, 3) in the piece's pixels."""
+
     picture: np.ndarray
     mask: np.ndarray
     keypoints: np.ndarray
@@ -82,8 +57,8 @@ class CutOut:
 
 
 def candidates(persons: CocoPersons) -> np.ndarray:
-    """Rows of the people who can be cut out: they have a mask and enough labelled joints, and their
-    box is large enough and does not touch the edge of the picture, so that they are whole."""
+    """Rows of the people who can be cut out: with a mask, enough labelled joints, and a box that is
+    large enough and does not touch the edge of the picture."""
     boxes, labelled = persons.boxes, (persons.keypoints[..., 2] > 0).sum(1)
     sizes = np.array([persons.pictures[image][1:] for image in persons.image_ids.tolist()])
     inside = (boxes[:, :2] >= MARGIN) & (boxes[:, :2] + boxes[:, 2:] <= sizes - MARGIN)
@@ -91,24 +66,23 @@ def candidates(persons: CocoPersons) -> np.ndarray:
                           & (labelled >= min(JOINTS, len(persons.skeleton))))
 
 
-def cut_out(picture: np.ndarray, subject: Subject) -> CutOut | None:
+def cut_out(picture: np.ndarray, person: Person) -> CutOut | None:
     """Cuts a person out of a picture (H, W, 3). None if the mask is not that of one whole person:
     a quarter of the visible joints lie outside it, or it has several large parts."""
-    mask = subject.mask()
+    mask = person.mask()
     if mask is None or not mask.any():
         return None
-    low = np.maximum(np.floor(subject.box[:2]).astype(int) - MARGIN, 0)
-    high = np.ceil(subject.box[:2] + subject.box[2:]).astype(int) + MARGIN
+    low = np.maximum(np.floor(person.box[:2]).astype(int) - MARGIN, 0)
+    high = np.ceil(person.box[:2] + person.box[2:]).astype(int) + MARGIN
     part = tuple(slice(*ends) for ends in zip(low[::-1], high[::-1], strict=True))
     piece = mask[part].astype(np.uint8)
-    keypoints = subject.keypoints.copy()
+    keypoints = person.keypoints.copy()
     keypoints[:, :2] -= low
     near = covered(keypoints[:, :2], cv2.dilate(piece, np.ones((7, 7), np.uint8)))
     _, _, parts, _ = cv2.connectedComponentsWithStats(piece)
     shown = keypoints[:, 2] == 2
-    if near[shown].sum() < 0.75 * shown.sum() or not piece.any():
-        return None
-    if parts[1:, cv2.CC_STAT_AREA].max() < 0.85 * piece.sum():
+    if (near[shown].sum() < 0.75 * shown.sum() or not piece.any()
+            or parts[1:, cv2.CC_STAT_AREA].max() < 0.85 * piece.sum()):
         return None
     return CutOut(picture[part].copy(), piece * 255, keypoints)
 
@@ -117,16 +91,16 @@ def cut_out(picture: np.ndarray, subject: Subject) -> CutOut | None:
 class Pasted:
     """A person pasted into a picture, and the two people who are then in it.
 
-    matrix (2, 3): from the cut-out to the picture. first, second: the person of the picture and
-    the pasted one, with their visible boxes, masks and areas, and joints (hidden ones have v = 1).
-    in_front: whether the pasted one is in front. soft: sigma of the edges in crop pixels. tone: how
-    far, from 0 to 1, the pasted one's brightness is drawn towards that of the crop.
+    matrix (2, 3): from the cut-out to the picture. first, second: the person of the picture and the
+    pasted one, with visible boxes, masks and areas (hidden joints have v = 1). in_front: of the
+    pasted one. soft: sigma of the edges in crop pixels. tone: how far, from 0 to 1, the pasted
+    one's brightness is drawn towards that of the crop.
     """
 
     cut: CutOut
     matrix: np.ndarray
-    first: Subject
-    second: Subject
+    first: Person
+    second: Person
     in_front: bool
     soft: float
     tone: float
@@ -139,7 +113,7 @@ class Pasted:
         own = crop(self.cut.mask, place, size)
         if own.max() < 128:
             return canvas
-        frame = crop(np.full(self.first.size[::-1], 255, np.uint8), matrix, size)
+        frame = crop(np.full(self.first.image_size[::-1], 255, np.uint8), matrix, size)
         alpha = cv2.multiply(cv2.GaussianBlur(own, (0, 0), self.soft), frame, scale=1 / 255)
         if not self.in_front:
             hidden = crop(self.first.mask().view(np.uint8) * 255, matrix, size)
@@ -153,16 +127,17 @@ class Pasted:
                        cv2.multiply(canvas, cv2.bitwise_not(alpha), scale=1 / 255))
 
 
-def paste(subject: Subject, mask: np.ndarray, cut: CutOut, skeleton: Skeleton,
-          random: np.random.Generator) -> Pasted | None:
-    """Pastes a cut-out near a person whose mask (H, W) is given, mirrored half of the time and in
-    front half of the time. None if it fits nowhere, or one of the two would hardly be visible."""
-    scale = relative_size(subject.keypoints, cut.keypoints, skeleton)
+def paste(person: Person, cut: CutOut, skeleton: Skeleton, random: np.random.Generator
+          ) -> Pasted | None:
+    """Pastes a cut-out near a person with a mask, mirrored half of the time and in front half of
+    the time. None if it fits nowhere, or one of the two would hardly be visible."""
+    mask = person.mask()
+    scale = relative_size(person.keypoints, cut.keypoints, skeleton)
     scale *= np.exp(random.uniform(*np.log(SCALES)))
     mirrored, in_front = (random.random(2) < 0.5).tolist()
     x0, y0, *size = cv2.boundingRect(cut.mask)
     width, size = size[0] - 1, np.array(size) * scale
-    place = draw_place(subject.box, size, mask.shape[::-1], random)
+    place = draw_place(person.box, size, person.image_size, random)
     if place is None or not 0.05 < scale <= LARGEST:
         return None
     matrix = np.array([[scale, 0, place[0] - scale * x0], [0, scale, place[1] - scale * y0]])
@@ -171,10 +146,10 @@ def paste(subject: Subject, mask: np.ndarray, cut: CutOut, skeleton: Skeleton,
         matrix[0] = -scale, 0, place[0] + scale * (x0 + width)
         keypoints = keypoints[list(skeleton.mirror)]
     keypoints[:, :2] = keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
-    whole = cv2.warpAffine(cut.mask, matrix, mask.shape[::-1])
+    whole = cv2.warpAffine(cut.mask, matrix, person.image_size)
     whole = cv2.threshold(whole, 127, 1, cv2.THRESH_BINARY)[1]
     mask, nothing = mask.view(np.uint8), np.zeros_like(whole)
-    first = _visible(subject.keypoints, subject.area, mask, whole if in_front else nothing)
+    first = _visible(person.keypoints, person.area, mask, whole if in_front else nothing)
     second = first and _visible(keypoints, float(cv2.countNonZero(whole)), whole,
                                 nothing if in_front else mask)
     if second is None:
@@ -185,7 +160,7 @@ def paste(subject: Subject, mask: np.ndarray, cut: CutOut, skeleton: Skeleton,
 
 def relative_size(first: np.ndarray, second: np.ndarray, skeleton: Skeleton) -> float:
     """How much larger the first person is than the second, by keypoints (K, 3): the median ratio of
-    the limbs labelled in both, or of the joints' extents where fewer than 3 limbs are."""
+    limbs labelled in both, or that of the joints' extents for fewer than 3 such limbs."""
     a, b = np.array(skeleton.limbs, int).reshape(-1, 2).T
     both = (first[:, 2] > 0) & (second[:, 2] > 0)
     lengths = [np.hypot(*(person[a, :2] - person[b, :2]).T) for person in (first, second)]
@@ -214,7 +189,7 @@ def draw_place(box: np.ndarray, size: np.ndarray, limits: tuple[int, int],
 
 
 def _visible(keypoints: np.ndarray, area: float, mask: np.ndarray, over: np.ndarray
-             ) -> Subject | None:
+             ) -> Person | None:
     """A person with the mask (H, W) uint8, 0 or 1, behind the pixels `over`, of the same kind; None
     if hardly visible."""
     shown = cv2.subtract(mask, over)
@@ -225,16 +200,13 @@ def _visible(keypoints: np.ndarray, area: float, mask: np.ndarray, over: np.ndar
     share = cv2.countNonZero(shown) / max(cv2.countNonZero(mask), 1)
     if share < VISIBLE or (joints[:, 2] > 0).sum() < 3:
         return None
-    return Subject(mask.shape[::-1], np.array(cv2.boundingRect(shown), np.float32),
-                   joints.astype(np.float32), area * share, lambda: shown.view(bool))
+    return Person(mask.shape[::-1], np.array(cv2.boundingRect(shown), np.float32),
+                  joints.astype(np.float32), area * share, shown.view(bool))
 
 
 class Paster:
     """Pastes people of a data set into its other pictures; what it keeps takes `limit` bytes.
-
-    `read(row)` gives the picture of a person. Everything drawn depends on the generator and the
-    epoch only.
-    """
+    `read(row)` gives the picture of a person. What is drawn depends on generator and epoch only."""
 
     def __init__(self, persons: CocoPersons, read: Callable[[int], np.ndarray], seed: int,
                  limit: int):
@@ -255,26 +227,19 @@ class Paster:
     def draw(self, row: int, epoch: int, random: np.random.Generator) -> Pasted | None:
         """A pasted person for the picture of person `row`; None if that person has no mask, or no
         cut-out fits."""
-        subject = subject_of(self.persons, row)
-        mask = subject.mask() if len(self.rows) else None
+        person = self.persons[row]
+        mask = person.mask() if len(self.rows) else None
         if mask is None or not mask.any():
             return None
         if self.pool[0] != epoch:
             chosen = np.random.default_rng([self.seed, epoch, len(self.rows)])
             self.pool = epoch, chosen.permutation(self.rows)[:POOL]
-        subject = replace(subject, mask=lambda: mask)
+        person = replace(person, segmentation=mask)  # decoded once
         for other in random.choice(self.pool[1], TRIES):
             if self.persons.image_ids[other] == self.persons.image_ids[row]:
                 continue
             cut = self.kept.get(int(other), lambda row=other: cut_out(
-                self.read(row), subject_of(self.persons, row)))
-            pasted = cut and paste(subject, mask, cut, self.persons.skeleton, random)
-            if pasted:
+                self.read(row), self.persons[row]))
+            if cut and (pasted := paste(person, cut, self.persons.skeleton, random)):
                 return pasted
         return None
-
-
-def subject_of(persons: CocoPersons, row: int) -> Subject:
-    """The person `row` as the file has them."""
-    person = persons[row]
-    return Subject(person.image_size, person.box, person.keypoints, person.area, person.mask)

@@ -1,4 +1,4 @@
-"""Picture files and COCO masks as arrays, and the crops that are cut from them."""
+"""Picture files as arrays, and the crops that are cut from them."""
 
 import warnings
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
-from pycocotools import mask as rle
 from torch import Tensor
 
 from ..errors import DataError
@@ -16,10 +15,9 @@ def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A picture file (path or open file) as uint8 RGB (height, width, 3), upright by its EXIF tag.
 
     size: (width, height) of its annotations. If only the stored, unturned picture has that size,
-    the annotations were made on that one, and it is not turned.
-    Transparent pixels become white, 16-bit grey is scaled to 8 bits, and of an animation the first
-    frame is taken. Raises DataError for a file that is missing, damaged, of another size, or larger
-    than Pillow's limit against decompression bombs.
+    the annotations were made on that one, and it is not turned. Transparent pixels become white,
+    16-bit grey is scaled to 8 bits, and of an animation the first frame is taken. Raises DataError
+    for a file that is missing, damaged, of another size, or larger than Pillow's limit.
     """
     name = path if isinstance(path, (str, Path)) else "the file"
     if str(name).startswith(("http://", "https://", "ftp://")):
@@ -98,9 +96,8 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
 def crop(picture: np.ndarray, matrix, size: tuple[int, int]) -> np.ndarray:
     """The crop (h, w[, 3]) of a picture (H, W[, 3]) that a matrix (2, 3) takes to size = (w, h).
 
-    matrix: from picture to crop, as for `geometry.apply`. The picture is sampled bilinearly, and is
-    black outside. Where it shrinks by two or more, whole blocks of its pixels are averaged first,
-    so that nothing aliases.
+    The picture is sampled bilinearly, and is black outside. Where it shrinks by two or more, whole
+    blocks of its pixels are averaged first, so that nothing aliases.
     """
     (a, b, left), (c, d, top) = np.asarray(matrix, float).tolist()
     squeeze = a * d - b * c  # square crop pixels for each of the picture's
@@ -123,65 +120,3 @@ def crop(picture: np.ndarray, matrix, size: tuple[int, int]) -> np.ndarray:
         back /= factor
         back[:, 2] -= (factor - 1) / (2 * factor)  # block i has its centre at factor (i + 0.5) - .5
     return cv2.warpAffine(part, back, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-
-
-def decode_mask(segmentation: list | dict | None, width: int, height: int) -> np.ndarray | None:
-    """A COCO segmentation (polygons; RLE, compressed or not) as (height, width) bool.
-
-    None if there is nothing to draw. ValueError or TypeError if it is damaged.
-    """
-    try:
-        return _decode(segmentation, width, height)
-    except OverflowError as error:
-        raise ValueError(f"a number is too large: {error}") from error
-
-
-def box_of_mask(segmentation) -> list[float] | None:
-    """The box x, y, w, h of an RLE mask, which knows its size; None for anything else."""
-    try:
-        mask = _decode(segmentation, *segmentation["size"][::-1])
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return None
-    if mask is None or not mask.any():
-        return None
-    y, x = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return [float(v) for v in (x[0], y[0], x[-1] - x[0] + 1, y[-1] - y[0] + 1)]
-
-
-def _decode(segmentation, width: int, height: int) -> np.ndarray | None:
-    if isinstance(segmentation, dict):
-        counts = segmentation.get("counts")
-        if segmentation.get("size") != [height, width]:
-            raise ValueError(f"RLE of size {segmentation.get('size')}, not {[height, width]}")
-        runs = counts if isinstance(counts, list) else _unpack(counts)
-        if sum(runs) != height * width or not all(type(run) is int and run >= 0 for run in runs):
-            raise ValueError("RLE counts do not add up to the picture")
-        pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)  # zeros first, down the columns
-        return np.ascontiguousarray(pixels.reshape(width, height).T)
-    polygons = [np.array(points, float) for points in segmentation or []]
-    if not all(p.ndim == 1 and len(p) % 2 == 0 and (np.abs(p) < 1e6).all() for p in polygons):
-        raise ValueError("a polygon is not a flat list of finite x, y pairs")
-    polygons = [p.tolist() for p in polygons if len(p) >= 6]  # fewer corners have no area
-    if not polygons:
-        return None
-    return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
-
-
-def _unpack(counts: str) -> list[int]:
-    """Run lengths of COCO's compressed RLE (format: pycocotools, maskApi.c, rleToString).
-
-    Digits of 5 bits, the lowest first, with a sixth bit while more follow; from the fourth run on,
-    the difference to the run before the previous one. Not pycocotools' own decoder, since that
-    returns uninitialised memory for a string that is cut off.
-    """
-    text = counts.encode("ascii") if isinstance(counts, str) else b""
-    digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    last = (digits & 32) == 0
-    if not text or not last[-1] or digits.min() < 0 or digits.max() > 63:
-        raise ValueError("RLE counts are neither a list nor a whole compressed string")
-    first = np.flatnonzero(np.append(True, last[:-1]))
-    place = 5 * (np.arange(len(digits)) - first[np.cumsum(last) - last])
-    values = np.add.reduceat((digits & 31) << place, first)
-    values -= ((digits[last] & 16) > 0) << (place[last] + 5)  # the top bit is the sign
-    values[1::2], values[2::2] = values[1::2].cumsum(), values[2::2].cumsum()
-    return values.tolist()

@@ -1,8 +1,8 @@
 """A model on a data set: which boxes, which cues, and how often it finds the person who is meant.
 
-`evaluate` predicts once and measures three things: person AP (COCO's evaluation with each person as
-a separate picture, so that finding the other person is a miss), identity (whose pose was found),
-and, for own and detected boxes, COCO's ordinary AP on whole pictures.
+`evaluate` predicts once and measures person AP (COCO's evaluation with each person as a picture, so
+that finding the other person is a miss), identity (whose pose was found), and, for own and detected
+boxes, COCO's ordinary AP on whole pictures.
 """
 
 import json
@@ -22,10 +22,11 @@ from .. import __version__
 from ..cues.cue import Cue
 from ..cues.evaluation import CUES, nearest_cue, person_cue
 from ..data.coco import STRATA, CocoPersons
-from ..data.pictures import decode_mask, read_picture
+from ..data.pictures import read_picture
 from ..errors import ConfigError, DataError
 from ..files import write_whole
 from ..inputs import entries
+from ..inputs.masks import decode_mask
 from ..inputs.suspicions import readings
 from ..model.hintpose import as_hintpose
 from ..pose.geometry import center, iou, pad, union
@@ -54,13 +55,12 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
 
     protocol: "own", each person's own box; "shared", for people with a partner, the union of both
         boxes; "detected", the boxes of `detections`.
-    cue: where the cue comes from, see `person_cue`; "none" gives no cue. By default "joint", and
-        "none" for detected boxes. There, "box", "mask" and "pose" are those of every detection
-        itself; all other words take the cues from the labels, which also tell real detections from
-        false ones, so that AP cannot be compared with published AP, and the table says so. Or a
-        cue source as in `detectors`, such as a `CueNetwork`: of the cues that it finds in the box,
-        the one nearest to the person's centroid, so it measures their places, not their choice. A
-        network without a cue input is run on the same people, and the report says so.
+    cue: where the cue comes from, see `person_cue`. By default "joint", and "none" for detected
+        boxes. There, "box", "mask" and "pose" are those of every detection itself; all other words
+        take the cues from the labels, which also tell real detections from false ones, so that AP
+        cannot be compared with published AP. Or a cue source as in `detectors`: of the cues that it
+        finds in the box, the one nearest to the person's centroid. A network without a cue input is
+        run on the same people, and the report says so.
     hops, flip, batch: as for `predict`. seed: of the cues; each person's is drawn independently.
     detections: a COCO result file or list (image_id, bbox or keypoints, score; with segmentation
         for the cue "mask"). Our matching, for person AP and label cues: by falling score, each
@@ -69,10 +69,8 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     radius: moves the cue "joint" by that many sqrt(area) in a direction drawn from the seed.
     results: a new file for all poses, after OKS-NMS, as COCO results (own or detected boxes only);
         overwrite: it may exist.
-    precision: of the network: "float32", so that figures can be compared; "bf16"; or "auto", which
-        takes bf16 where it is fast. Decoding and scores are float32.
-    progress: a function that makes a bar of so many steps with an `update(steps)`, such as
-        `tqdm(total=n)` does, or `labs.widgets.bar`; steps are people.
+    precision: of the network, see `autocast`; figures in float32 can be compared.
+    progress: called with the number of people, makes a bar with an `update(people)`, as tqdm does.
 
     Raises ConfigError for settings that do not exist or contradict each other, DataError for
     detections, masks or pictures that cannot be used.
@@ -133,11 +131,9 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
 
 def displacement_curve(model, persons: CocoPersons, radii: Sequence[float] = RADII,
                        **settings) -> list[dict]:
-    """Figures at the last hop with the joint cue moved by each radius times sqrt(area).
-
-    settings: as for `evaluate`. The joint and the direction are the same at every radius. Returns
-    one dict per radius: "radius", and the figures of `Report.identity`.
-    """
+    """Figures at the last hop with the joint cue moved by each radius times sqrt(area), always in
+    the same direction. settings: as for `evaluate`. Returns one dict per radius: "radius", and the
+    figures of `Report.identity`."""
     return [{"radius": float(radius),
              **evaluate(model, persons, cue="joint", radius=float(radius), **settings).identity}
             for radius in radii]
@@ -169,13 +165,10 @@ def _check_settings(protocol, cue, detections, radius, seed, batch, results, who
             raise ConfigError(why)
 
 
-# --- which people in which boxes ----------------------------------------------------------------
-
 @dataclass(frozen=True, eq=False)
 class _Queries:
-    """What to predict: D boxes (D, 4) with scores (D,), the pictures that they lie in (rows (D,) of
-    `source`), and whose boxes they are (person (D,), a row of the data set or -1). cues: of every
-    box, where these do not come from the labels."""
+    """D boxes (D, 4) with scores (D,), the pictures that they lie in (rows (D,) of `source`), and
+    whose they are (person (D,), a row of the data set or -1). cues: where not from the labels."""
 
     source: CocoPersons | SimpleNamespace
     rows: np.ndarray
@@ -202,20 +195,20 @@ def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
 
 
 def _detection_queries(persons: CocoPersons, detections, source, counts: Counter) -> _Queries:
-    found = []
-    image_ids, boxes, scores = read_results(persons, detections, "bbox", counts, found)
-    solid = (boxes[:, 2:] >= entries.LEAST_SIDE).all(1)
-    counts["results left out, of a box without area"] = int((~solid).sum())
-    image_ids, boxes, scores = image_ids[solid], boxes[solid].astype(np.float32), scores[solid]
+    found = read_results(persons, detections, "bbox", counts)
+    solid = [result for result in found if min(result[1][2:]) >= entries.LEAST_SIDE]
+    counts["results left out, of a box without area"] = len(found) - len(solid)
+    image_ids = np.array([image for image, *_ in solid], np.int64)
+    boxes = np.array([box for _, box, *_ in solid], np.float32).reshape(-1, 4)
+    scores = np.array([score for *_, score, _ in solid], float)
     person = match_detections(persons, image_ids, boxes, scores)
     counts["detections that are nobody's"] = unmatched = int((person < 0).sum())
-    cues = None
-    if source in OWN_CUES:
-        cues = [_own_cue(persons, entry, source) for entry, kept in zip(found, solid, strict=True)
-                if kept]
     if len(boxes) >= 2 and len(boxes) - unmatched < 0.7 * len(persons):
         _warn_of_other_boxes(persons, image_ids, boxes, scores, len(boxes) - unmatched)
     counts["people without a detection, a miss"] = len(persons) - len(boxes) + unmatched
+    cues = None
+    if source in OWN_CUES:
+        cues = [_own_cue(persons, image, entry, source) for image, _, _, entry in solid]
 
     def read(row: int) -> np.ndarray:
         name, *size = persons.pictures[int(image_ids[row])]
@@ -231,22 +224,20 @@ def _warn_of_other_boxes(persons: CocoPersons, image_ids: np.ndarray, boxes: np.
                          scores: np.ndarray, matched: int) -> None:
     """Warns if hardly any detections match, or more would if read in another convention."""
     sizes = np.array([persons.pictures[image][1:] for image in image_ids.tolist()])
-    better = {}
-    for name, read in readings(boxes, sizes).items():
-        found = match_detections(persons, image_ids, read.astype(np.float32), scores)
-        better[name] = int((found >= 0).sum())
-    name = max(better, key=lambda key: better[key])
+    matches = {name: int((match_detections(persons, image_ids, read.astype(np.float32), scores)
+                          >= 0).sum()) for name, read in readings(boxes, sizes).items()}
+    name, best = max(matches.items(), key=lambda item: item[1])
     said = f"only {matched} of {len(persons)} people have a detection"
-    if better[name] > matched + 0.3 * len(persons):
-        warnings.warn(f"{said}. Suspicion: the boxes are {name}, not x, y, w, h; read so, "
-                      f"{better[name]} people have one. Convert the file", stacklevel=5)
+    if best > matched + 0.3 * len(persons):
+        warnings.warn(f"{said}. Suspicion: the boxes are {name}, not x, y, w, h; read so, {best} "
+                      "people have one. Convert the file", stacklevel=5)
     elif matched < 0.1 * min(len(persons), len(boxes)):
         warnings.warn(f"{said}; perhaps they are of other pictures", stacklevel=5)
 
 
-def _own_cue(persons: CocoPersons, entry: dict, source: str) -> Cue:
+def _own_cue(persons: CocoPersons, image: int, entry: dict, source: str) -> Cue:
     """The cue of a detection, from its own box, mask or pose."""
-    where = f"the detection on image {entry['image_id']}"
+    where, segmentation = f"the detection on image {image}", entry.get("segmentation")
     if source == "box":
         return Cue.box(entry["bbox"]) if "bbox" in entry else Cue.none()
     if source == "pose":
@@ -254,7 +245,7 @@ def _own_cue(persons: CocoPersons, entry: dict, source: str) -> Cue:
             raise DataError(f"{where} has no keypoints, so the cue cannot be its pose")
         return Cue.pose(np.reshape(entry["keypoints"], (-1, 3)))
     try:
-        mask = decode_mask(entry.get("segmentation"), *persons.pictures[entry["image_id"]][1:])
+        mask = decode_mask(segmentation, *persons.pictures[image][1:])
     except (ValueError, TypeError) as error:
         raise DataError(f"{where} has a damaged segmentation ({error})") from error
     if mask is None:

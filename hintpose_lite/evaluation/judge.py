@@ -13,10 +13,10 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from ..data.coco import CocoPersons
-from ..data.pictures import box_of_mask
 from ..errors import DataError
 from ..inputs import entries
-from ..inputs.entries import plain
+from ..inputs.entries import integer, number, numbers, plain
+from ..inputs.masks import box_of_mask
 from ..pose.oks import oks
 
 COMMON_JOINTS = 3  # with fewer joints labelled in both people, a pose cannot be assigned
@@ -32,10 +32,10 @@ class Verdicts:
     scores:    the prediction's score.
     outcome:   "meant", "other" or "neither"; "left out" with too few joints in common with the
                partner; "alone" without a partner.
-    separated: how many joints lie apart from the partner's.
-    swapped:   how many of those were found nearer to the partner's joint.
-    pair:      for the first of two people who are each other's partners, if both were counted:
-               1 where both were found, 0 where not. NaN for everybody else.
+    separated, swapped: how many joints lie apart from the partner's, and how many of those were
+               found nearer to the partner's.
+    pair:      1 or 0, whether both were found, for the first of two people who are each other's
+               partners, if both were counted. NaN for everybody else.
     """
 
     oks: np.ndarray
@@ -47,31 +47,29 @@ class Verdicts:
 
     def figures(self, some: np.ndarray | slice = slice(None)) -> dict:
         """The figures of those people for whom `some` (n,) is True; `Report` explains them."""
-        similarity, number = self.oks[some], Counter(self.outcome[some].tolist())
+        similarity, count = self.oks[some], Counter(self.outcome[some].tolist())
         found, separated = ~np.isnan(similarity), int(self.separated[some].sum())
-        counted = number["meant"] + number["other"] + number["neither"]
+        counted = count["meant"] + count["other"] + count["neither"]
         pair = self.pair[some][~np.isnan(self.pair[some])]
 
         def rate(part: int, whole: int) -> float | None:
             return int(part) / whole if whole else None
 
-        return {"people": len(similarity),
-                "ap": average_precision(similarity[found], self.scores[some][found],
-                                        len(similarity)),
-                "meant": number["meant"], "other": number["other"], "neither": number["neither"],
-                "counted": counted, "accuracy": rate(number["meant"], counted),
-                "swap_rate": rate(number["other"], counted),
+        ap = average_precision(similarity[found], self.scores[some][found], len(similarity))
+        return {"people": len(similarity), "ap": ap,
+                **{word: count[word] for word in ("meant", "other", "neither")},
+                "counted": counted, "accuracy": rate(count["meant"], counted),
+                "swap_rate": rate(count["other"], counted),
                 "joint_swap_rate": rate(self.swapped[some].sum(), separated),
-                "separated": separated, "left_out": number["left out"], "alone": number["alone"],
+                "separated": separated, "left_out": count["left out"], "alone": count["alone"],
                 "pairs": len(pair), "both": rate(pair.sum(), len(pair))}
 
 
 def judge(persons: CocoPersons, rows: np.ndarray, points: Tensor, scores: Tensor) -> Verdicts:
     """Compares predictions with the people `rows` (n,) of a data set and with their partners.
 
-    points (n, K, 2) are in picture pixels, NaN for a person for whom nothing was predicted;
-    scores (n,). Of the joints that lie more than two OKS sigmas (2 sigma sqrt(area)) apart from the
-    partner's joint, those that are nearer to the partner's count as swapped.
+    points (n, K, 2) in picture pixels, NaN where nothing was predicted; scores (n,). Joints lie
+    apart from the partner's if they are more than two OKS sigmas (2 sigma sqrt(area)) away.
     """
     partner, points = persons.partner[rows], points.double()
     sigmas = points.new_tensor(persons.skeleton.sigmas)
@@ -81,14 +79,13 @@ def judge(persons: CocoPersons, rows: np.ndarray, points: Tensor, scores: Tensor
     common = (mine[..., 2] > 0) & (theirs[..., 2] > 0) & torch.as_tensor(partner >= 0)[:, None]
     missing = points.isnan().any(-1).any(-1)
 
+    few = common.sum(-1) < COMMON_JOINTS
     to_mine, to_theirs = (oks(points, torch.cat([truth[..., :2], common[..., None]], -1), area,
-                              sigmas) for truth in (mine, theirs))
-    outcome = np.where(to_mine > to_theirs, "meant", "other")
-    outcome = np.where((to_mine < NEITHER) & (to_theirs < NEITHER), "neither", outcome)
-    outcome = np.where(common.sum(-1) < COMMON_JOINTS, "left out", outcome)
-    outcome = np.where(partner < 0, "alone", outcome)
+                              sigmas).numpy() for truth in (mine, theirs))
+    outcome = np.select([partner < 0, few.numpy(), np.maximum(to_mine, to_theirs) < NEITHER,
+                         to_mine > to_theirs], ["alone", "left out", "neither", "meant"], "other")
 
-    judged = ~missing & (common.sum(-1) >= COMMON_JOINTS)
+    judged = ~missing & ~few
     apart = (mine - theirs)[..., :2].norm(dim=-1) > 2 * sigmas * area.sqrt()[:, None]
     separated = apart & common & judged[:, None]
     nearer = (points - theirs[..., :2]).norm(dim=-1) < (points - mine[..., :2]).norm(dim=-1)
@@ -109,12 +106,9 @@ def _pairs(persons: CocoPersons, rows: np.ndarray, outcome: np.ndarray) -> np.nd
 
 
 def average_precision(similarity: np.ndarray, scores: np.ndarray, people: int) -> float | None:
-    """COCO's AP when every person is a picture of its own with at most one prediction.
-
-    similarity: OKS of n predictions, n <= people. scores: (n,); equal scores keep their order.
-    This is COCOeval's figure (OKS .50 to .95, 101 recall levels) without its loops. Returns None
-    if there are no people.
-    """
+    """COCO's AP (OKS .50 to .95, 101 recall levels) when every person is a picture of its own with
+    at most one prediction; None if there are no people. similarity: OKS of n predictions, n <=
+    people. scores: (n,); equal scores keep their order."""
     if not people or not len(similarity):
         return 0.0 if people else None
     thresholds = np.minimum(np.linspace(.5, .95, 10), 1 - 1e-10)
@@ -131,14 +125,13 @@ def average_precision(similarity: np.ndarray, scores: np.ndarray, people: int) -
 def score_results(persons: CocoPersons, results: str | Path | list) -> dict:
     """COCO's ten figures (AP, AP50, ... ARl) of keypoint results, on whole pictures.
 
-    results: a COCO result file or list with image_id, keypoints and score. A bbox is not used,
+    results: a COCO result file or list with image_id, keypoints and score; a bbox is not used,
     since it would change APm and APl. As in COCO, a pose on a crowd region or on a person without
-    labelled joints is ignored; the same holds for people whom the data set skipped. A figure with
-    nobody to count is None. Raises DataError, which names the entry.
+    labelled joints is ignored; so is one on people whom the data set skipped. A figure with nobody
+    to count is None. Raises DataError, which names the entry.
     """
-    columns = (column.tolist() for column in read_results(persons, results, "keypoints"))
     found = [{"image_id": image, "category_id": 1, "keypoints": points, "score": score}
-             for image, points, score in zip(*columns, strict=True)]
+             for image, points, score, _ in read_results(persons, results, "keypoints")]
     if not found:  # COCOeval fails on an empty list, so it gets one pose that matches nobody
         found = [{"image_id": next(iter(persons.pictures)), "category_id": 1, "score": 0.0,
                   "keypoints": [-1e9] * 3 * len(persons.skeleton)}]
@@ -153,79 +146,66 @@ def score_results(persons: CocoPersons, results: str | Path | list) -> dict:
 
 
 def read_results(persons: CocoPersons, source: str | Path | list, key: str,
-                 counts: Counter | None = None, kept: list | None = None
-                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reads COCO results of people: image ids (D,), values (D, 4 or 3K) and scores (D,), float64.
+                 counts: Counter | None = None) -> list[tuple[int, list, float, dict]]:
+    """Image id, value (4 or 3K numbers), score and whole entry of each COCO result of a person.
 
-    source: a file, or a list of entries with image_id, score and `key`.
-    key: "keypoints" or "bbox"; an entry without a bbox gets the extent of its keypoints.
-    counts: if given, entries of other categories and of unknown pictures are left out and counted
-        here; without it they raise a DataError, as broken entries always do.
-    kept: a list to which the entries that are read are appended.
+    source: a file, or a list of entries with image_id, score and `key`, which is "keypoints", or
+    "bbox", for which the extent of keypoints stands in. counts: where entries of other categories
+    and of unknown pictures are counted; without it, they raise DataError, as broken ones always do.
     """
     name, found = entries.load_results(source)
     if not isinstance(found, list):
         raise DataError(f"{name} holds a {type(found).__name__}, not a list of COCO results")
-    rows, size = [], 3 * len(persons.skeleton)
+    results = []
     for i, entry in enumerate(found):
-        image = entries.integer(entry, "image_id")
+        image = integer(entry, "image_id")
         where = f"{name}, entry {i} (image_id {image})"
-        values = None if image is None else _values(entry, key, size)
-        score = None if values is None else entries.number(entry.get("score"))
+        value = None if image is None else _value(entry, key, 3 * len(persons.skeleton))
+        score = None if value is None else number(entry.get("score"))
         if score is None:
+            known = entry if not isinstance(entry, dict) else {
+                word: entry[word] for word in entry if word != "segmentation"}
             raise DataError(f"{where}: an integer image_id, finite numbers as {key}, and a score "
-                            f"are needed, not {shown(entry)}; repair or remove it")
-        category = entries.integer(entry, "category_id") if "category_id" in entry else None
-        odd = ("of another category" if category not in (None, persons.category) else
-               "on a picture that the data set lacks" if image not in persons.pictures else "")
-        if not odd and (named := entry.get("file_name")):
-            _check_name(persons, image, named, where)
+                            f"are needed, not {known!r:.120}; repair or remove it")
+        odd = ""
+        if integer(entry, "category_id") not in (None, persons.category):
+            odd = "of another category"
+        elif image not in persons.pictures:
+            odd = "on a picture that the data set lacks"
+        elif named := entry.get("file_name"):
+            _check_name(persons.pictures[image][0], named, image, where)
         if odd and counts is None:
             raise DataError(f"{where} is {odd}; score results on their own annotations")
         if odd:
             counts[f"results left out, {odd}"] += 1
         else:
-            rows.append((image, values, score))
-            if kept is not None:
-                kept.append(entry)
-    if found and not rows and counts is not None:
+            results.append((image, value, score, entry))
+    if found and not results and counts is not None:
         raise DataError(f"{name}: all {len(found)} results are left out "
                         f"({', '.join(key for key in counts if key.startswith('results left'))}); "
                         f"the people's category here is {persons.category}. Take the results that "
                         "belong to these annotations")
-    images, values, scores = zip(*rows, strict=True) if rows else ([], [], [])
-    width = 4 if key == "bbox" else size
-    return (np.array(images, np.int64), np.array(values, float).reshape(-1, width),
-            np.array(scores, float))
+    return results
 
 
-def _values(entry: dict, key: str, size: int) -> list[float] | None:
+def _value(entry: dict, key: str, size: int) -> list[float] | None:
     """An entry's keypoints (`size` numbers) or bbox; None if the entry has none."""
-    keypoints = entries.numbers(entry.get("keypoints"), size)
-    if key == "bbox" and "bbox" in entry:
-        return entries.numbers(entry["bbox"], 4)
-    if key == "bbox" and keypoints is None:
-        return box_of_mask(entry.get("segmentation"))
+    keypoints = numbers(entry.get("keypoints"), size)
+    if key == "keypoints":
+        return keypoints
+    if "bbox" in entry:
+        return numbers(entry["bbox"], 4)
     if keypoints is None:
-        return None
+        return box_of_mask(entry.get("segmentation"))
     x, y = keypoints[0::3], keypoints[1::3]
-    extent = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-    return extent if key == "bbox" else keypoints
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
-def shown(entry) -> str:
-    """An entry in short, for messages."""
-    values = {key: value for key, value in entry.items() if key != "segmentation"} if isinstance(
-        entry, dict) else entry
-    return f"{values!r:.120}"
-
-
-def _check_name(persons: CocoPersons, image: int, named, where: str) -> None:
+def _check_name(ours: str, theirs: str, image: int, where: str) -> None:
     """Raises DataError if a result names another picture than its image_id does."""
-    ours, theirs = (PurePath(str(n).replace("\\", "/")).name for n in (persons.pictures[image][0],
-                                                                     named))
-    if plain(ours) != plain(theirs):
-        raise DataError(f"{where} is of {named}, but the annotations call picture {image} {ours}: "
+    one, other = (PurePath(str(name).replace("\\", "/")).name for name in (ours, theirs))
+    if plain(one) != plain(other):
+        raise DataError(f"{where} is of {theirs}, but the annotations call picture {image} {one}: "
                         "the numbers of the two files do not agree. Predict again with --boxes and "
                         "these annotations, or number one of them anew")
 
@@ -237,17 +217,14 @@ def _ground_truth(persons: CocoPersons) -> COCO:
                "keypoints": person.keypoints.ravel().tolist(),
                "num_keypoints": np.count_nonzero(person.keypoints[:, 2] > 0), "iscrowd": 0}
               for person in persons]
-    people += [{"image_id": entries.integer(entry, "image_id"),
-                "bbox": entries.numbers(entry["bbox"], 4),
-                "area": entries.number(entry.get("area")) or 1.0,
-                "keypoints": [0] * joints, "num_keypoints": 0,
-                "iscrowd": int(bool(entry.get("iscrowd")))}
-               for entry in entries.read_annotations(persons.annotations)["annotations"]
-               if isinstance(entry, dict)
-               and entries.integer(entry, "category_id") == persons.category
-               and entries.integer(entry, "id") not in listed
-               and entries.numbers(entry.get("bbox"), 4)
-               and entries.integer(entry, "image_id") in persons.pictures]
+    for entry in entries.read_annotations(persons.annotations)["annotations"]:
+        if (integer(entry, "category_id") == persons.category
+                and integer(entry, "id") not in listed and numbers(entry.get("bbox"), 4)
+                and integer(entry, "image_id") in persons.pictures):
+            people.append({"image_id": integer(entry, "image_id"),
+                           "bbox": numbers(entry["bbox"], 4), "keypoints": [0] * joints,
+                           "area": number(entry.get("area")) or 1.0, "num_keypoints": 0,
+                           "iscrowd": int(bool(entry.get("iscrowd")))})
     for i, person in enumerate(people):
         person.update(id=i + 1, category_id=1)  # COCOeval takes an id of 0 for "not matched"
     truth = COCO()

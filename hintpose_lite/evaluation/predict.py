@@ -1,8 +1,5 @@
-"""The trunk: crops and cues in, poses in picture pixels out.
-
-Evaluation, the estimator and the notebooks' labs all predict through `predict_crops`, so the same
-person asked for in the same way gets the same pose everywhere.
-"""
+"""Crops and cues in, poses in picture pixels out: through `predict_crops`, in evaluation, estimator
+and labs, so the same person with the same cue gets the same pose everywhere."""
 
 import os
 from collections import deque
@@ -39,12 +36,9 @@ class Poses:
 @torch.inference_mode()
 def heatmaps(model: HintPose, images: Tensor, cues: Tensor | None, *, rows: Tensor | None = None,
              hops: int | None = None, flip: bool = True, skeleton: Skeleton = COCO17) -> Tensor:
-    """Heatmaps (T, N, K, h, w) of normalised crops (M, 3, H, W) and cue maps (N, 1, H, W) or None.
-
-    rows: (N,), the crop of each cue; None: one cue a crop.
-    flip: average with the mirrored crop's heatmaps (HRNet's flip test); the cue is mirrored too.
-    They are float32, also under autocast.
-    """
+    """Heatmaps (T, N, K, h, w) of normalised crops (M, 3, H, W) and cue maps (N, 1, H, W) or None,
+    float32 also under autocast. rows: (N,), the crop of each cue; None: one cue per crop. flip:
+    average with the heatmaps of the mirrored crop and cue (HRNet's flip test)."""
     straight = model(images, cues, hops, rows).float()
     if not flip:
         return straight
@@ -60,8 +54,7 @@ def predict_crops(model: HintPose, crops: Tensor, matrices: Tensor, cues: list[C
 
     matrices: (M, 2, 3), from picture to crop; cues: one for each person, or None for none at all;
     rows: (N,), each person's crop, where several share one (None: each has its own). precision:
-    of the network's convolutions, see `autocast`; all else is float32. Everything lies on the
-    model's device.
+    of the network, see `autocast`. Everything lies on the model's device.
     """
     if model.training:
         raise DataError("the model is in training mode, in which a batch changes its own answers: "
@@ -78,12 +71,9 @@ def predict_crops(model: HintPose, crops: Tensor, matrices: Tensor, cues: list[C
 
 
 def calibrate(heights: Tensor, calibration: tuple[float, float]) -> Tensor:
-    """Heights of peaks as probabilities that a joint is right (within two OKS sigmas).
-
+    """Heights of peaks as probabilities that a joint is right (within two OKS sigmas):
     sigmoid(slope x logit(height) + offset), after Platt ("Probabilistic outputs for support vector
-    machines", 1999), with (slope, offset) fitted by `benchmarks/calibrate.py` on people that were
-    not trained on. (1, 0) returns the heights unchanged.
-    """
+    machines", 1999), fitted by `benchmarks/calibrate.py` on people that were not trained on."""
     slope, offset = calibration
     if (slope, offset) == (1.0, 0.0):
         return heights
@@ -94,9 +84,9 @@ def prepare(spec: Spec, crops: Tensor, matrices: Tensor, cues: list[Cue] | None,
             rows: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """What the network is shown, from arguments as for `predict_crops`: normalised crops
     (M, 3, H, W), and cue maps (N, 1, H, W) or None."""
-    matrices = matrices if rows is None else matrices[rows]
     maps = None
     if spec.cue and cues:
+        matrices = matrices if rows is None else matrices[rows]
         maps = render_cues(cues, matrices, spec.input_size, spec.cue_sigma)
     return normalise(crops, spec.mean, spec.std), maps
 
@@ -115,15 +105,14 @@ def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] 
             precision: str = "float32", progress: Callable[[int], object] | None = None) -> Poses:
     """Poses of people `rows` (n,) of a data set, each in its box (n, 4) with its cue.
 
-    boxes: picture pixels, not yet padded; cues: one a row or None. Pictures are decoded in the
-    background, each once as long as its people stand in the same batch. progress: called after
-    every batch with the number of people in it.
+    boxes: picture pixels, not yet padded; cues: one per row, or None. Pictures are decoded in the
+    background. progress: called after every batch with the number of people in it.
     """
     rows = np.asarray(rows) if len(rows) else np.zeros(0, int)
     boxes = torch.tensor(np.asarray(boxes), dtype=torch.float32)
     if not len(rows) == len(boxes) == (len(rows) if cues is None else len(cues)):
-        raise DataError(f"{len(rows)} people, {len(boxes)} boxes and "
-                        f"{'no' if cues is None else len(cues)} cues: give one of each a person")
+        raise DataError(f"{len(rows)} people, {len(boxes)} boxes, "
+                        f"{'no' if cues is None else len(cues)} cues: give one of each per person")
     device = next(model.parameters()).device
     if model.spec.joints != len(persons.skeleton):
         raise ConfigError(f"the network has {model.spec.joints} joints, the data set's skeleton "
@@ -134,11 +123,10 @@ def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] 
 
     order, parts = np.argsort(persons.image_ids[rows], kind="stable"), []
     chunks = (order[start:start + batch] for start in range(0, len(order), batch))
-    for chosen, *cut_out in ahead(cut, chunks, min(4, os.cpu_count() or 1)):
-        crops, matrices = (tensor.to(device) for tensor in cut_out)
-        part = predict_crops(model, crops, matrices, cues and [cues[i] for i in chosen],
-                             hops=hops, flip=flip, skeleton=persons.skeleton,
-                             precision=precision)
+    for chosen, crops, matrices in ahead(cut, chunks, min(4, os.cpu_count() or 1)):
+        part = predict_crops(model, crops.to(device), matrices.to(device),
+                             cues and [cues[i] for i in chosen], hops=hops, flip=flip,
+                             skeleton=persons.skeleton, precision=precision)
         parts.append((part.keypoints.cpu(), part.scores.cpu()))
         if progress:
             progress(len(chosen))
@@ -162,8 +150,8 @@ def _read(persons: CocoPersons, rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def ahead(work: Callable, items: Iterable, threads: int, depth: int = 2) -> Iterator:
-    """work(item) for each item in turn, as map gives it, done in threads for up to `depth` + 1
-    items at a time. Closing the iterator ends the threads."""
+    """As map(work, items), but in threads, up to `depth` + 1 items in advance; closing the iterator
+    ends the threads."""
     pool = ThreadPoolExecutor(threads)
     try:
         coming = (pool.submit(work, item) for item in items)

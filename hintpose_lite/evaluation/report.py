@@ -20,11 +20,9 @@ class Report:
     """One evaluation. AP, OKS and all rates lie in [0, 1]; None where there was nobody to count.
 
     protocol, cue, radius, hops, flip, seed, precision: the arguments of `evaluate`.
-    people:     how many people were evaluated.
-    identity:   the figures of all people at the last hop, see below.
-    strata:     the same figures for each overlap stratum.
-    groups:     the same figures for "overlap >= .3", "contested" and "uncontested".
-    per_hop:    the same figures of all people for each hop.
+    identity:   the figures of all people at the last hop, see below; the same for each overlap
+                stratum (strata), for "overlap >= .3", "contested" and "uncontested" (groups), and
+                for each hop (per_hop).
     picture_ap: COCO's ten figures on whole pictures; None for shared boxes and for subsets.
     counts:     how many entries were replaced, left out or not matched, by reason.
     versions:   of the libraries that the figures depend on.
@@ -61,13 +59,16 @@ class Report:
 
     def table(self) -> str:
         """Returns the figures as Markdown tables, in per cent; – where nobody was counted."""
-        asked = f"{self.protocol} boxes, cue {self.cue}"
-        asked += f" moved by {self.radius:g} sqrt(area)" if self.radius else ""
-        lines = [f"{asked}, {self.hops} hop{'s' * (self.hops > 1)}, flip test "
-                 f"{'on' if self.flip else 'off'}, seed {self.seed}"
-                 + (f", {self.precision}" if self.precision != "float32" else ""), ""]
+        title = f"{self.protocol} boxes, cue {self.cue}"
+        if self.radius:
+            title += f" moved by {self.radius:g} sqrt(area)"
+        title += f", {self.hops} hop{'' if self.hops == 1 else 's'}, flip test "
+        title += f"{'on' if self.flip else 'off'}, seed {self.seed}"
+        if self.precision != "float32":
+            title += f", {self.precision}"
         if self.protocol == "detected" and self.cue not in ("none", "box", "mask", "pose"):
-            lines[0] += "; cues from the labels: not comparable with published AP"
+            title += "; cues from the labels: not comparable with published AP"
+        lines = [title, ""]
         strata = {f"overlap {label}": row for label, row in self.strata.items()}
         lines += _figures("people", {"all": self.identity, **strata, **self.groups})
         if self.hops > 1:
@@ -79,12 +80,11 @@ class Report:
 
     def to_json(self, path: str | Path, overwrite: bool = False) -> Path:
         """Writes the report, whole or not at all. An existing file needs overwrite=True."""
-        path = Path(path)
-        if path.exists() and not overwrite:
+        if Path(path).exists() and not overwrite:
             raise DataError(f"{path} exists already; choose another name, or pass overwrite=True")
         text = json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
         write_whole(path, lambda name: name.write_text(text))
-        return path
+        return Path(path)
 
     @classmethod
     def from_json(cls, path: str | Path) -> "Report":
@@ -101,8 +101,8 @@ class Report:
 
 
 def compare(reports: Mapping[str, Report]) -> str:
-    """One Markdown table with a row per report: person AP of everybody and of each stratum, then
-    how often the right person was found, in per cent. It compares models, or kinds of cue."""
+    """A Markdown table with a row per report (models, or kinds of cue): person AP of everybody and
+    of each stratum, then how often the right person was found, in per cent."""
     keys, rows, parts = {"AP": "ap", "right": "accuracy"}, [], []
     for name, report in reports.items():
         parts = {"": report.identity, **{f" {label}": row for label, row in report.strata.items()}}

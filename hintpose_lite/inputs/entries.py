@@ -32,8 +32,8 @@ def uncollected():
 
 
 def read_annotations(path: Path) -> dict:
-    """Reads a COCO annotation file, perhaps a gzipped one; its polygons become arrays. Raises
-    DataError if the file is not readable, not JSON, or lacks one of its three lists."""
+    """The content of a COCO annotation file, perhaps gzipped; its polygons become arrays. Raises
+    DataError if it is not readable, not JSON, or lacks one of its three lists."""
     content = read_json(path, "the annotations", _compact)
     missing = [key for key in ("images", "annotations", "categories")
                if not isinstance(content, dict) or not isinstance(content.get(key), list)]
@@ -51,8 +51,7 @@ def load_results(source: str | Path | list) -> tuple[str, object]:
 
 
 def read_json(path: Path, what: str, hook=None):
-    """The content of a JSON file, perhaps a gzipped one. Raises DataError, which says what the file
-    is instead."""
+    """The content of a JSON file, perhaps gzipped; DataError says what the file is instead."""
     try:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
@@ -67,8 +66,7 @@ def read_json(path: Path, what: str, hook=None):
 
 
 def stand_in(start: bytes) -> str | None:
-    """What lies in the place of a file whose first bytes these are, and what to do; None: nothing
-    that is known to do so."""
+    """What a file that starts so is instead of the one expected, and what to do, or None."""
     start = start.lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "it is a web page or XML: download or export the file itself"
@@ -89,8 +87,7 @@ def _kind_of(content: bytes) -> str:
 
 
 def _compact(entry: dict) -> dict:
-    """Turns polygons into arrays, which take a quarter of the memory of lists. Anything that is
-    not a list of numbers stays as it is."""
+    """Turns polygons that are numbers into arrays, which take a quarter of the memory of lists."""
     polygons = entry.get("segmentation")
     if isinstance(polygons, list):
         with suppress(TypeError, OverflowError):
@@ -201,10 +198,8 @@ def box_problem(box: list, width: int, height: int) -> str | None:
 
 def read_keypoints(keypoints, joints: int, repaired: Counter) -> tuple[list | None, str | None]:
     """The flat list x, y, v, x, y, v, ... of a person, and what is wrong with it (None: nothing).
-
-    A joint without coordinates (null or NaN) and with v = 0 is taken as unlabelled, and so is one
-    at (0, 0) with v = 1 or 2, where labelling tools put unknown joints; both are counted.
-    """
+    Joints without coordinates (null or NaN) and with v = 0 are taken as unlabelled, and so are
+    those at (0, 0) with v = 1 or 2, where labelling tools put unknown ones; both are counted."""
     if isinstance(keypoints, np.ndarray):
         keypoints = keypoints.ravel().tolist()
     if not isinstance(keypoints, list | tuple) or len(keypoints) != 3 * joints:

@@ -11,7 +11,7 @@ from ..errors import DataError
 
 
 def find_pictures(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Maps every name that can be found to its file, relative to the folder; others are left out.
+    """Maps every name that can be found to its file, relative to the folder.
 
     If no file has that name, files are compared with it regardless of slashes, leading folders,
     Unicode form, URL escapes and case, in subfolders, or in the parent folder if there are no files
@@ -50,14 +50,10 @@ def _index(folder: Path, prefix: str = "") -> dict[str, list[tuple[tuple[str, ..
 
 def _best(parts: tuple[str, ...], index) -> str | None:
     """The file whose path shares the most trailing parts with a name, if only one file does."""
-    files = index.get(parts[-1], []) if parts else []
-
-    def common(path: tuple[str, ...]) -> int:
-        return next((i for i, (a, b) in enumerate(zip(path[::-1], parts[::-1], strict=False))
-                     if a != b), min(len(path), len(parts)))
-
-    most = max((common(path) for path, _ in files), default=0)
-    best = [file for path, file in files if common(path) == most]
+    found = [(len(os.path.commonprefix([path[::-1], parts[::-1]])), file)
+             for path, file in (index.get(parts[-1], []) if parts else [])]
+    most = max((common for common, _ in found), default=0)
+    best = [file for common, file in found if common == most]
     return best[0] if len(best) == 1 else None
 
 

@@ -17,14 +17,21 @@ def readings(boxes: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
             "y, x, h, w": boxes[:, [1, 0, 3, 2]]}
 
 
+def suspicions(persons) -> list[str]:
+    """All warnings for the people of a data set (`CocoPersons`)."""
+    sizes = np.array([persons.pictures[image][1:] for image in persons.image_ids.tolist()])
+    boxes, keypoints = persons.boxes, persons.keypoints
+    keys = {*zip(persons.image_ids.tolist(), map(bytes, keypoints), strict=True)}
+    twice = len(boxes) - len(keys)
+    found = [suspect_boxes(boxes, keypoints, sizes) or suspect_joints(boxes, keypoints),
+             suspect_areas(boxes, persons.areas),
+             f"suspicion: {twice} people are annotated twice" if twice > 1 else None]
+    return [warning for warning in found if warning]
+
+
 def suspect_boxes(boxes: np.ndarray, keypoints: np.ndarray, sizes: np.ndarray) -> str | None:
     """A warning if boxes (N, 4) fit the joints (N, K, 3) better in another convention, else None.
-
-    A box fits if it lies in its picture and holds nine tenths of the labelled joints. sizes:
-    (N, 2), width and height of the pictures.
-    """
-    if not len(boxes):
-        return None
+    sizes: (N, 2), width and height of the pictures."""
     given = fits(boxes, keypoints, sizes)
     other = {name: fits(values, keypoints, sizes)
              for name, values in readings(boxes, sizes).items()}
@@ -34,15 +41,6 @@ def suspect_boxes(boxes: np.ndarray, keypoints: np.ndarray, sizes: np.ndarray) -
                 f"{other[name]:.0%} of them fit their joints, as they are {given:.0%}. Convert the "
                 "file")
     return suspect_units(boxes, keypoints, sizes)
-
-
-def suspicions(persons) -> list[str]:
-    """All warnings for the people of a data set (`CocoPersons`)."""
-    sizes = np.array([persons.pictures[image][1:] for image in persons.image_ids.tolist()])
-    boxes, keypoints = persons.boxes, persons.keypoints
-    found = [suspect_boxes(boxes, keypoints, sizes) or suspect_joints(boxes, keypoints),
-             suspect_areas(boxes, persons.areas), suspect_twice(persons)]
-    return [warning for warning in found if warning]
 
 
 def suspect_joints(boxes: np.ndarray, keypoints: np.ndarray) -> str | None:
@@ -68,14 +66,6 @@ def suspect_areas(boxes: np.ndarray, areas: np.ndarray) -> str | None:
             "it is taken from the mask or the box")
 
 
-def suspect_twice(persons) -> str | None:
-    """A warning if people have the very joints of somebody else in their picture."""
-    keys = [(image, points.tobytes()) for image, points
-            in zip(persons.image_ids.tolist(), persons.keypoints, strict=True)]
-    twice = len(keys) - len({*keys})
-    return f"suspicion: {twice} people are annotated twice" if twice > 1 else None
-
-
 def suspect_units(boxes: np.ndarray, keypoints: np.ndarray, sizes: np.ndarray) -> str | None:
     """A warning if everything lies in the first one or hundred pixels of much larger pictures."""
     labelled = keypoints[keypoints[..., 2] > 0, :2]
@@ -90,7 +80,8 @@ def suspect_units(boxes: np.ndarray, keypoints: np.ndarray, sizes: np.ndarray) -
 
 
 def fits(boxes: np.ndarray, keypoints: np.ndarray, sizes: np.ndarray) -> float:
-    """The share of boxes (N, 4) that lie in their picture and hold their joints."""
+    """The share of boxes (N, 4) that lie in their picture and hold nine tenths of their labelled
+    joints (N, K, 3)."""
     low, high = boxes[:, None, :2], boxes[:, None, :2] + boxes[:, None, 2:]
     xy, labelled = keypoints[..., :2], keypoints[..., 2] > 0
     inside = ((xy >= low - 1) & (xy <= high + 1)).all(-1) | ~labelled

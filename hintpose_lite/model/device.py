@@ -11,11 +11,8 @@ PRECISIONS = ("auto", "bf16", "float32")
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of that name. Without one: this process's GPU if PyTorch sees any, else the CPU.
-
-    "cuda" is the GPU that torchrun gives this process, or the first. Raises ConfigError for a
-    device that does not exist here.
-    """
+    """The device of that name, or ConfigError if it does not exist here. Without a name: "cuda" if
+    PyTorch sees a GPU, which is the one that torchrun gives this process, or the first."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu", *(f"cuda:{i}" for i in range(count))]
     if torch.backends.mps.is_available():
@@ -30,11 +27,8 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device):
-    """A context in which networks compute in bf16 or float32.
-
-    "auto" takes bf16 where it is fast: on CUDA GPUs from Ampere on (older ones only emulate it,
-    though PyTorch calls it supported), and on CPUs with AVX512-BF16.
-    """
+    """A context in which networks compute in bf16 or float32. "auto" takes bf16 where it is fast:
+    on CUDA GPUs from Ampere on (older ones only emulate it), and on CPUs with AVX512-BF16."""
     if precision not in PRECISIONS:
         raise ConfigError(f"precision {precision!r} does not exist; choose {', '.join(PRECISIONS)}")
     if precision == "bf16" or (precision == "auto" and _has_fast_bf16(device)):

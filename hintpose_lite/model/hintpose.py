@@ -8,14 +8,14 @@ additions in words; numbers it leaves open (channels, sigma, where gradients sto
 * Recurrent refinement: stem and layer1 give features f once. Hop 1 reads f as it is; every later
   hop reads f plus what `RecurrentRefinement` makes of f and of the hop before.
 
-Both corrections end in a linear convolution that starts at zero: a fresh HintPose computes exactly
-what its HRNet computes, so pretrained weights stay usable. That convolution must not be followed
-by batch norm and ReLU: at zero, those would let no gradient through.
+Both corrections end in a convolution that starts at zero, so a fresh HintPose computes exactly what
+its HRNet computes. No batch norm and ReLU follow it: at zero, they would let no gradient through.
 """
 
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import CheckpointError, ConfigError
-from ..settings import settle
+from ..pose.heatmaps import CODECS
+from ..settings import ABOVE_0, settle
 from .hrnet import HRNet, check_images, check_size, conv_bn
 
-CHOICES = {"codec": ("quarter", "dark", "udp"), "cue_level": ("image", "stem")}
+CHOICES = {"codec": CODECS, "cue_level": ("image", "stem")}
+LIMITS = {**dict.fromkeys(("hops", "cue_channels"), (1, inf)),
+          **dict.fromkeys(("target_sigma", "cue_sigma", "std"), (ABOVE_0, inf))}
 OLDER = {"feedback": "heatmaps", "base": "f"}  # files store these former settings
 
 
@@ -35,20 +38,18 @@ class Spec:
     """Everything needed to build a HintPose again and to use it; saved with its weights.
 
     width, joints, stem, modules, blocks, final_kernel: the HRNet, see there.
-    cue, hops:     with an instance cue or not; hops run unless a call asks for another number
-                   (1: built without recurrence).
+    cue, hops:     with a cue or not; hops of a call by default (1: built without recurrence).
     input_size:    (width, height) of the crops in pixels, multiples of 32.
-    codec:         how heatmaps encode points: "quarter", "dark" or "udp".
+    codec:         how heatmaps encode points, see `pose.heatmaps`.
     target_sigma:  of the training targets, in heatmap pixels.
     cue_sigma:     of a point cue, in crop pixels; cue_amplitude multiplies the cue map.
     cue_level:     the correction is added to the "image", or to the output of the "stem".
     cue_channels:  channels between the two convolutions of the correction.
     detach:        True: no gradient flows from a hop to the one before through the feedback.
     mean, std:     of the RGB channels, for pictures in [0, 1] (default: ImageNet's).
-    calibration:   slope and offset that turn the heights of peaks into probabilities, see
-                   `evaluation.predict.calibrate`; (1, 0) leaves the heights as they are.
+    calibration:   slope and offset of `evaluation.predict.calibrate`; (1, 0) changes nothing.
 
-    Raises ConfigError on a value of the wrong type or outside its choices.
+    Raises ConfigError for other values.
     """
 
     width: int = 32
@@ -72,19 +73,14 @@ class Spec:
     calibration: tuple[float, float] = (1.0, 0.0)
 
     def __post_init__(self):
-        settle(self, **CHOICES)
+        settle(self, CHOICES, LIMITS)
         for field in fields(self):
             value, default = getattr(self, field.name), field.default
             if isinstance(default, tuple) and len(value) != len(default):
                 raise ConfigError(f"{field.name}={value}: {len(default)} numbers are needed")
-        small = [n for n in ("hops", "cue_channels") if getattr(self, n) < 1]
-        small += [n for n in ("target_sigma", "cue_sigma") if not getattr(self, n) > 0]
-        if small or min(self.std) <= 0:
-            raise ConfigError(f"{', '.join(small) or 'std'} must be greater than zero")
         check_size(*self.input_size)
 
     def to_dict(self) -> dict:
-        """A dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod
@@ -97,14 +93,18 @@ class Spec:
             if values.pop(name, only) != only:
                 raise CheckpointError(f"this version runs networks with {name}={only!r} only: "
                                       "train this one anew, or use the version that made it")
-        odd = names.symmetric_difference(values)
-        if odd:
+        if odd := names.symmetric_difference(values):
             raise CheckpointError(f"this is not a spec that this version knows: "
                                   f"{', '.join(sorted(odd))} missing or not known")
         try:
             return cls(**values)
         except ConfigError as error:
             raise CheckpointError(f"the stored spec cannot be used: {error}") from error
+
+
+def _zero(layer: nn.Conv2d) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
 
 
 class InputRefinement(nn.Module):
@@ -124,10 +124,8 @@ class InputRefinement(nn.Module):
 
 
 class RecurrentRefinement(nn.Module):
-    """The correction of features by the last hop's output; zero until trained.
-
-    `forward` takes features (N, C, H, W) and an output (N, outputs, H, W), gives (N, C, H, W).
-    """
+    """The correction (N, C, H, W) of features (N, C, H, W) by the output (N, outputs, H, W) of the
+    last hop; zero until trained."""
 
     def __init__(self, channels: int, outputs: int, hidden: int):
         super().__init__()
@@ -147,10 +145,10 @@ class HintPose(HRNet):
 
     def __init__(self, width: int = 32, joints: int = 17, cue: bool = True, hops: int = 3,
                  **settings):
-        unknown = set(settings) - {field.name for field in fields(Spec)}
-        if unknown:
+        known = [field.name for field in fields(Spec)]
+        if unknown := set(settings).difference(known):
             raise ConfigError(f"HintPose has no setting {', '.join(sorted(unknown))}; "
-                              f"it has {', '.join(field.name for field in fields(Spec))}")
+                              f"it has {', '.join(known)}")
         spec = Spec(width=width, joints=joints, cue=cue, hops=hops, **settings)
         super().__init__(spec.width, spec.joints, stem=spec.stem, modules=spec.modules,
                          blocks=spec.blocks, final_kernel=spec.final_kernel)
@@ -166,16 +164,12 @@ class HintPose(HRNet):
 
     @classmethod
     def from_spec(cls, spec: Spec) -> "HintPose":
-        """A fresh network with this spec."""
         return cls(**asdict(spec))
 
     def _share_momentum(self) -> None:
-        """Lets a training step move the running statistics as far as a step of HRNet does.
-
-        The hops share their batch norms, whose running averages are therefore updated once per hop.
-        u updates keep (1 - m)^u of the old average, and HRNet's step keeps 1 - 0.1, hence
-        m = 1 - 0.9^(1/u). Stem and layer1 run once and stay at 0.1.
-        """
+        """Lets a training step move the running statistics as far as a step of HRNet does: u hops
+        update a shared average u times and keep (1 - m)^u of the old one, where HRNet's step keeps
+        1 - 0.1, hence m = 1 - 0.9^(1/u)."""
         once = ("bn1", "bn2", "layer1.", "input_refinement.")
         for name, module in self.named_modules():
             if isinstance(module, nn.BatchNorm2d) and not name.startswith(once):
@@ -187,15 +181,14 @@ class HintPose(HRNet):
         """All that runs once for a cue: (N, 3, H, W), (N, 1, H, W) -> (N, 4 * stem, H/4, W/4)."""
         check_images(images)
         cues = self._check_cues(images, cues, len(images) if rows is None else len(rows))
-        late = self.spec.cue_level == "stem"  # then the stem knows no cue, and its work is shared
-        if rows is not None and not late:
-            images = images[rows]
-        if cues is not None and not late:
-            images = images + self.input_refinement(images, cues)
-        x = self.stem(images)
-        if rows is not None and late:
-            x = x[rows]
-        if cues is not None and late:
+        if self.spec.cue_level == "image":
+            images = images if rows is None else images[rows]
+            if cues is not None:
+                images = images + self.input_refinement(images, cues)
+            return self.layer1(self.stem(images))
+        x = self.stem(images)  # knows no cue, so its work is shared
+        x = x if rows is None else x[rows]
+        if cues is not None:
             for _ in range(2):  # windows as the stem's two strided convolutions have them
                 cues = F.avg_pool2d(cues, 3, stride=2, padding=1, count_include_pad=False)
             x = x + self.input_refinement(x, cues)
@@ -212,8 +205,7 @@ class HintPose(HRNet):
         if cues is None:
             return images.new_zeros(shape)
         if tuple(cues.shape) != shape:
-            raise ConfigError(f"cues must be maps of shape {shape}, one for each question, "
-                              f"not {tuple(cues.shape)}")
+            raise ConfigError(f"cues must be maps of shape {shape}, not {tuple(cues.shape)}")
         return cues * self.spec.cue_amplitude
 
     def forward(self, images: Tensor, cues: Tensor | None = None, hops: int | None = None,
@@ -222,53 +214,38 @@ class HintPose(HRNet):
 
         images: (N, 3, H, W), normalised with spec.mean and spec.std; H and W multiples of 32.
         cues:   (N, 1, H, W) in [-1, 1]; None means no cue (zeros).
-        hops:   the number of passes, at least 1; None means spec.hops. Any number works, if
-                the network was built with recurrence (spec.hops > 1).
-        rows:   (N,) with M images: cue i belongs to images[rows[i]], so that one picture can be
-                asked about several people. None: cue i belongs to images[i]. With the cue at the
-                stem, the stem runs once per image.
+        hops:   the number of passes, at least 1 (None: spec.hops); above 1 only with recurrence.
+        rows:   (N,) with M images: cue i belongs to images[rows[i]]; None: to images[i]. With the
+                cue at the stem, the stem runs once per image.
 
         Raises ConfigError for cues without a cue input, other shapes, or such hops.
         """
-        hops = self._check_hops(hops)
-        f = self.stem_features(images, cues, rows)
-        outputs = []
-        for hop in range(hops):
-            features = f
-            if hop:
-                last = outputs[-1].detach() if self.spec.detach else outputs[-1]
-                features = f + self.recurrent_refinement(f, last)
-            if self.checkpoint_hops and torch.is_grad_enabled():
-                heatmaps = checkpoint(self._run_hop, features, use_reentrant=False,
-                                      context_fn=self._second_time)
-            else:
-                heatmaps = self._run_hop(features)
-            outputs.append(heatmaps)
-        return torch.stack(outputs)
-
-    def _run_hop(self, features: Tensor) -> Tensor:
-        """The heatmaps of one hop."""
-        return self.final_layer(self.head(features))
-
-    def _second_time(self):
-        """Contexts of a hop's first and second computation: statistics are counted once."""
-        return nullcontext(), _no_statistics(self)
-
-    def _check_hops(self, hops: int | None) -> int:
         hops = self.spec.hops if hops is None else hops
         if type(hops) is not int or hops < 1:
             raise ConfigError(f"hops must be a whole number of at least 1, not {hops!r}")
         if hops > 1 and self.spec.hops == 1:
-            raise ConfigError(f"this network was built with hops=1, without recurrent refinement: "
-                              f"it cannot run {hops} hops; build it with hops=2 or more")
-        return hops
+            raise ConfigError(f"this network was built with hops=1, without recurrence: to run "
+                              f"{hops} hops, build it with hops=2 or more")
+        features = f = self.stem_features(images, cues, rows)
+        outputs = []
+        for hop in range(hops):
+            if hop:
+                last = outputs[-1].detach() if self.spec.detach else outputs[-1]
+                features = f + self.recurrent_refinement(f, last)
+            if self.checkpoint_hops and torch.is_grad_enabled():
+                outputs.append(checkpoint(self._run_hop, features, use_reentrant=False, context_fn=(
+                    lambda: (nullcontext(), _no_statistics(self)))))  # they are counted once
+            else:
+                outputs.append(self._run_hop(features))
+        return torch.stack(outputs)
+
+    def _run_hop(self, features: Tensor) -> Tensor:
+        return self.final_layer(self.head(features))
 
 
 class Ensemble(nn.Module):
-    """Several networks as one: the mean of their heatmaps after each hop.
-
-    They must agree in what a crop, a cue and a heatmap are. Raises ConfigError.
-    """
+    """Several networks as one: the mean of their heatmaps after each hop. Raises ConfigError if
+    they do not agree in what a crop, a cue and a heatmap are."""
 
     SAME = ("input_size", "joints", "codec", "target_sigma", "cue", "cue_sigma", "mean", "std")
 
@@ -292,10 +269,8 @@ class Ensemble(nn.Module):
 
 
 def as_hintpose(model: "HRNet | Ensemble", **settings) -> "HintPose | Ensemble":
-    """The same network, sharing its weights, behind HintPose's interface (no cue, one hop).
-
-    `settings` are fields of `Spec` that a plain HRNet does not know: input_size, codec, ...
-    """
+    """The same network, sharing its weights, behind HintPose's interface (no cue, one hop), with
+    `settings` of `Spec` that a plain HRNet does not know: input_size, codec, ..."""
     if isinstance(model, HintPose | Ensemble):
         return model
     with torch.random.fork_rng(devices=[]):  # its first weights are thrown away at once
@@ -322,8 +297,3 @@ def _no_statistics(model: nn.Module):
     finally:
         for module, momentum in momenta.items():
             module.momentum = momentum
-
-
-def _zero(layer: nn.Conv2d) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)

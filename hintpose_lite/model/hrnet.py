@@ -3,13 +3,13 @@
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation",
 CVPR 2019. A network of parallel branches at strides 4, 8, 16 and 32. Each stage adds one branch
 at half the resolution, and every module ends by mixing all branches with all others ("fuse").
-
-The parameters carry the names of the published checkpoints, so those load without translation.
+Parameters have the names of the published checkpoints, so those load without translation.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock, Bottleneck  # HRNet takes ResNet's as they are
 
 from ..errors import ConfigError
 
@@ -23,42 +23,6 @@ def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1,
     layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
               nn.BatchNorm2d(outputs)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a residual connection; (N, C, H, W) -> (N, C, H, W)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(y)) + x, inplace=True)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions with a residual connection; (N, C, H, W) -> (N, 4 * mid, H, W)."""
-
-    def __init__(self, inputs: int, mid: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, mid, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(mid)
-        self.conv2 = nn.Conv2d(mid, mid, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(mid)
-        self.conv3 = nn.Conv2d(mid, 4 * mid, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * mid)
-        # The published name, although nothing gets smaller here:
-        self.downsample = conv_bn(inputs, 4 * mid, 1, relu=False) if inputs != 4 * mid else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        return F.relu(self.bn3(self.conv3(y)) + shortcut, inplace=True)
 
 
 def fuse_path(channels: list[int], source: int, target: int) -> nn.Module:
@@ -76,14 +40,14 @@ def fuse_path(channels: list[int], source: int, target: int) -> nn.Module:
 class FuseModule(nn.Module):
     """Residual blocks in every branch, then each output branch is the sum over all branches.
 
-    Takes and returns a list of (N, channels[i], H / 2^i, W / 2^i); with `finest_only` the list
-    that comes back holds the highest resolution alone.
+    Takes and returns a list of (N, channels[i], H / 2^i, W / 2^i), or only the first with
+    `finest_only`.
     """
 
     def __init__(self, channels: list[int], blocks: int, finest_only: bool = False):
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
+            nn.Sequential(*(BasicBlock(c, c) for _ in range(blocks))) for c in channels)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(fuse_path(channels, source, target) for source in range(len(channels)))
             for target in range(1 if finest_only else len(channels)))
@@ -104,10 +68,8 @@ class HRNet(nn.Module):
 
     width:   channels of the finest branch; the others have 2, 4 and 8 times as many. The
              published networks are 32 (28.5 M parameters) and 48 (63.6 M).
-    joints:  heatmaps, one a joint.
-    final_kernel: 1 or 3, of the last convolution. With 1, heatmaps are a linear map of `width`
-             channels; where these are fewer than `joints`, some pair of joints, mostly the eyes,
-             cannot be told apart (`benchmarks/channels.py` says which).
+    final_kernel: 1 or 3, of the last convolution. With 1 and a width below `joints`, some pair of
+             joints, mostly the eyes, cannot be told apart (see `benchmarks/channels.py`).
     stem:    channels of the two strided convolutions; layer1 gives 4 * stem channels.
     modules: fuse modules in stages 2, 3 and 4.
     blocks:  residual blocks in layer1 and in every branch of a module.
@@ -118,7 +80,7 @@ class HRNet(nn.Module):
     def __init__(self, width: int = 32, joints: int = 17, *, stem: int = 64,
                  modules: tuple[int, int, int] = (1, 4, 3), blocks: int = 4, final_kernel: int = 1):
         super().__init__()
-        _check_settings(width, joints, stem, modules, blocks, final_kernel)
+        _check_settings(modules, final_kernel, width=width, joints=joints, stem=stem, blocks=blocks)
         self.architecture = {"width": width, "joints": joints, "stem": stem, "blocks": blocks,
                              "modules": tuple(modules), "final_kernel": final_kernel}
         channels = [width * 2 ** i for i in range(4)]
@@ -127,7 +89,9 @@ class HRNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(stem)
         self.conv2 = nn.Conv2d(stem, stem, 3, 2, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(stem)
-        self.layer1 = nn.Sequential(*(Bottleneck(wide if i else stem, stem) for i in range(blocks)))
+        self.layer1 = nn.Sequential(
+            Bottleneck(stem, stem, downsample=conv_bn(stem, wide, kernel=1, relu=False)),
+            *(Bottleneck(wide, stem) for _ in range(blocks - 1)))
         # A transition adds a branch; the extra Sequential keeps the published parameter names.
         self.transition1 = nn.ModuleList([
             conv_bn(wide, channels[0]), nn.Sequential(conv_bn(wide, channels[1], stride=2))])
@@ -160,7 +124,7 @@ class HRNet(nn.Module):
 
 
 def check_images(images: Tensor) -> None:
-    """Raises ConfigError unless images are (N, 3, H, W) floats, H and W multiples of 32."""
+    """Raises ConfigError for images that the network cannot take."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise ConfigError(f"the network takes normalised float pictures (N, 3, H, W), not "
                           f"{images.dtype} of shape {tuple(images.shape)}")
@@ -172,16 +136,14 @@ def check_size(width: int, height: int) -> None:
     if width < COARSEST or height < COARSEST or width % COARSEST or height % COARSEST:
         raise ConfigError(
             f"input size {width}x{height} (width x height) must be made of multiples of "
-            f"{COARSEST}: the coarsest branch has stride {COARSEST}, and its pixels must line up "
-            f"with those of the finer branches; take 192x256, for example")
+            f"{COARSEST}, the stride of the coarsest branch; take 192x256, for example")
 
 
-def _check_settings(width, joints, stem, modules, blocks, final_kernel) -> None:
+def _check_settings(modules, final_kernel, **numbers) -> None:
     if final_kernel not in (1, 3) or not isinstance(modules, list | tuple) or len(modules) != 3:
         raise ConfigError(f"final_kernel={final_kernel!r} must be 1 or 3, and modules={modules!r} "
                           "three numbers, one each for stages 2, 3 and 4")
-    for name, value in {"width": width, "joints": joints, "stem": stem, "blocks": blocks,
-                        **{f"modules[{i}]": value for i, value in enumerate(modules)}}.items():
+    for name, value in [*numbers.items(), *((f"modules[{i}]", n) for i, n in enumerate(modules))]:
         if type(value) is not int or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
 
@@ -199,11 +161,9 @@ def _new_branch(channels, index) -> nn.ModuleList:
 
 @torch.no_grad()
 def _initialise(net: HRNet) -> None:
-    """He's normal initialisation, which trains small networks from nothing.
-
-    (HRNet's own, normal with deviation 0.001 everywhere, is meant to be overwritten by ImageNet
-    weights.) The last layer keeps that small deviation, so first heatmaps are near zero.
-    """
+    """He's normal initialisation, which trains small networks from nothing. (HRNet's own, normal
+    with deviation 0.001, is meant to be overwritten; only the last layer has it here, so that first
+    heatmaps are near zero.)"""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -182,11 +182,11 @@ class Company(PersonCrops):
         self.middles = pad_sequence([torch.from_numpy(middles[persons.image_ids == image])
                                      for image in persons.image_ids], batch_first=True).numpy()
 
-    def draw_box(self, subject, other, random: np.random.Generator) -> np.ndarray:
+    def draw_box(self, person, other, random: np.random.Generator) -> np.ndarray:
         """As for `PersonCrops`, or the whole picture."""
         if random.random() < WHOLE:
-            return np.array([0, 0, *subject.size])
-        return super().draw_box(subject, other, random)
+            return np.array([0, 0, *person.image_size])
+        return super().draw_box(person, other, random)
 
     def item(self, epoch: int, row: int, turn: int = 0, **settings) -> dict[str, np.ndarray]:
         item, middles = super().item(epoch, row, turn, **settings), self.middles[row].copy()

@@ -2,13 +2,11 @@
 
 Conventions, used everywhere in the package:
 
-* (x, y) order; x to the right, y down; picture pixels.
+* (x, y) order, x to the right and y down, in picture pixels; a box is (x, y, w, h).
 * Integer coordinates are pixel *centres* (as cv2 and HRNet have it): a picture of width W covers
-  x = -0.5 to W - 0.5, and its last column is at x = W - 1.
-* A box is (x, y, w, h).
-* An affine map is a (2, 3) matrix M, N are (N, 2, 3): a point p goes to M[:, :2] @ p + M[:, 2].
-* Maps are multiplied number by number, not with @, which autocast would round to bfloat16: that
-  moves points by up to 12 pixels.
+  x = -0.5 to W - 0.5.
+* An affine map is a (2, 3) matrix M: a point p goes to M[:, :2] @ p + M[:, 2]. Maps are multiplied
+  number by number, not with @, which autocast would round by up to 12 pixels.
 """
 
 import functools
@@ -23,10 +21,8 @@ PADDING = 1.25  # HRNet pads every box by this factor before it is cropped
 
 @functools.cache
 def constant(values: tuple, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Numbers as a tensor that is made once for each device and stays there.
-
-    To copy them anew in every step would make the processor wait for the GPU. Do not write to it.
-    """
+    """Numbers as a tensor that is made once for each device, since copying them in every step would
+    make the processor wait for the GPU. Do not write to it."""
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
 
@@ -64,9 +60,8 @@ def pad(boxes: Tensor, aspect: float = 3 / 4, padding: float = PADDING) -> Tenso
 def crop_matrix(boxes: Tensor, size: tuple[int, int], rotation: Tensor | None = None) -> Tensor:
     """Maps (N, 2, 3) that take boxes (N, 4) of a picture onto a crop of size = (width, height).
 
-    As in HRNet, the box's centre lands on (width / 2, height / 2) and its width on `width` pixels;
-    the box is expected to have the crop's aspect (see `pad`). Crops are the same for every codec;
-    UDP's own code maps widths less one pixel, a difference of half a crop pixel at the edges.
+    As in HRNet, the box's centre lands on (width / 2, height / 2) and its width on `width` pixels,
+    for every codec; the box should have the crop's aspect (see `pad`).
     rotation: (N,) degrees; positive turns the picture's content clockwise on the screen.
     """
     width, height = size
@@ -78,11 +73,6 @@ def crop_matrix(boxes: Tensor, size: tuple[int, int], rotation: Tensor | None = 
     return torch.cat([linear, (target - _turn(linear, center(boxes)))[..., None]], dim=-1)
 
 
-def flip_matrix(width: int, like: Tensor) -> Tensor:
-    """The map (2, 3) that mirrors a picture of that width left to right: x -> width - 1 - x."""
-    return constant(((-1.0, 0.0, width - 1.0), (0.0, 1.0, 0.0)), like.device, like.dtype)
-
-
 def _turn(matrix: Tensor, points: Tensor) -> Tensor:
     """Points (..., 2) through the linear part of maps (..., 2, 2 or 3): (..., 2)."""
     return matrix[..., 0] * points[..., 0:1] + matrix[..., 1] * points[..., 1:2]
@@ -92,12 +82,6 @@ def apply(matrix: Tensor, points: Tensor) -> Tensor:
     """Points (N, P, 2) through maps (N, 2, 3): (N, P, 2)."""
     matrix = matrix[..., None, :, :]
     return _turn(matrix, points) + matrix[..., 2]
-
-
-def compose(outer: Tensor, inner: Tensor) -> Tensor:
-    """The map that applies `inner` first and `outer` to its result."""
-    columns = [_turn(outer, inner[..., column]) for column in range(3)]
-    return torch.stack([*columns[:2], columns[2] + outer[..., 2]], dim=-1)
 
 
 def invert(matrix: Tensor) -> Tensor:

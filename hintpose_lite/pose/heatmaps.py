@@ -9,8 +9,8 @@ A *codec* says how crop pixels and heatmap pixels relate and how a peak is refin
   "udp"      heatmap x = crop x (w - 1) / (W - 1), so that mirroring is exact (UDP, Huang et al.,
              CVPR 2020); refined like "dark".
 
-Targets are not rounded to whole pixels (HRNet rounds them): a decoder of sub-pixel peaks would
-otherwise be asked to undo an error that we had put in. Everything is batched torch on any device.
+Targets are not rounded to whole pixels, as HRNet's are: a decoder of sub-pixel peaks would have to
+undo that error. Everything is batched torch on any device.
 """
 
 import math
@@ -28,12 +28,9 @@ CODECS = ("quarter", "dark", "udp")
 
 def gaussians(points: Tensor, size: tuple[int, int], sigma: float,
               heights: Tensor | None = None) -> Tensor:
-    """Gaussians centred on points (..., 2), on maps of size = (width, height) pixels.
-
-    heights: (...) of the peaks, 1 if not given. Returns (..., height, width); differentiable in the
-    points. A point outside gives the tail that reaches inside. A Gaussian is separable, so each map
-    is the product of a row and a column.
-    """
+    """Gaussians (..., height, width) centred on points (..., 2) of a map of size = (width, height),
+    with peaks of these heights (...), by default 1. Differentiable in the points; a point outside
+    gives the tail that reaches inside. Each map is the product of a row and a column."""
     x, y = (torch.arange(length, device=points.device, dtype=points.dtype) for length in size)
     row = torch.exp(-((x - points[..., 0:1]) ** 2) / (2 * sigma**2))
     if heights is not None:
@@ -56,8 +53,7 @@ def encode(points: Tensor, input_size: tuple[int, int], sigma: float, codec: str
            stride: int = 4, heights: Tensor | None = None) -> Tensor:
     """Target heatmaps (N, K, H / stride, W / stride) of keypoints (N, K, 2) in crop pixels.
 
-    input_size: (W, H) of the crop; sigma: in heatmap pixels. Peaks are not rounded to whole pixels;
-    they have height 1, or `heights` (N, K).
+    input_size: (W, H) of the crop; sigma: in heatmap pixels; heights: (N, K) of the peaks, or 1.
     """
     size = (input_size[0] // stride, input_size[1] // stride)
     return gaussians(points * _ratio(input_size, size, codec, points.device), size, sigma, heights)
@@ -81,11 +77,8 @@ def decode(heatmaps: Tensor, input_size: tuple[int, int], codec: str = "quarter"
 
 
 def _highest(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest value of each map (N, K, h, w) and its (first) flat index: both (N, K).
-
-    torch looks for a value several times faster than for its place, so the place is only looked
-    for in the best of a few blocks of rows.
-    """
+    """The largest value of each map (N, K, h, w) and its (first) flat index: both (N, K). torch
+    finds values much faster than places, so it looks for the place in the best block of rows."""
     height, width = maps.shape[-2:]
     block = width * math.gcd(height, 8)
     blocks = maps.reshape(-1, height * width // block, block)
@@ -147,9 +140,9 @@ def _smooth(maps: Tensor, sigma: float) -> Tensor:
 def mirror(heatmaps: Tensor, skeleton: Skeleton, codec: str = "quarter") -> Tensor:
     """Heatmaps (..., K, h, w) of a mirrored crop, turned back to the original crop.
 
-    Left and right keypoints trade places. With x / stride, mirroring the crop and mirroring the
-    heatmap differ by (stride - 1) / stride of a heatmap pixel; moving one pixel right, as HRNet
-    does, leaves a quarter. With "udp" the two mirrors are the same and nothing is moved.
+    Left and right keypoints trade places. With x / stride, the mirrors of crop and heatmap differ
+    by 3/4 of a heatmap pixel; moving one pixel right, as HRNet does, leaves a quarter. With "udp"
+    they are the same.
     """
     order = constant(skeleton.mirror, heatmaps.device, torch.long)
     back = heatmaps.flip(-1).index_select(-3, order)

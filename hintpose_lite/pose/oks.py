@@ -1,7 +1,4 @@
-"""Object keypoint similarity (OKS), the suppression of duplicate poses, and a pose's score.
-
-Everything is batched torch on any device; nothing loops over people or joints.
-"""
+"""Object keypoint similarity (OKS), the suppression of duplicate poses, and a pose's score."""
 
 import torch
 from torch import Tensor
@@ -16,8 +13,7 @@ def oks(predicted: Tensor, truth: Tensor, areas: Tensor, sigmas) -> Tensor:
 
     The mean over the labelled joints (v > 0) of exp(-d^2 / (2 area (2 sigma)^2)).
     predicted: (..., K, 2) and truth: (..., K, 3), x and y in picture pixels, v in 0, 1, 2.
-    areas: (...,) of the truth, square pixels. sigmas: (K,), tensor or sequence.
-    The leading shapes broadcast: predicted[:, None] against truth[None] compares all with all.
+    areas: (...,) of the truth, square pixels. sigmas: (K,). The leading shapes broadcast.
     Returns (...,); 0 where no joint is labelled or a labelled joint's prediction is NaN.
     """
     sigmas = torch.as_tensor(sigmas, dtype=predicted.dtype, device=predicted.device)
@@ -38,13 +34,10 @@ def pose_oks(a: Tensor, b: Tensor, areas: Tensor, sigmas) -> Tensor:
 
 
 def rescore(box_scores: Tensor, joint_scores: Tensor, threshold: float = LOW) -> Tensor:
-    """A pose's score as in HRNet: box score (N,) x mean of the joint scores above `threshold`.
-
-    joint_scores: (N, K). Returns (N,); 0 for a pose none of whose joints is above the threshold.
-    """
+    """Poses' scores (N,) as in HRNet: box score (N,) x mean of the joint scores (N, K) above
+    `threshold`, or 0 if there is none."""
     valid = joint_scores > threshold
-    mean = (joint_scores * valid).sum(-1) / valid.sum(-1).clamp_min(1)
-    return box_scores * mean
+    return box_scores * ((joint_scores * valid).sum(-1) / valid.sum(-1).clamp_min(1))
 
 
 def oks_nms(keypoints: Tensor, scores: Tensor, areas: Tensor, sigmas, threshold: float = 0.9,
@@ -53,8 +46,7 @@ def oks_nms(keypoints: Tensor, scores: Tensor, areas: Tensor, sigmas, threshold:
 
     As in HRNet all joints count, and the area of a pair is the mean of its two areas.
     keypoints: (N, K, 2); scores, areas: (N,); equal scores rank in the order given.
-    images: (N,) integers; poses of different pictures never meet (None: all in one picture).
-    limit: at most that many poses, the best ones, stay per picture.
+    images: (N,) integers, each pose's picture (None: the same). limit: of poses per picture.
     Returns the indices that stay (M,), by falling score.
     """
     if images is None:
@@ -87,11 +79,9 @@ def _pairs(groups: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _settle(better: Tensor, worse: Tensor, count: int) -> Tensor:
-    """Which poses stay (count,), when pose better[p] removes worse[p] if it stays itself.
-
-    The greedy answer is the only fixed point, since a pair always points down the ranking: after
-    round t every pose at most t steps down a chain is settled, and chains are short.
-    """
+    """Which poses stay (count,), when pose better[p] removes worse[p] if it stays itself. The
+    greedy answer is the only fixed point, since a pair always points down the ranking, and it is
+    reached after as many rounds as the longest chain has steps."""
     stays = torch.ones(count, dtype=torch.bool, device=better.device)
     while True:
         following = torch.ones_like(stays)

@@ -5,27 +5,28 @@ import json
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from math import inf
 
 from ..cues.training import CueMix
 from ..data.crops import Augment
 from ..errors import ConfigError
 from ..model.device import PRECISIONS
 from ..model.hintpose import Spec
-from ..settings import settle
+from ..settings import ABOVE_0, settle
 
-LEAST = {"steps": 1, "batch": 1, "images": 0, "val_images": 1, "validate_every": 1,
-         "checkpoint_every": 1, "warmup": 0, "epochs": 0, "contested": 0, "backbone_lr": 0,
-         "weight_decay": 0, "seed": 0, "data_seed": 0}
 CHOICES = {"schedule": ("cosine", "step"), "precision": PRECISIONS,
            "batch_norm": ("local", "synchronised")}
+LIMITS = {name: limits for names, limits in {
+    "steps batch val_images validate_every checkpoint_every": (1, inf),
+    "images warmup epochs contested backbone_lr weight_decay hop_weights": (0, inf),
+    "hop_dropout freeze_after hops_after drops": (0, 1),
+    "seed data_seed": (0, 2 ** 32 - 1),
+    "lr": (ABOVE_0, inf)}.items() for name in names.split()}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides what a run learns; two runs with equal configs do the same.
-
-    Fields of `spec`, `augment` and `cues` are reached by their own names, see `override`.
-    """
+    """Everything that decides what a run learns; two runs with equal configs do the same."""
 
     spec: Spec = Spec()
     # The network, and how it is used.
@@ -92,40 +93,20 @@ class TrainConfig:
     # Steps between two checkpoints.
 
     def __post_init__(self):
-        settle(self, **CHOICES)
-        for name, low in LEAST.items():
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name}={getattr(self, name)}: must be at least {low}")
-        if self.lr <= 0:
-            raise ConfigError(f"lr={self.lr}: must be above 0")
+        settle(self, CHOICES, LIMITS)
+        hops, weights = self.spec.hops, self.hop_weights
         if not re.fullmatch(r"\s*([^\s=]+=\d+(\.\d*)?\s*)*", self.sources):
             raise ConfigError(f"sources={self.sources!r}: write it as \"coco=2 lspet=0.5\"")
-        if max(self.seed, self.data_seed) >= 2 ** 32:
-            raise ConfigError(f"seed={self.seed}, data_seed={self.data_seed}: must be below 2**32")
         if self.compile and self.checkpoint_hops:
             raise ConfigError("compile and checkpoint_hops do not go together: choose one")
-        for name, weights in {"hop_weights": self.hop_weights, "cues": self.cues.weights}.items():
-            if min(weights, default=0) < 0 or not any(weights):
-                raise ConfigError(f"{name}={weights}: give numbers of at least 0, one above 0")
-        if not any(self.hop_weights[:self.spec.hops]):
-            raise ConfigError(f"hop_weights={self.hop_weights}: give one of the {self.spec.hops} "
-                              "hop(s) a weight")
+        if not any(weights[:hops]):
+            raise ConfigError(f"hop_weights={weights}: give one of the {hops} hop(s) a weight")
         if self.spec.input_size[0] > self.spec.input_size[1]:
             raise ConfigError(f"input_size={self.spec.input_size}, width and height: people are "
                               "trained on in crops that are not wider than high")
-        if (self.hop_dropout or self.hops_after) and not self.hop_weights[0]:
-            raise ConfigError(f"hop_weights={self.hop_weights}: with hop_dropout or hops_after "
-                              "some steps run a single hop, so the first weight must be above 0")
-        light = self.augment
-        chances = (light.rotate, light.flip, light.half_body, light.shared, self.hop_dropout,
-                   self.freeze_after, self.hops_after, *self.drops)
-        if not all(0 <= chance <= 1 for chance in chances):
-            raise ConfigError("rotate, flip, half_body, shared, hop_dropout, freeze_after, "
-                              f"hops_after and drops lie between 0 and 1, not {chances}")
-        if not (0 <= light.scale < 1 and 0 <= light.light <= 1 and light.shift >= 0
-                and light.rotation >= 0 and light.cue_height > 0):
-            raise ConfigError(f"{light}: scale must be in [0, 1), light in [0, 1], shift and "
-                              "rotation at least 0, cue_height above 0")
+        if (self.hop_dropout or self.hops_after) and not weights[0]:
+            raise ConfigError(f"hop_weights={weights}: with hop_dropout or hops_after some steps "
+                              "run a single hop, so the first weight must be above 0")
 
     @classmethod
     def preset(cls, name: str, **changes) -> "TrainConfig":
@@ -137,9 +118,8 @@ class TrainConfig:
     def override(self, changes: dict) -> "TrainConfig":
         """A copy with fields changed by name: {"lr": "1e-3", "width": 16, "augment.shift": 0}.
 
-        Fields of spec, augment and cues are reached by their own name, with or without the part's
-        name and a dot before it. Text is read as a Python literal. Raises ConfigError for unknown
-        names and values of another type.
+        The name of the part that a field belongs to, and a dot, may stand before it. Text is read
+        as a Python literal. Raises ConfigError for unknown names and other values.
         """
         parts = {"": self, "spec": self.spec, "augment": self.augment, "cues": self.cues}
         home = {field.name: part for part, holder in parts.items() for field in fields(holder)
@@ -158,11 +138,10 @@ class TrainConfig:
                                        for part, values in new.items()})
 
     def resolve(self, people: int, joints: int, processes: int, device: str) -> "TrainConfig":
-        """The config for so many people of a skeleton with so many joints, on that kind of device:
-        steps are counted from the epochs. Raises ConfigError for what does not go together."""
+        """The config for so many people with so many joints, on that kind of device, with steps
+        counted from the epochs. Raises ConfigError for what does not go together."""
         if self.spec.joints != joints:
-            raise ConfigError(f"joints={self.spec.joints}, but the data set's skeleton has "
-                              f"{joints}")
+            raise ConfigError(f"joints={self.spec.joints}: the data set's skeleton has {joints}")
         if self.batch % processes:
             raise ConfigError(f"batch={self.batch} cannot be shared by {processes} processes: take "
                               f"a multiple of {processes}")
@@ -178,8 +157,8 @@ class TrainConfig:
 
 
 def _read(value, old):
-    """Text (perhaps from a command line) as the literal it spells, where no text is wanted; and a
-    whole float such as 2000 / 2 as an int, where one is."""
+    """Text as the literal it spells, where no text is wanted; a whole float such as 2000 / 2 as an
+    int, where one is."""
     if isinstance(value, str) and not isinstance(old, str):
         with suppress(ValueError, SyntaxError):  # what is no literal stays text, and is refused
             value = ast.literal_eval(value)

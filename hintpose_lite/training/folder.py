@@ -24,7 +24,7 @@ LOG = "train.log"
 
 @contextmanager
 def writing(what: str):
-    """Turns failures to write into a RunError that says what could not be written, and why."""
+    """Turns failures to write into a RunError."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # the latter from torch
@@ -62,7 +62,7 @@ def refuse_others(out: Path) -> None:
 
 
 def _differences(found, wanted, name: str = "") -> list[str]:
-    """Describes how two nested dictionaries differ, one sentence per difference."""
+    """A sentence for each difference of two nested dictionaries."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         return [line for key in sorted(found.keys() | wanted) for line in _differences(
             found.get(key), wanted.get(key), f"{name}.{key}".strip("."))]
@@ -71,9 +71,8 @@ def _differences(found, wanted, name: str = "") -> list[str]:
 
 @contextmanager
 def locked(out: Path, patience: float = 1.0):
-    """Locks the run folder; the system unlocks it when the process ends, in whatever way.
-
-    Waits up to `patience` seconds, since `is_running` locks a folder for an instant, too."""
+    """Locks the run folder until the process ends, in whatever way. Waits up to `patience` seconds,
+    since `is_running` locks a folder for an instant, too."""
     try:
         with FileLock(out / "lock", timeout=patience):
             yield
@@ -84,8 +83,8 @@ def locked(out: Path, patience: float = 1.0):
 
 @contextmanager
 def claimed(out: Path):
-    """Locks the run folder, and removes config.json if the start fails before anything else is
-    written, so that the folder is free for corrected settings."""
+    """Locks the run folder, and removes config.json, which frees it, if the start fails before
+    anything else is written."""
     with locked(out):
         try:
             yield
@@ -113,21 +112,17 @@ def is_validated(out: Path, step: int) -> bool:
 
 
 def read_metrics(folder: Path) -> list[dict]:
-    """Returns the entries of metrics.jsonl. Raises RunError if one of them is damaged."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return []
-    records = []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    for number, line in enumerate(lines, 1):
+    """The entries of metrics.jsonl. Raises RunError if one of them is damaged."""
+    path, records = folder / "metrics.jsonl", []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for number, line in enumerate(text.split("\n")[:-1], 1):
         try:  # text after the last newline is an unfinished entry
             record = json.loads(line)
             names = ("loss", "seconds", "lr") if "loss" in record else ("ap", "identity")
             optional = [name for name in ("own_ap", "own_ap_no_cue") if name in record]
-            names = ("step", *names, *optional)
-            records.append({name: record[name] for name in names})
+            records.append({name: record[name] for name in ("step", *names, *optional)})
             if not (isinstance(record["step"], int) and all(
-                    isinstance(record[name], int | float | None) for name in names)):
+                    isinstance(value, int | float | None) for value in records[-1].values())):
                 raise TypeError("not all values are numbers")
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}, line {number} is damaged ({error!r}): remove it") from error
@@ -142,7 +137,7 @@ def append_metrics(out: Path, record: dict) -> None:
 
 
 def trim_metrics(out: Path, step: int) -> None:
-    """Removes entries of steps after the checkpoint, since those steps will be run again."""
+    """Removes entries of steps after the checkpoint, which will be run again."""
     kept = [json.dumps(record) + "\n" for record in read_metrics(out) if record["step"] <= step]
     with writing(f"{out}/metrics.jsonl"):
         write_whole(out / "metrics.jsonl", lambda name: name.write_text("".join(kept)))

@@ -1,7 +1,4 @@
-"""A training run: one loop over the steps, validation, checkpoints that resume exactly.
-
-What a step does is in `step`, what the folder holds in `folder`.
-"""
+"""A training run: one loop over the steps, validation, checkpoints that resume exactly."""
 
 import gc
 import signal
@@ -61,13 +58,10 @@ def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: C
     out, place = Path(out), own_device(device)
     with process_group(place) as group:
         progress = progress and group.is_first
-        if not group.is_first:
-            group.wait()  # until the first process has made the folder
-        config = config.resolve(len(people), len(people.skeleton), group.size, place.type)
-        run_folder.open_folder(out, {"config": config.to_dict(), "people": len(people),
-                                     "data": people.sha256})
-        if group.is_first:
-            group.wait()
+        with group.first_alone():  # which makes the folder
+            config = config.resolve(len(people), len(people.skeleton), group.size, place.type)
+            run_folder.open_folder(out, {"config": config.to_dict(), "people": len(people),
+                                         "data": people.sha256})
         if run_folder.is_validated(out, config.steps) and (out / "model.safetensors").exists():
             return out
         with run_folder.claimed(out) if group.is_first else nullcontext():
@@ -96,10 +90,7 @@ def _run(config: TrainConfig, people: CocoPersons, held_out: CocoPersons, out: P
             before(trainer, out)
         if group.is_first:
             run_folder.trim_metrics(out, trainer.step)
-        for record in _loop(trainer, out, held_out, progress, position):
-            if group.is_first:
-                run_folder.append_metrics(out, record)
-        return
+        return _loop(trainer, out, held_out, progress, position)
     except torch.OutOfMemoryError:
         trainer = None  # the traceback, which also holds tensors, goes with this block
     share = replace(config, batch=config.batch // group.size, batch_norm="local")  # of one process
@@ -111,7 +102,7 @@ def _run(config: TrainConfig, people: CocoPersons, held_out: CocoPersons, out: P
 
 
 def fitting_batch(config: TrainConfig, people: CocoPersons, device) -> int:
-    """Returns the largest of batch/2, batch/4, ... whose steps fit into memory, or 0."""
+    """The largest of batch/2, batch/4, ... whose steps fit into memory, or 0."""
     batch = config.batch
     while batch := batch // 2:
         gc.collect()
@@ -138,8 +129,8 @@ def _resume(trainer: Trainer, path: Path) -> None:
 
 
 def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
-          position: int) -> Iterator[dict]:
-    """Runs the remaining steps and yields the entries of metrics.jsonl."""
+          position: int) -> None:
+    """Runs the remaining steps."""
     config, group, losses, stopped = trainer.config, trainer.group, [], False
     start = time.time() - trainer.seconds
     to_file = not sys.stderr.isatty() and "ipykernel" not in sys.modules  # such as train.log
@@ -150,7 +141,9 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
             last = trainer.step == config.steps
             due = last or (trainer.step > 0 and trainer.step % config.validate_every == 0)
             if due and not run_folder.is_validated(out, trainer.step):
-                yield validate(trainer, held_out, out)
+                result = validate(trainer, held_out, out)
+                if group.is_first:
+                    run_folder.append_metrics(out, result)
             if last or stopped:
                 break
             losses.append(trainer.run_step())
@@ -162,10 +155,10 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
                     or trainer.step % config.checkpoint_every == 0):
                 loss = float(group.mean(_finite_mean(losses, trainer.step, out)))
                 trainer.seconds = time.time() - start
-                # Written first: of a kill between the two, the next start removes the entry again.
-                yield {"step": trainer.step, "loss": loss, "seconds": trainer.seconds,
-                       "lr": learning_rate(config, trainer.step - 1)}
-                if group.is_first:
+                if group.is_first:  # after a kill between the two, the next start removes the entry
+                    run_folder.append_metrics(out, {
+                        "step": trainer.step, "loss": loss, "seconds": trainer.seconds,
+                        "lr": learning_rate(config, trainer.step - 1)})
                     _save(trainer, out)
                 losses = []
                 bar.set_postfix(loss=f"{loss:.2e}")
@@ -180,8 +173,7 @@ def validate(trainer: Trainer, persons: CocoPersons, out: Path, people: int = VA
     "identity"), and person AP in own boxes with and without it ("own_ap", "own_ap_no_cue"). None
     where nobody shares a box. Only the first process evaluates.
     """
-    result = {"step": trainer.step, "ap": None, "identity": None, "own_ap": None,
-              "own_ap_no_cue": None}
+    result = {"step": trainer.step}
     if trainer.group.is_first:
         rows = np.random.default_rng(0).permutation(len(persons))[:people]
         model = trainer.model.eval()
@@ -191,8 +183,7 @@ def validate(trainer: Trainer, persons: CocoPersons, out: Path, people: int = VA
         trainer.ready()
         result |= {"ap": shared.ap, "identity": shared.identity["accuracy"], "own_ap": own.ap,
                    "own_ap_no_cue": none.ap}
-        earlier = [record["own_ap"] for record in run_folder.read_metrics(out)
-                   if "own_ap" in record]
+        earlier = [record.get("own_ap", -1) for record in run_folder.read_metrics(out)]
         if own.ap > max(earlier, default=-1):
             save_model(model, out / "best.safetensors", overwrite=True)
     trainer.group.wait()
@@ -200,7 +191,7 @@ def validate(trainer: Trainer, persons: CocoPersons, out: Path, people: int = VA
 
 
 def _finite_mean(losses: list[Tensor], step: int, out: Path) -> Tensor:
-    """Returns the mean of the losses; only here does the loop wait for the device."""
+    """The mean of the losses; only here does the loop wait for the device."""
     values = torch.stack(losses)
     if not values.isfinite().all():
         first = step - len(losses) + 1 + int((~values.isfinite()).nonzero()[0])

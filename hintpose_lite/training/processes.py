@@ -1,8 +1,6 @@
-"""Several processes that train one model together, as torchrun starts them.
-
-Every process takes its part of each batch; gradients are averaged, so all models stay equal.
-Only process 0, the first, writes to the run folder, validates, and shows progress.
-"""
+"""Several processes that train one model together, as torchrun starts them. Each takes its part of
+every batch; gradients are averaged, so all models stay equal. Only process 0, the first, writes to
+the run folder, validates, and shows progress."""
 
 import gc
 import os
@@ -30,7 +28,6 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes, validates and prints for all of them."""
         return self.rank == 0
 
     def share(self, places: list) -> list:
@@ -49,8 +46,17 @@ class ProcessGroup:
         if self.size > 1:
             dist.barrier()
 
+    @contextmanager
+    def first_alone(self):
+        """The first process runs the block before the others, which then find what it has made."""
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()
+
     def broadcast(self, flag: bool, device: torch.device) -> bool:
-        """Returns the first process's flag in every process."""
+        """The first process's flag, in every process."""
         if self.size == 1:
             return flag
         value = torch.tensor(int(flag), device=device)
@@ -58,7 +64,7 @@ class ProcessGroup:
         return bool(value)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Returns the mean of all processes' values."""
+        """The mean of all processes' values."""
         if self.size > 1:
             dist.all_reduce(value)
         return value / self.size
@@ -67,19 +73,17 @@ class ProcessGroup:
 @contextmanager
 def process_group(device: torch.device) -> Iterator[ProcessGroup]:
     """Opens the process group that torchrun describes, and closes it after the block."""
-    given = os.environ.get("WORLD_SIZE", "1")
-    if not given.isdecimal() or (int(given) > 1 and "MASTER_ADDR" not in os.environ):
-        raise ConfigError(f"WORLD_SIZE={given} was not set by torchrun: unset it, or start with "
-                          "torchrun")
-    size = int(given)
-    if size == 1:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
         yield ProcessGroup()
         return
+    if not size.isdecimal() or "MASTER_ADDR" not in os.environ:
+        raise ConfigError(f"WORLD_SIZE={size} was not set by torchrun: unset it, or use torchrun")
     if not dist.is_available():
         raise ConfigError("this PyTorch was built without torch.distributed: train in one process")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield ProcessGroup(dist.get_rank(), size)
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
         gc.collect()  # what still holds gradient buffers makes gloo abort on its way out
         dist.barrier()
     finally:

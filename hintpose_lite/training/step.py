@@ -1,7 +1,7 @@
 """One step of training: its batch, the loss, the learning rate, and the `Trainer` that runs it.
 
-The batch of step t depends on (seed, t) only, and so does the learning rate. A run that is stopped
-and started again therefore gives the same weights as one that never stopped (bit for bit on a CPU).
+The batch and the learning rate of step t depend on (seed, t) only, so a run that is stopped and
+started again gives the same weights as one that never stopped (bit for bit on a CPU).
 """
 
 import math
@@ -88,12 +88,9 @@ class Trainer:
     def _initialise(self) -> None:
         """Gives the model its first weights. The first process may have to download them; the
         others then find them in the cache."""
-        if not self.group.is_first:
-            self.group.wait()
-        initialise(self.model, self.config.init,
-                   say=print if self.group.is_first else lambda _: None)
-        if self.group.is_first:
-            self.group.wait()
+        with self.group.first_alone():
+            initialise(self.model, self.config.init,
+                       say=print if self.group.is_first else lambda _: None)
 
     def ready(self) -> None:
         """Puts the model into training mode; from `freeze_after` on, batch norms into eval mode."""
@@ -174,8 +171,8 @@ def person_weights(config: TrainConfig, people: CocoPersons) -> np.ndarray | Non
 
 
 def draw_hops(config: TrainConfig, step: int) -> int:
-    """How many hops a step runs: one before `hops_after`, then all; with probability `hop_dropout`
-    fewer, which makes the step cheaper and trains the network to be accurate after each hop."""
+    """How many hops a step runs: one before `hops_after`, then all, or with probability
+    `hop_dropout` fewer, which trains the network to be accurate after each hop."""
     draw = torch.rand(2, generator=_generator(config.seed, "hops", step)).tolist()
     if step < config.hops_after * config.steps:
         return 1
@@ -186,8 +183,8 @@ def draw_hops(config: TrainConfig, step: int) -> int:
 
 def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
     """Groups with their own weight decay and learning rate. Biases and batch norms, which have one
-    dimension, get no decay. Pretrained parameters have their rate multiplied by `backbone_lr`: the
-    backbone, and also the final layer if the initial weights are those of a pose network."""
+    dimension, get no decay. The rate is multiplied by `backbone_lr` for the backbone, and for the
+    final layer if the initial weights are those of a pose network."""
     fresh = ["input_refinement", "recurrent_refinement"]
     if config.init in ("none", "imagenet"):
         fresh.append("final_layer")

@@ -31,10 +31,9 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
           progress: bool | Callable[[int], None] = True) -> Path:
     """Download url to path and return path; an existing file is checked and kept.
 
-    An interrupted download leaves path.part, where the next call continues. sha256 is the hex
-    digest or its first digits (at least 8). progress: whether to show a bar; or a function that is
-    called after every chunk with the number of bytes so far, and ends the download if it raises.
-    Raises FetchError: no answer, a refusal, another hash, a full disk, or another file at path.
+    An interrupted download leaves path.part, where the next call continues. sha256: the first 8 or
+    more hex digits. progress: whether to show a bar; or a function that is called after every chunk
+    with the number of bytes so far, and ends the download if it raises. Raises FetchError.
     """
     path, digest = Path(path), (sha256 or "").lower()
     _refuse_bad_address(url)
@@ -64,10 +63,8 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
 
 
 def remote_size(url: str) -> int | None:
-    """How many bytes the server says url has, nothing being downloaded; None if it does not say.
-
-    FetchError if it has no such file. Other refusals are left to `fetch`, which tries again.
-    """
+    """How many bytes the server says url has; None if it does not say. FetchError if it has no such
+    file. Other refusals are left to `fetch`, which tries again."""
     _refuse_bad_address(url)
     try:
         with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT) as response:
@@ -180,10 +177,9 @@ def unpack(archive: str | Path, folder: str | Path, *, members: Collection[str] 
     """Extract a zip archive into folder and return folder; call it again to continue.
 
     members: names in the archive, to extract no others; those that are not in it are passed over.
-    All of the archive is looked at before anything is written: names that lead outside folder,
-    links and other special files are refused, and so is what grows more than MAX_RATIO times or
-    than the disk can take. A file that is there already is kept if its content is the member's,
-    and replaced if it is empty; if it is neither, FetchError.
+    Before anything is written, names that lead outside folder, links and other special files are
+    refused, and so is what grows more than MAX_RATIO times or than the disk can take. A file that
+    is there is kept if its content is the member's, and replaced if it is empty; else FetchError.
     """
     archive, folder = Path(archive), Path(folder)
     try:

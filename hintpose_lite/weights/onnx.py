@@ -1,8 +1,5 @@
-"""A trained network as one ONNX file, which runs where there is no torch.
-
-The file holds what its users need to know: `hintpose_spec` (JSON) and `hintpose_hops` stand in its
-metadata. README.md ("Export") shows a program that uses it.
-"""
+"""A trained network as one ONNX file, which runs where there is no torch; its metadata hold
+`hintpose_spec` (JSON) and `hintpose_hops`. README.md ("Export") shows a program that uses it."""
 
 import copy
 import io
@@ -29,14 +26,11 @@ def export_onnx(model: HRNet, path: str | Path, hops: int | None = None, *,
 
     model: a HintPose, or an HRNet (one hop, no cue); used as in eval mode, and left as it is.
     hops:  the number of hops, fixed from then on; None: model.spec.hops.
-
     Inputs, float32: `images` (N, 3, H, W), normalised with spec.mean and spec.std, and, if the
     network takes cues, `cues` (N, 1, H, W) in [-1, 1]; N is free, W and H are spec.input_size.
-    Output: `heatmaps` (hops, N, joints, H / 4, W / 4). Returns the path.
-
-    Raises ConfigError without the packages onnx and onnxruntime, or for a wrong model or hops;
-    CheckpointError if the file exists (and not `overwrite`), or answers otherwise than PyTorch
-    (TOLERANCE); WriteError.
+    Output: `heatmaps` (hops, N, joints, H / 4, W / 4). Returns the path. Raises ConfigError without
+    the packages onnx and onnxruntime, or for a wrong model or hops; CheckpointError if the file
+    exists (and not `overwrite`), or answers otherwise than PyTorch (TOLERANCE); WriteError.
     """
     path = Path(path)
     try:

@@ -1,11 +1,9 @@
 """Reading weights files, ours and those that others published, into one naming.
 
-Known, by the names inside the file and never by the name of the file:
-
-* our safetensors, which carry the network's `Spec`;
-* pose HRNets as their authors published them, and as mmpose 0.x and 1.x store them;
-* HRNets trained to classify ImageNet (authors, timm, mmpretrain, and the layout whose head is
-  called `head.0.0.0.`): they fill all of a pose network but its final layer.
+Known, by the names inside the file and never by the name of the file, are our safetensors, which
+carry the network's `Spec`; pose HRNets as their authors published them, and as mmpose 0.x and 1.x
+store them; and HRNets trained to classify ImageNet (authors, timm, mmpretrain, and the layout whose
+head is called `head.0.0.0.`), which fill all of a pose network but its final layer.
 
 Pickles are read with torch's `weights_only`, so that a file can't run code.
 """
@@ -32,11 +30,8 @@ PREPROCESSOR = "data_preprocessor."
 
 @dataclass(frozen=True, eq=False)
 class StoredWeights:
-    """What a file holds, under HRNet's official names.
-
-    kind: "hintpose" (ours, with its spec), "pose", or "backbone" (no final layer for joints).
-    trained_on: the data set, or "".
-    """
+    """What a file holds, under HRNet's official names. kind: "hintpose" (ours, with its spec),
+    "pose", or "backbone" (no final layer for joints). trained_on: the data set, or ""."""
 
     source: str
     kind: str
@@ -93,10 +88,8 @@ def read_state(path: str | Path) -> StoredWeights:
 
 
 def translate(content: Mapping, source: str = "these weights") -> StoredWeights:
-    """Brings what a pickle held, or a state dictionary, to HRNet's official names.
-
-    CheckpointError if it holds no named weights. Unknown names are kept, for the user to refuse.
-    """
+    """Brings what a pickle held, or a state dictionary, to HRNet's official names; unknown ones are
+    kept, for the user to refuse. CheckpointError if it holds no named weights."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content or not all(
@@ -135,11 +128,8 @@ def _count(state: Mapping, part: str, least: int = 1) -> int:
 
 
 class _Nothing:
-    """Takes any arguments and does nothing.
-
-    mmpose 1.x stores a log of the training loss beside its weights. Reading its classes as this
-    one lets such a file be read without running any code of it.
-    """
+    """Takes any arguments and does nothing. Read as this one, the classes of the log that mmpose
+    1.x stores beside its weights run no code."""
 
     def __init__(self, *args):
         pass

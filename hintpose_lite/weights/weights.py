@@ -1,8 +1,5 @@
-"""Saving networks, loading them, and giving new ones their first weights.
-
-Loading is strict: what a file has and the network does not know is an error, and so is what the
-network needs and the file lacks, apart from parts that start anew by design; those are named.
-"""
+"""Saving networks, loading them, and giving new ones their first weights. Loading is strict: what a
+file has too much is an error, and so is what it lacks, but for parts that start anew by design."""
 
 import json
 import os
@@ -46,9 +43,9 @@ def save_model(model: HRNet, path: str | Path, *, half: bool = False,
                overwrite: bool = False) -> Path:
     """Writes weights and spec to a safetensors file, all of it or nothing; returns its path.
 
-    half: convolutions as 16 bit floats, which halves the file; batch norms keep 32 bits, as their
-    variances can leave the range of 16. Raises CheckpointError if the file exists (and not
-    `overwrite`) or is not called .safetensors, and WriteError.
+    half: convolutions as 16 bit floats, which halves the file (variances of batch norms can leave
+    their range). Raises CheckpointError if the file exists (and not `overwrite`) or is not called
+    .safetensors, and WriteError.
     """
     path, model = Path(path), as_hintpose(model)
     if path.suffix != ".safetensors":
@@ -68,9 +65,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
     """Loads a trained network, in eval mode.
 
     name_or_path: one of SHIPPED; one of PUBLIC, downloaded once to $HINTPOSE_CACHE or
-    ~/.cache/hintpose_lite; or a file in any layout of `layouts`.
-    settings: fields of `Spec` such as input_size or codec, for files without a spec.
-    Raises CheckpointError, ConfigError for settings beside a spec, FetchError for downloads.
+    ~/.cache/hintpose_lite; or a file as in `published`. settings: fields of `Spec`, for files
+    without one. Raises CheckpointError, ConfigError, FetchError.
     """
     path, known = _locate(name_or_path)
     found = read_state(path)
@@ -97,8 +93,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu",
 
 
 def settings_in_name(path: Path) -> dict:
-    """The input size and the codec that the name of a published file tells, as fields of `Spec`:
-    "384x288" (height x width), "udp", "dark"."""
+    """Input size and codec as fields of `Spec`, from "384x288" (height x width), "udp" or "dark" in
+    the name of a published file."""
     found, name = {}, path.stem.lower()
     if size := re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", name):
         high, wide = sorted(map(int, size.groups()), reverse=True)
@@ -111,9 +107,8 @@ def settings_in_name(path: Path) -> dict:
 def load_weights(model: HRNet, source: str | Path | Mapping | StoredWeights) -> tuple[str, ...]:
     """Fills a network from a file or a state dictionary; returns the names without values.
 
-    The source may lack the final layer, if it is a backbone; HintPose's additions (fresh ones
-    change nothing); and batch counters, which nothing uses. Anything else that is missing, unknown
-    or of another shape raises CheckpointError, and leaves the network unchanged.
+    The source may lack a backbone's final layer, HintPose's additions and batch counters. Anything
+    else that is missing, unknown or of another shape raises CheckpointError, and changes nothing.
     """
     if isinstance(source, (str, Path)):
         source = read_state(source)
@@ -151,12 +146,9 @@ def _may_miss(name: str, found: StoredWeights) -> bool:
 
 
 def initialise(model: HRNet, init: str | Path, say: Callable[[str], None] = print) -> None:
-    """Gives a fresh network its first weights, and says which.
-
-    init: "none" keeps the random ones; "imagenet" downloads a classifier of the same width (32
-    and 48 exist); else a name or path as for `load_model`. Raises as that does; never goes on
-    with random weights when others were asked for.
-    """
+    """Gives a fresh network its first weights, and says which. init: "none" keeps the random ones;
+    "imagenet" downloads a classifier of the same width (32 and 48 exist); else a name or path as
+    for `load_model`, which says what is raised."""
     if init == "none":
         return say("weights: random, none were asked for (init='none')")
     if init == "imagenet":
@@ -183,8 +175,7 @@ def initialise(model: HRNet, init: str | Path, say: Callable[[str], None] = prin
 
 
 def _same_family(stored: str, wanted: str, source: str | Path) -> None:
-    """Raises ConfigError where one codec's heatmaps would be read as another's: UDP scales points
-    by (w - 1) / (W - 1), the others by 1 / 4 (see `heatmaps`)."""
+    """Raises ConfigError where one codec's heatmaps would be read as another's (see `heatmaps`)."""
     if (stored == "udp") != (wanted == "udp"):
         raise ConfigError(f"{source} was trained with codec {stored!r}, and {wanted!r} places "
                           f"keypoints otherwise: use codec={stored!r} with it")

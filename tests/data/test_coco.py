@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle
 
-from hintpose_lite.data.coco import CocoPersons, PersonRecord, Skipped
+from hintpose_lite.data.coco import CocoPersons, PersonRecord
 from hintpose_lite.errors import DataError
+from hintpose_lite.inputs.people import Skipped
 from hintpose_lite.pose.skeleton import COCO17, Skeleton
 
 SIZE = 100

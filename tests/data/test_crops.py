@@ -7,7 +7,6 @@ import torch
 
 from hintpose_lite.cues.training import KINDS, CueMix
 from hintpose_lite.data.crops import Augment, PersonCrops, crop, load, places_of_steps, stack
-from hintpose_lite.data.paste import subject_of
 from hintpose_lite.evaluation.predict import cut_crops
 from hintpose_lite.model.hintpose import Spec
 from hintpose_lite.pose import geometry
@@ -105,7 +104,7 @@ def test_an_item_is_a_function_of_seed_epoch_and_row(crowd):
 def test_draws_follow_their_law(crowd):
     augment = Augment(flip=0.5, rotate=0.6, rotation=45.0, scale=0.35, half_body=0, shift=0,
                       shared=0)
-    people, pair = PersonCrops(crowd, SPEC, augment), (subject_of(crowd, 0), None)
+    people, pair = PersonCrops(crowd, SPEC, augment), (crowd[0], None)
     drawn = [people.draw_matrix(*pair, np.random.default_rng([0, i])) for i in range(3000)]
     matrices, flipped = np.stack([matrix for matrix, _ in drawn]), [flip for _, flip in drawn]
     assert abs(np.mean(flipped) - 0.5) < 0.03

@@ -1,6 +1,7 @@
 """Pasted people: who covers whom, what stays visible, and where joints and pixels end up."""
 
 import copy
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from hintpose_lite.cues.training import KINDS
 from hintpose_lite.data import paste
+from hintpose_lite.data.coco import Person
 from hintpose_lite.data.crops import Augment, PersonCrops
-from hintpose_lite.data.paste import Subject, candidates, cut_out, draw_place, relative_size
+from hintpose_lite.data.paste import candidates, cut_out, draw_place, relative_size
 from hintpose_lite.model.hintpose import Spec
 from hintpose_lite.pose.skeleton import Skeleton
 
@@ -23,7 +25,7 @@ SIZE = (160, 120)
 
 
 def stick(x, y, w, h, colour=0):
-    """A rectangle as a person: its subject and a picture (120, 160, 3) in which only it has a
+    """A rectangle as a person: its record and a picture (120, 160, 3) in which only it has a
     colour, which also tells its left half from its right."""
     mask = np.zeros(SIZE[::-1], bool)
     mask[y:y + h, x:x + w] = True
@@ -33,13 +35,13 @@ def stick(x, y, w, h, colour=0):
     joints = np.array([(x + w / 2, y + 2, 2), (x + 1, y + h / 2, 2), (x + w - 2, y + h / 2, 2),
                        (x + 1, y + h - 2, 2), (x + w - 2, y + h - 2, 2)], np.float32)
     box = np.array([x, y, w, h], np.float32)
-    return Subject(SIZE, box, joints, float(w * h), lambda: mask), picture
+    return Person(SIZE, box, joints, float(w * h), mask), picture
 
 
 def pasted(seed, first=(50, 30, 30, 60), second=(20, 20, 26, 64)):
     subject, _ = stick(*first)
     cut = cut_out(stick(*second, colour=200)[1], stick(*second)[0])
-    return paste.paste(subject, subject.mask(), cut, STICK, np.random.default_rng(seed)), subject
+    return paste.paste(subject, cut, STICK, np.random.default_rng(seed)), subject
 
 
 SEEDS = st.integers(0, 2**31)
@@ -165,8 +167,7 @@ def test_masks_of_somebody_else_or_in_pieces_are_not_cut_out():
     broken = subject.mask().copy()
     broken[45:55] = False
     for mask in (shifted, broken, np.zeros_like(shifted), None):
-        wrong = Subject(SIZE, subject.box, subject.keypoints, subject.area, lambda mask=mask: mask)
-        assert cut_out(picture, wrong) is None
+        assert cut_out(picture, replace(subject, segmentation=mask)) is None
 
 
 def test_a_pasted_item_depends_on_seed_epoch_and_row_only(crowd):

@@ -460,7 +460,7 @@ def test_detections_give_their_own_cues(tmp_path, predictor):
 def test_keypoints_stand_in_for_a_box(tmp_path):
     persons = write(tmp_path, [SIDE_BY_SIDE])
     entry = dict(image_id=1, keypoints=[5, 6, .5] * 16 + [25, 36, .5], score=.9)
-    assert scoring.read_results(persons, [entry], "bbox")[1].tolist() == [[5, 6, 20, 30]]
+    assert scoring.read_results(persons, [entry], "bbox") == [(1, [5, 6, 20, 30], .9, entry)]
 
 
 @pytest.mark.parametrize("entry", [

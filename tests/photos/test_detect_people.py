@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.data.pictures import decode_mask
 from hintpose_lite.errors import FetchError
 from hintpose_lite.evaluation.evaluate import evaluate
+from hintpose_lite.inputs.masks import decode_mask
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.photos.detectors import Detections, Detector, ResultFile
 

@@ -41,16 +41,12 @@ def test_padded_box_has_the_aspect_and_covers_the_box(box, aspect):
 
 @settings(deadline=None, max_examples=50)
 @given(boxes, st.floats(-90, 90), st.integers(0, 2**31))
-def test_maps_invert_and_compose(box, angle, seed):
+def test_maps_invert(box, angle, seed):
     points = torch.rand(1, 5, 2, generator=torch.Generator().manual_seed(seed)) * 300
     matrix = geometry.crop_matrix(geometry.pad(box), (96, 128), torch.tensor([angle]))
     there = geometry.apply(matrix, points)
     back = geometry.apply(geometry.invert(matrix), there)
     torch.testing.assert_close(back, points, atol=0.05, rtol=1e-3)
-    flip = geometry.flip_matrix(96, matrix)
-    once = geometry.apply(geometry.compose(flip, matrix), points)
-    torch.testing.assert_close(once[..., 0], 95 - there[..., 0], atol=1e-2, rtol=1e-4)
-    torch.testing.assert_close(once[..., 1], there[..., 1], atol=1e-2, rtol=1e-4)
 
 
 def test_crop_matrix_is_hrnets():
@@ -95,9 +91,8 @@ def test_maps_keep_their_precision_under_autocast():
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             matrix = geometry.crop_matrix(geometry.pad(box), (192, 256), torch.tensor([20.0]))
-            mirrored = geometry.compose(geometry.flip_matrix(192, matrix), matrix)
-            found.append((matrix, geometry.apply(mirrored, points),
-                          geometry.apply(geometry.invert(mirrored), points)))
+            found.append((matrix, geometry.apply(matrix, points),
+                          geometry.apply(geometry.invert(matrix), points)))
     assert all(torch.equal(plain, cast) for plain, cast in zip(*found, strict=True))
 
 

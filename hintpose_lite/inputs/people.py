@@ -1,0 +1,180 @@
+"""COCO-format keypoint files, entry by entry. None is dropped silently:
+
+* Labelled people have a usable picture and box, at least one joint with v > 0, and an area.
+* Other people with a usable box count for overlaps only, also if their keypoints are unusable.
+* Crowd regions and annotations of other categories are counted.
+* Unusable entries are listed in `skipped` with the reason.
+"""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..pose.skeleton import Skeleton
+from . import entries
+from .entries import box_problem, integer, number, numbers, read_keypoints
+from .masks import decode_mask
+from .names import find_pictures, what_lies_in
+
+MISSING = "picture file is missing"
+AREA_OF_BOX = 0.53  # of a person's box, on average over COCO's people (crowdpose-api has the same)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An entry that cannot be used: "image" or "annotation", its place in the file, the reason."""
+
+    what: str
+    where: str
+    reason: str
+
+
+class PeopleFile:
+    """What a COCO-format keypoint file holds.
+
+    pictures:    image id -> (file_name, width, height) of the usable pictures; sources: the same
+                 for the "source" of the picture's entry, or "".
+    category:    the id of the people's category; description: the file's own, or "".
+    counts:      how many people are "unlabelled", "crowd", or of an "other category".
+    repaired:    how many values were read otherwise than they are written, by reason.
+    remarks:     on the file as a whole, such as a suspicion.
+    """
+
+    def __init__(self, annotations: str | Path, images: str | Path, skeleton: Skeleton):
+        self.annotations, self.images, self.skeleton = Path(annotations), Path(images), skeleton
+        self.pictures: dict[int, tuple[str, int, int]] = {}
+        self.sources: dict[int, str] = {}
+        self.skipped: list[Skipped] = []
+        self.counts, self.repaired, self.remarks, self.description = Counter(), Counter(), [], ""
+
+    def read_people(self, check_pictures: bool, category: str | None, without: Collection[str]
+                    ) -> list[tuple[dict, float]]:
+        """The entry of each person with a usable box, by ascending id, and the area, which is NaN
+        for people without labels. Raises DataError if nobody has any."""
+        content, skeleton = entries.read_annotations(self.annotations), self.skeleton
+        if isinstance(about := content.get("info"), dict):
+            self.description = str(about.get("description", ""))
+        self.category, remark = entries.person_category(
+            content["categories"], content["annotations"], skeleton, self.annotations, category)
+        self.remarks += [remark] if remark else []
+        known = {integer(entry, "id") for entry in content["categories"]} - {None}
+        names = [entry["file_name"] for entry in content["images"]
+                 if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
+        files = find_pictures(self.images, names) if check_pictures else None
+        for row, entry in enumerate(content["images"]):
+            self._note("image", row, entry, self._add_picture(entry, files, without))
+        people: dict[int, tuple[dict, float]] = {}  # by annotation id
+        for row, entry in enumerate(content["annotations"]):
+            self._note("annotation", row, entry, self._add_person(entry, people, known))
+        if not any(area > 0 for _, area in people.values()):
+            raise DataError("\n".join([
+                f"no usable person with {len(skeleton)} keypoints: {self._reason(content)}0 "
+                f"labelled people in {len(self.pictures)} pictures of {self.annotations}",
+                *self.findings()]))
+        return [people[identity] for identity in sorted(people)]
+
+    def findings(self) -> list[str]:
+        """A line each for remarks, and for what was counted, repaired and skipped."""
+        reasons = Counter((entry.what, entry.reason) for entry in self.skipped)
+        return [*(f"  {remark}" for remark in self.remarks),
+                *(f"  {kind}: {count}" for kind, count in sorted(self.counts.items())),
+                *(f"  repaired: {count} {what}" for what, count in sorted(self.repaired.items())),
+                *(f"  skipped {what}s: {count} ({reason})" for (what, reason), count
+                  in reasons.most_common())]
+
+    def _reason(self, content: dict) -> str:
+        """Why a file may hold nobody, in a sentence; "" if that is not known."""
+        people = [entry for entry in content["annotations"] if isinstance(entry, dict)]
+        posed = [entry["keypoints"] for entry in people if entry.get("keypoints")]
+        if people and not posed:
+            return "no annotation here has keypoints (COCO's person_keypoints_*.json has). "
+        if posed and all(isinstance(joints, list) and any(joints) and not any(joints[2::3])
+                         for joints in posed):
+            return ("joints have places, but v = 0 (unlabelled) everywhere; export them with v = 2 "
+                    "for visible and 1 for hidden joints. ")
+        missing = [entry.where for entry in self.skipped if entry.reason == MISSING]
+        return (f"pictures are missing: the first, {missing[0]}, was looked for in {self.images}, "
+                f"which holds {what_lies_in(self.images)}. " if missing else "")
+
+    def _note(self, what: str, row: int, entry: dict, problem: str | None) -> None:
+        if problem:
+            names = [f"{key} {entry[key]}" for key in ("id", "image_id", "file_name")
+                     if isinstance(entry, dict) and key in entry]
+            self.skipped.append(Skipped(what, ", ".join([f"{what}s[{row}]", *names]), problem))
+
+    def _add_picture(self, entry: dict, files: dict[str, str] | None,
+                     without: Collection[str]) -> str | None:
+        """Keeps an image entry, or returns the reason why it cannot be used."""
+        if (identity := integer(entry, "id")) is None:
+            return "no integer id"
+        name, sides = entry.get("file_name"), (integer(entry, "width"), integer(entry, "height"))
+        if identity in self.pictures:
+            other = self.pictures[identity][0]
+            if name in (other, None) or files is not None and files.get(name) == other:
+                return "duplicate id (the first is used)"
+            raise DataError(f"{self.annotations}: two pictures have the id {identity}, {other} and "
+                            f"{name}, so it is not known whose the annotations are. If two exports "
+                            "were put together, number one of them anew")
+        if not isinstance(name, str) or not all(side and side > 0 for side in sides):
+            return "no file_name, or no positive integer width and height"
+        if files is not None and name not in files:
+            return MISSING
+        if files is not None and files[name] != name:
+            self.repaired["pictures found under a slightly other name or folder"] += 1
+            name = files[name]
+        if name in without:
+            return "the picture cannot be read"
+        if any(type(entry.get(key)) is not int for key in ("id", "width", "height")):
+            self.repaired["whole numbers written as text or with a point"] += 1
+        self.pictures[identity] = (name, *sides)
+        self.sources[identity] = str(entry.get("source", ""))
+        return None
+
+    def _add_person(self, entry: dict, people: dict, known: set) -> str | None:
+        """Counts or keeps an annotation; returns what is wrong with it, or None."""
+        if (identity := integer(entry, "id")) is None:
+            return "no integer id"
+        if (category := integer(entry, "category_id")) not in known:
+            return "category_id names no category"
+        if category != self.category:
+            self.counts["other category"] += 1
+            return None
+        picture = self.pictures.get(integer(entry, "image_id"))
+        if identity in people:
+            return "duplicate id (the first is used)"
+        if picture is None:
+            return "image_id names no usable image"
+        if entry.get("iscrowd"):
+            self.counts["crowd"] += 1
+            return None
+        box = numbers(entry.get("bbox"), 4)
+        if problem := box_problem(box, *picture[1:]):
+            return problem
+        entry = {**entry, "id": identity, "bbox": box, "image_id": integer(entry, "image_id")}
+        people[identity] = (entry, np.nan)
+        keypoints, problem = entry.get("keypoints"), None
+        if keypoints not in (None, [], ""):
+            keypoints, problem = read_keypoints(keypoints, len(self.skeleton), self.repaired)
+        if not problem and keypoints and any(keypoints[2::3]):
+            people[identity] = ({**entry, "keypoints": keypoints}, self._area(entry, *picture[1:]))
+        elif not problem:
+            self.counts["unlabelled"] += 1
+        return problem
+
+    def _area(self, entry: dict, width: int, height: int) -> float:
+        """The area in square pixels, from the entry, else from its mask, else from its box."""
+        if (area := number(entry.get("area"))) is not None and area > 0:
+            return float(area)
+        try:
+            mask = decode_mask(entry.get("segmentation"), width, height)
+        except (ValueError, TypeError):
+            mask = None
+        if mask is not None and mask.any():
+            self.repaired["areas taken from the mask, the file having none"] += 1
+            return float(mask.sum())
+        self.repaired[f"areas taken as {AREA_OF_BOX} of the box, the file having none"] += 1
+        return float(AREA_OF_BOX * entry["bbox"][2] * entry["bbox"][3])
