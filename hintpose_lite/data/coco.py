@@ -76,12 +76,11 @@ class PersonRecord(Person):
 class CocoPersons(PeopleFile):
     """The labelled people of a COCO-format keypoint file, by ascending annotation id.
 
-    Arguments: the JSON file; the folder that its file_name entries are relative to; the skeleton;
-    check_pictures, whether to look for the pictures and skip people whose picture is missing;
-    the name of the people's category, where it is not clear (`entries.person_category`); and the
-    names of pictures to leave out.
-    Raises DataError if the file is not COCO-format, names two pictures by one id, or holds no
-    labelled person of that skeleton. Beside what `PeopleFile` lists, it has
+    annotations: the JSON file; images: the folder that its file_name entries are relative to;
+    check_pictures: whether to skip people whose picture is missing; category: the people's, where
+    it is not clear (`entries.person_category`); without: names of pictures to leave out. Raises
+    DataError if the file is not COCO-format, names two pictures by one id, or holds no labelled
+    person of that skeleton. Beside what `PeopleFile` lists, there are
 
     boxes:          (N, 4) float32: x, y, w, h of the N people.
     keypoints:      (N, K, 3) float32: x, y, v.
@@ -90,7 +89,7 @@ class CocoPersons(PeopleFile):
     overlap:        (N,) float64: the largest box IoU with any other non-crowd person.
     partner:        (N,) int64: row of the labelled person with that IoU (ties go to the lower
                     annotation id); -1 if nobody overlaps, or only an unlabelled person does.
-    has_mask:       (N,) bool: the file has a segmentation of the person.
+    has_mask:       (N,) bool.
     contested:      (N,) bool: one other labelled person has at least 3 labelled joints in the box.
     """
 
@@ -127,8 +126,7 @@ class CocoPersons(PeopleFile):
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256, in hex, of the people and their pictures' names, which binds a run to them. The
-        layout of the annotation file does not matter."""
+        """SHA-256, in hex, of the people and their pictures' names, which binds a run to them."""
         digest = hashlib.sha256(json.dumps(sorted(self.pictures.items())).encode())
         for values in (self.annotation_ids, self.image_ids, self.boxes, self.keypoints, self.areas):
             digest.update(np.ascontiguousarray(values))
@@ -166,11 +164,8 @@ class CocoPersons(PeopleFile):
 
 def _relations(images: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray,
                labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Overlap, partner (row or -1) and contested of people ordered by annotation id.
-
-    All pictures with the same number of people are computed at once; the axes are picture, person,
-    other person, joint, xy.
-    """
+    """Overlap, partner (row or -1) and contested of people ordered by annotation id, for all
+    pictures with the same number of people at once: by picture, person, other person, joint, xy."""
     overlap, partner = np.zeros(len(images)), np.full(len(images), -1)
     contested = np.zeros(len(images), bool)
     order = np.argsort(images, kind="stable")

@@ -26,8 +26,8 @@ from ..pose.skeleton import COCO17, Skeleton
 
 @dataclass(frozen=True)
 class Poses:
-    """Poses of n people after each of T hops: keypoints (T, n, K, 2) in picture pixels, scores
-    (T, n, K), the heights of the heatmaps' peaks, calibrated if the network's spec says how."""
+    """Poses of n people after each of T hops: keypoints (T, n, K, 2) in picture pixels, and scores
+    (T, n, K), the heights of the heatmaps' peaks as `calibrate` returns them."""
 
     keypoints: Tensor
     scores: Tensor

@@ -94,10 +94,8 @@ class Report:
             if "cues" in report.versions:
                 return report
             return replace(report, cue=OLD_CUES.get(report.cue, report.cue))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not a readable report: {error}") from error
-        except TypeError as error:  # something is missing or unknown
-            raise DataError(f"{path} is not a report of this version: {error}") from error
+        except (OSError, ValueError, TypeError) as error:  # the last: a missing or unknown field
+            raise DataError(f"{path} is no report of this version: {error}") from error
 
 
 def compare(reports: Mapping[str, Report]) -> str:

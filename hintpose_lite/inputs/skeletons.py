@@ -63,8 +63,7 @@ SHIPPED = {
         "right_ankle-right_knee right_knee-right_hip right_hip-pelvis pelvis-left_hip "
         "left_hip-left_knee left_knee-left_ankle pelvis-thorax thorax-upper_neck "
         "upper_neck-head_top right_wrist-right_elbow right_elbow-right_shoulder "
-        "right_shoulder-thorax thorax-left_shoulder left_shoulder-left_elbow "
-        "left_elbow-left_wrist",
+        "right_shoulder-thorax thorax-left_shoulder left_shoulder-left_elbow left_elbow-left_wrist",
         (.089, .083, .107, .107, .083, .089, .026, .026, .026, .026, .062, .072, .179, .179, .072,
          .062)),
 }

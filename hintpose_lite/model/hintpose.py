@@ -252,13 +252,12 @@ class Ensemble(nn.Module):
     def __init__(self, models: list[HintPose]):
         super().__init__()
         self.models = nn.ModuleList(models)
-        first, *others = (model.spec for model in models)
-        for spec in others:
-            for name in self.SAME:
-                if getattr(spec, name) != getattr(first, name):
-                    raise ConfigError(f"networks with {name}={getattr(first, name)} and "
-                                      f"{getattr(spec, name)} cannot be averaged")
-        self.spec = replace(first, hops=min(model.spec.hops for model in models))
+        for name in self.SAME:
+            values = {str(getattr(model.spec, name)) for model in models}
+            if len(values) > 1:
+                raise ConfigError(f"networks with {name}={' and '.join(sorted(values))} cannot be "
+                                  "averaged")
+        self.spec = replace(models[0].spec, hops=min(model.spec.hops for model in models))
         self.trained_on = "; ".join(dict.fromkeys(model.trained_on for model in models))
 
     def forward(self, images: Tensor, cues: Tensor | None = None, hops: int | None = None,

@@ -46,14 +46,14 @@ def termination() -> Iterator[threading.Event]:
 def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: CocoPersons, *,
           device: str | torch.device | None = None, progress: bool = True, position: int = 0,
           before: Callable[[Trainer, Path], None] | None = None) -> Path:
-    """Trains into the run folder `out` and returns it; a run of the same config is continued.
+    """Trains into the run folder `out` (see `folder`) and returns it; a run of the same config is
+    continued. Under torchrun all processes train this one run together. SIGTERM ends a run like the
+    file `stop`: it saves after the current step.
 
     people are trained on, held_out are for validation. position: the line of the progress bar,
     where several runs share a screen. before: called with the trainer and `out` before the first
-    step of a new run. Under torchrun all processes train this one run together. `folder` describes
-    what `out` holds. SIGTERM ends a run like the file `stop`: it saves after the current step.
-    Raises RunError if `out` is not a run folder, another process trains there, memory runs out, or
-    the loss is not finite; ConfigError and DataError for unusable settings and data.
+    step of a new run. Raises RunError if `out` is not a run folder, another process trains there,
+    memory runs out, or the loss is not finite; ConfigError, DataError for settings and data.
     """
     out, place = Path(out), own_device(device)
     with process_group(place) as group:
