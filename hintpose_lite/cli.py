@@ -235,7 +235,10 @@ def evaluate(options):
         options.cue = CueNetwork(device=device)
     from tqdm import tqdm
 
+    from .inputs.entries import has_annotations
     from .runs.check_data import refuse_bad_pictures
+    if options.protocol == "detected" and not has_annotations(options.data[0]):
+        return _detect(options, device)
     model, persons = _models(options.model, device), _persons(options.data, options)
     refuse_bad_pictures(persons)
     report = score(model, persons,
@@ -247,6 +250,27 @@ def evaluate(options):
     print(report.table())
     if options.out:
         report.to_json(options.out, overwrite=options.overwrite)
+
+
+def _detect(options, device):
+    """Poses in the detections of pictures without labels, for a server that knows the labels."""
+    from tqdm import tqdm
+
+    from .data.coco import CocoPictures
+    from .evaluation.evaluate import detect
+    from .files import write_whole
+    if not options.results or options.out or not options.detections:
+        raise ConfigError(f"{options.data[0]} has no annotations, so nothing can be scored here: "
+                          "give --detections, and --results a file for the poses, without --out")
+    pictures = CocoPictures(*options.data, _skeleton(options))
+    found, counts = detect(
+        _models(options.model, device), pictures, options.detections, cue=options.cue or "none",
+        hops=options.hops, flip=not options.no_flip, precision=options.precision,
+        progress=lambda n: tqdm(total=n, unit="detection", delay=2, leave=False))
+    write_whole(options.results, lambda name: name.write_text(json.dumps(found)))
+    print(f"{options.results}: {len(found)} poses in {len(pictures.pictures)} pictures; there are "
+          "no labels, so nothing was scored", *pictures.findings(),
+          *(f"{count} x {what}" for what, count in counts.items()), sep="\n")
 
 
 def predict(options):

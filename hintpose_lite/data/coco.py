@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..inputs.entries import uncollected
+from ..inputs.entries import read_annotations, uncollected
 from ..inputs.masks import decode_mask
 from ..inputs.people import PeopleFile
 from ..inputs.suspicions import suspicions
@@ -160,6 +160,23 @@ class CocoPersons(PeopleFile):
             "without a label",
             f"  contested: {self.contested.sum()}; by overlap: {', '.join(by_overlap)}",
             *self.findings()])
+
+
+class CocoPictures(PeopleFile):
+    """The pictures of a COCO file that tells nothing of the people on them, such as
+    image_info_test-dev2017.json. Raises DataError if there are none."""
+
+    category = 1  # the person, in COCO's results
+
+    def __init__(self, annotations: str | Path, images: str | Path, skeleton: Skeleton = COCO17):
+        super().__init__(annotations, images, skeleton)
+        self.read_pictures(read_annotations(self.annotations, ["images"]), check=True)
+        self.image_ids, self.boxes = np.zeros(0, np.int64), np.zeros((0, 4), np.float32)
+        if not self.pictures:
+            raise DataError("\n".join([f"no usable picture in {annotations}", *self.findings()]))
+
+    def __len__(self) -> int:
+        return 0  # people
 
 
 def _relations(images: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray,

@@ -21,14 +21,14 @@ from torch.nn import functional as F
 from .. import __version__
 from ..cues.cue import Cue
 from ..cues.evaluation import CUES, nearest_cue, person_cue
-from ..data.coco import STRATA, CocoPersons
+from ..data.coco import STRATA, CocoPersons, CocoPictures
 from ..data.pictures import read_picture
 from ..errors import ConfigError, DataError
 from ..files import write_whole
 from ..inputs import entries
 from ..inputs.masks import decode_mask
 from ..inputs.suspicions import readings
-from ..model.hintpose import as_hintpose
+from ..model.hintpose import Spec, as_hintpose
 from ..pose.geometry import center, iou, pad, union
 from ..pose.oks import oks_nms, rescore
 from .judge import judge, read_results, score_results
@@ -108,9 +108,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     identity["followed"] = identity["swap_rate"] if source == "wrong" else None
     picture_ap = None
     if whole:
-        width, height = model.spec.input_size
-        padded = pad(queries.boxes, width / height)[:, 2:].prod(1)  # HRNet's area for OKS-NMS
-        found = _results(persons, queries, padded, keypoints[-1], joint_scores[-1], scores[-1])
+        found = _results(persons, queries, model.spec, keypoints[-1], joint_scores[-1], scores[-1])
         picture_ap = score_results(persons, found)
         if results is not None:
             write_whole(results, lambda name: name.write_text(json.dumps(found)))
@@ -127,6 +125,27 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
         picture_ap=picture_ap, counts={what: n for what, n in counts.items() if n},
         versions={"hintpose-lite": __version__, "torch": str(torch.__version__),
                   "cues": CUE_WORDS})
+
+
+def detect(model, pictures: CocoPictures, detections: str | Path | list, *, cue: str = "none",
+           hops: int | None = None, flip: bool = True, batch: int = 64,
+           precision: str = "float32", progress=None) -> tuple[list[dict], Counter]:
+    """COCO results for pictures without labels, such as those of test-dev, and what was left out.
+
+    cue: "none", or each detection's own "box", "mask" or "pose". Other arguments and the results
+    are those of `evaluate` for detected boxes. Raises ConfigError, DataError as that does.
+    """
+    if cue not in ("none", *OWN_CUES):
+        raise ConfigError(f"cue {cue!r} comes from labels, and {pictures.annotations} has none: "
+                          f"choose none, {', '.join(OWN_CUES)}")
+    model, counts = as_hintpose(model), Counter()
+    queries = _detection_queries(pictures, detections, cue if model.spec.cue else "none", counts)
+    keypoints, joint_scores = _predict(model, pictures, queries, "none", 0, 0.0, counts, hops=hops,
+                                       flip=flip, batch=batch, precision=precision,
+                                       progress=progress and progress(len(queries.rows)).update)
+    scores = rescore(queries.scores, joint_scores)[-1]
+    found = _results(pictures, queries, model.spec, keypoints[-1], joint_scores[-1], scores)
+    return found, Counter({what: n for what, n in counts.items() if what.startswith("results")})
 
 
 def displacement_curve(model, persons: CocoPersons, radii: Sequence[float] = RADII,
@@ -194,7 +213,8 @@ def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
     return chosen[paired] if protocol == "shared" or cue == "wrong" else chosen
 
 
-def _detection_queries(persons: CocoPersons, detections, source, counts: Counter) -> _Queries:
+def _detection_queries(persons: CocoPersons | CocoPictures, detections, source,
+                       counts: Counter) -> _Queries:
     found = read_results(persons, detections, "bbox", counts)
     solid = [result for result in found if min(result[1][2:]) >= entries.LEAST_SIDE]
     counts["results left out, of a box without area"] = len(found) - len(solid)
@@ -293,9 +313,11 @@ def _predict(model, persons: CocoPersons, queries: _Queries, source: str | Calla
     return keypoints, scores
 
 
-def _results(persons: CocoPersons, queries: _Queries, areas: Tensor, points: Tensor,
+def _results(persons: CocoPersons | CocoPictures, queries: _Queries, spec: Spec, points: Tensor,
              joint_scores: Tensor, scores: Tensor) -> list[dict]:
     """COCO results after OKS-NMS, at most 20 per picture."""
+    width, height = spec.input_size
+    areas = pad(queries.boxes, width / height)[:, 2:].prod(1)  # HRNet's, of the padded boxes
     images = torch.as_tensor(queries.source.image_ids[queries.rows])
     kept = oks_nms(points, scores, areas, persons.skeleton.sigmas, images=images,
                    limit=PEOPLE_A_PICTURE)

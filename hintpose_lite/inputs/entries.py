@@ -31,16 +31,24 @@ def uncollected():
             gc.enable()
 
 
-def read_annotations(path: Path) -> dict:
+def read_annotations(path: Path, lists=("images", "annotations", "categories")) -> dict:
     """The content of a COCO annotation file, perhaps gzipped; its polygons become arrays. Raises
-    DataError if it is not readable, not JSON, or lacks one of its three lists."""
+    DataError if it is not readable, not JSON, or lacks one of its lists."""
     content = read_json(path, "the annotations", _compact)
-    missing = [key for key in ("images", "annotations", "categories")
+    missing = [key for key in lists
                if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
         raise DataError(f"{path} is not a COCO annotation file (no list {', '.join(missing)}); "
                         "give the ground truth, not a result file")
     return content
+
+
+def has_annotations(path: str | Path) -> bool:
+    """Whether a COCO file lists annotations; image_info_test-dev2017.json does not."""
+    def outermost(entry: dict) -> dict | None:  # nothing else needs memory
+        return entry if "images" in entry or "annotations" in entry else None
+    content = read_json(Path(path), "the annotations", outermost)
+    return not isinstance(content, dict) or bool(content.get("annotations"))
 
 
 def load_results(source: str | Path | list) -> tuple[str, object]:

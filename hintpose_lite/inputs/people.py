@@ -62,11 +62,7 @@ class PeopleFile:
             content["categories"], content["annotations"], skeleton, self.annotations, category)
         self.remarks += [remark] if remark else []
         known = {integer(entry, "id") for entry in content["categories"]} - {None}
-        names = [entry["file_name"] for entry in content["images"]
-                 if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
-        files = find_pictures(self.images, names) if check_pictures else None
-        for row, entry in enumerate(content["images"]):
-            self._note("image", row, entry, self._add_picture(entry, files, without))
+        self.read_pictures(content, check_pictures, without)
         people: dict[int, tuple[dict, float]] = {}  # by annotation id
         for row, entry in enumerate(content["annotations"]):
             self._note("annotation", row, entry, self._add_person(entry, people, known))
@@ -76,6 +72,14 @@ class PeopleFile:
                 f"labelled people in {len(self.pictures)} pictures of {self.annotations}",
                 *self.findings()]))
         return [people[identity] for identity in sorted(people)]
+
+    def read_pictures(self, content: dict, check: bool, without: Collection[str] = ()) -> None:
+        """Fills `pictures`. check: look for the files."""
+        names = [entry["file_name"] for entry in content["images"]
+                 if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
+        files = find_pictures(self.images, names) if check else None
+        for row, entry in enumerate(content["images"]):
+            self._note("image", row, entry, self._add_picture(entry, files, without))
 
     def findings(self) -> list[str]:
         """A line each for remarks, and for what was counted, repaired and skipped."""

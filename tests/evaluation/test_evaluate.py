@@ -742,3 +742,27 @@ def test_older_reports_are_read_with_the_words_of_today(report, tmp_path, old, n
     assert Report.from_json(path).cue == new
     kept = replace(report, cue="box").to_json(tmp_path / "new.json")
     assert Report.from_json(kept).cue == "box"
+
+
+def test_pictures_without_labels_get_the_poses_that_labelled_ones_get(crowd, tmp_path, capsys):
+    """test-dev: the same detections give the same result file, with or without annotations."""
+    from hintpose_lite.cli import main
+    boxes = [{"image_id": int(crowd.image_ids[row]), "category_id": 1, "score": 0.5 + row / 1000,
+              "bbox": crowd.boxes[row].tolist()} for row in range(6)]
+    boxes.append({**boxes[0], "category_id": 3})
+    (tmp_path / "d.json").write_text(json.dumps(boxes))
+    content = json.loads(crowd.annotations.read_text())
+    del content["annotations"], content["categories"]
+    (tmp_path / "info.json").write_text(json.dumps(content))
+    common = ["evaluate", "--model", "crowd-tiny", "--hops", "1", "--protocol", "detected",
+              "--detections", str(tmp_path / "d.json"), "--cue", "box"]
+    for name, annotations in (("with", crowd.annotations), ("without", tmp_path / "info.json")):
+        assert main([*common, "--data", str(annotations), str(crowd.images), "--results",
+                     str(tmp_path / f"{name}.json")]) == 0
+    said = capsys.readouterr().out
+    assert "6 poses" in said and "1 x results left out, of another category" in said
+    found = json.loads((tmp_path / "without.json").read_text())
+    assert found == json.loads((tmp_path / "with.json").read_text()) and len(found) == 6
+    for more in ([], ["--results", str(tmp_path / "r.json"), "--cue", "joint"]):
+        assert main([*common, "--data", str(tmp_path / "info.json"), str(crowd.images),
+                     *more]) == 2
