@@ -1,6 +1,7 @@
 """A training run: one loop over the steps, validation, checkpoints that resume exactly."""
 
 import gc
+import re
 import signal
 import sys
 import threading
@@ -26,6 +27,8 @@ from .processes import ProcessGroup, own_device, process_group
 from .step import Trainer, learning_rate
 
 VALIDATED = 500  # people of each validation
+HOST_MEMORY = re.compile("allocate memory|not enough memory|shared memory|DataLoader worker .* (is "
+                         "killed|exited unexpectedly)")  # in what torch raises
 STOP_CHECK_EVERY = 20  # steps between checks whether to stop, where several processes train
 
 
@@ -93,6 +96,15 @@ def _run(config: TrainConfig, people: CocoPersons, held_out: CocoPersons, out: P
         return _loop(trainer, out, held_out, progress, position)
     except torch.OutOfMemoryError:
         trainer = None  # the traceback, which also holds tensors, goes with this block
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not HOST_MEMORY.search(str(error)):
+            raise
+        own = ("a smaller batch helps, since network and data share this memory"
+               if device.type == "cpu" else f"a smaller batch would not help: it lies on {device}")
+        raise RunError(f"the machine's main memory does not suffice for the data ({error:.200}); "
+                       f"{own}. Close other programs, start fewer processes, or give more memory "
+                       "(a container needs shared memory, too: docker run --shm-size=8g)"
+                       ) from error
     share = replace(config, batch=config.batch // group.size, batch_norm="local")  # of one process
     fitting = group.size * fitting_batch(share, people, device)
     advice = (f"{fitting} fits: start again in a new folder with --set batch={fitting} "

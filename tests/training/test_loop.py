@@ -318,3 +318,25 @@ def test_the_layout_of_an_annotation_file_does_not_end_a_run(crowd, tmp_path):
     content["annotations"][0]["bbox"][0] += 1
     indented.write_text(json.dumps(content))
     assert CocoPersons(indented, crowd.images).sha256 != crowd.sha256
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError("Unable to allocate 3.00 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+    RuntimeError("unable to allocate shared memory(shm) for file")])
+def test_memory_for_the_data_is_told_apart_from_a_batch_that_is_too_large(
+        crowd, tmp_path, monkeypatch, error):
+    def run_step(trainer):
+        raise error
+    monkeypatch.setattr(Trainer, "run_step", run_step)
+    with pytest.raises(RunError, match="main memory"):
+        train(TINY, tmp_path / "run", crowd, crowd, device="cpu", progress=False)
+
+
+def test_other_errors_of_a_step_stay_as_they_are(crowd, tmp_path, monkeypatch):
+    def run_step(trainer):
+        raise RuntimeError("a shape is wrong")
+    monkeypatch.setattr(Trainer, "run_step", run_step)
+    with pytest.raises(RuntimeError, match="a shape is wrong"):
+        train(TINY, tmp_path / "run", crowd, crowd, device="cpu", progress=False)
