@@ -101,7 +101,7 @@ def _run(config: TrainConfig, people: CocoPersons, held_out: CocoPersons, out: P
             raise
         own = ("a smaller batch helps, since network and data share this memory"
                if device.type == "cpu" else f"a smaller batch would not help: it lies on {device}")
-        raise RunError(f"the machine's main memory does not suffice for the data ({error:.200}); "
+        raise RunError(f"the machine's main memory does not suffice for the data ({error!s:.200}); "
                        f"{own}. Close other programs, start fewer processes, or give more memory "
                        "(a container needs shared memory, too: docker run --shm-size=8g)"
                        ) from error
