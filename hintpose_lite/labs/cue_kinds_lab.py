@@ -13,7 +13,7 @@ from ..photos.draw import BLUE, blank_figure, overlay, panel_size
 from .scene import SEED, Scene, crop_of, cue_frame, place_in_crop, point_in_picture, to_crop
 from .widgets import Lab, Pad, Still
 
-KINDS = ("point", "point and minus", "box", "mask", "pose", "none")
+KINDS = ("any-joint", "points", "box", "mask", "pose", "none")
 HIDDEN = ((697, 3, 2, 8), (55, 0, 1, 7), (207, 4, 3, 8))  # scene, person A, B in front, A's joint
 
 
@@ -26,9 +26,10 @@ def hidden_scene(number: int = 0) -> Scene:
 
 
 def kind_cue(scene: Scene, kind: str, plus: Sequence[float], minus: Sequence[float]) -> Cue:
-    """A cue of one of the `KINDS`: points in picture pixels; box, mask and pose are person A's."""
-    return {"point": lambda: Cue.point(*plus),
-            "point and minus": lambda: Cue.points([plus, minus], [1, -1]),
+    """A cue of one of the `KINDS`: one point or two, positive and negative, in picture pixels; box,
+    mask and pose are person A's."""
+    return {"any-joint": lambda: Cue.point(*plus),
+            "points": lambda: Cue.points([plus, minus], [1, -1]),
             "box": lambda: Cue.box(scene.own_boxes[0]), "mask": lambda: Cue.mask(scene.masks[0]),
             "pose": lambda: Cue.pose(scene.people[0]), "none": Cue.none}[kind]()
 
@@ -54,7 +55,7 @@ def panels(pictures: Sequence, titles: Sequence[str], columns: int, label: str) 
     figure.set_label(label)
     for axis, picture, title in zip(axes.flat, pictures, titles):
         axis.imshow(picture)
-        axis.set_title(title, fontsize=8)
+        axis.set_title(title, fontsize=9)
     return figure
 
 
@@ -77,12 +78,12 @@ class CueKindsLab(Lab):
     def move(self, x: float, y: float) -> None:
         """Moves the dragged point to a place in the crop, each coordinate from 0 to 1."""
         sign, kind = self.controls.drag.value, self.controls.kind.value
-        kind = "point and minus" if sign == "minus" or kind == "point and minus" else "point"
+        kind = "points" if sign == "minus" or kind == "points" else "any-joint"
         self.set(kind=kind, **{f"{sign}_across": x, f"{sign}_down": y})
 
     def render(self, kind: str, drag: str, **places: float) -> str:
         """Runs the network with this cue, and shows the pose beside the cue's map."""
-        for sign, used in ("plus", kind[:5] == "point"), ("minus", kind == "point and minus"):
+        for sign, used in ("plus", kind in KINDS[:2]), ("minus", kind == "points"):
             for way in ("across", "down"):
                 getattr(self.controls, f"{sign}_{way}").disabled = not used
         places = {sign: (places[f"{sign}_across"], places[f"{sign}_down"])

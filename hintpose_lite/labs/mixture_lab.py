@@ -16,6 +16,7 @@ from .scene import Scene, crop_of, to_crop
 from .widgets import Lab, Still
 
 SIZE, SIGMA, CODEC = (96, 128), 1.2, "dark"  # crop and targets of the shipped networks
+ZOOM = 3  # pixels of a picture for one of the crop
 INKS, MIXED = np.array([GREEN, RED]) / 255, np.array(GREY) / 255
 
 
@@ -23,12 +24,11 @@ def mix(scene: Scene, share: float, noise: float = 0.0, seed: int = 0) -> Simple
     """The heatmaps with the least mean squared error if the target is A's with probability `share`,
     else B's. noise: standard deviation of errors that are added to each heatmap pixel.
 
-    Returns the crop (H, W, 3) uint8; joints (2, K, 2) of A and B in its pixels, those labelled in
-    both, `which` (K,); the heatmaps, `maps` (K, h, w); and what is decoded from them: points
-    (K, 2), heights (K,), `owner` (K,), 0 if A's joint is nearer, 1 if B's, and `near`, the OKS with
-    A and B.
+    Returns joints (2, K, 2) of A and B in crop pixels, those labelled in both, `which` (K,); the
+    heatmaps, `maps` (K, h, w); and what is decoded from them: points (K, 2), heights (K,), their
+    `owner` (K,), see `owners`, and `near`, the OKS with A and B.
     """
-    matrix, crop = to_crop(scene, SIZE), crop_of(scene, SIZE).round().byte().numpy()
+    matrix = to_crop(scene, SIZE)
     which = (scene.people[:2, :, 2] > 0).all(0).nonzero()[:, 0]
     joints = apply(matrix, scene.people[:2, which, :2])
     a, b = encode(joints, SIZE, SIGMA, CODEC)
@@ -37,16 +37,21 @@ def mix(scene: Scene, share: float, noise: float = 0.0, seed: int = 0) -> Simple
     points, heights = (found[0] for found in decode(maps[None], SIZE, CODEC, SIGMA))
     near = oks(points, torch.cat([joints, torch.ones_like(joints[..., :1])], -1),
                scene.areas[:2] * scale_of(matrix) ** 2, np.array(COCO17.sigmas)[which])
-    owner = (joints - points).norm(dim=-1).argmin(0).numpy()
-    return SimpleNamespace(crop=crop, which=which.numpy(), joints=joints, maps=maps, points=points,
-                           heights=heights, owner=owner, near=near)
+    return SimpleNamespace(which=which.numpy(), joints=joints, maps=maps, points=points,
+                           heights=heights, owner=owners(points, joints).numpy(), near=near)
+
+
+def owners(points: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:
+    """Whose joint of the same name is nearest to each of the points (K, 2): the number (K,) of a
+    person in joints (P, K, 2)."""
+    return (joints - points).norm(dim=-1).argmin(0)
 
 
 def draw_owners(axis, crop: np.ndarray, points, owner, which=range(17)) -> None:
     """Draws a crop and a pose (K, 2) on a matplotlib axis. which: the joints' numbers in COCO (K,).
     A's joints (owner 0) are green circles, B's (1) vermilion squares; limbs between a
     joint of A and a joint of B are grey and dashed."""
-    axis.imshow(crop)
+    axis.imshow(crop, interpolation="nearest")
     axis.set(xticks=[], yticks=[], frame_on=False, title="pose")
     rows = {int(joint): row for row, joint in enumerate(which)}
     for i, j in ([rows[end] for end in ends] for ends in COCO17.limbs if {*ends} <= {*rows}):
@@ -60,9 +65,10 @@ def draw_owners(axis, crop: np.ndarray, points, owner, which=range(17)) -> None:
 
 def mixture_figure(scene: Scene, share: float, noise: float = 0.0) -> Figure:
     """The pose, the heatmaps and the peaks' heights of a mixture; get_label() describes them."""
-    mixed, figure = mix(scene, share, noise), Figure(figsize=(7.6, 2.8), layout="compressed")
-    pose, heat, bars = figure.subplots(1, 3)
-    draw_owners(pose, mixed.crop, mixed.points, mixed.owner, mixed.which)
+    mixed, figure = mix(scene, share, noise), Figure(figsize=(9.8, 4.2), layout="compressed")
+    pose, heat, bars = figure.subplots(1, 3, width_ratios=(1.35, 1.4, 1))
+    crop = crop_of(scene, (ZOOM * SIZE[0], ZOOM * SIZE[1])).round().byte().numpy()
+    draw_owners(pose, crop, ZOOM * mixed.points, mixed.owner, mixed.which)
     shown = heat.imshow(mixed.maps.amax(0), vmin=0, vmax=1, cmap="magma")
     heat.set(xlabel="x (heatmap pixels)", ylabel="y (heatmap pixels)", title="all heatmaps")
     figure.colorbar(shown, ax=heat, label="height")
