@@ -1,5 +1,5 @@
-"""The loop of HintPose: a figure of it, its cost, whom it repairs and spoils, and the lab that steps
-through its hops."""
+"""The loop of HintPose: a figure of it, its cost, whom it repairs and spoils, and the lab of its
+hops."""
 
 import copy
 import functools
@@ -90,13 +90,12 @@ def shared_scene(persons: CocoPersons, row: int) -> Scene:
     return Scene(persons.read(row), people, areas, boxes, np.zeros((2, 0, 0), bool))
 
 
-def turned(quality: Tensor, right: Tensor) -> list[int]:
-    """Two of N people, by number. quality (T, N): how good each hop's pose is; right (T, N): whether
-    it is the right person's. The first is right after the last hop and not after the first, and
-    best after the last; the second the other way round, and best after the first."""
-    repaired, spoiled = ~right[0] & right[-1], right[0] & ~right[-1]
-    return [int(quality[hop].where(some, -1).argmax()) for hop, some in ((-1, repaired),
-                                                                         (0, spoiled))]
+def turned(quality: Tensor, least: float = 0.6) -> list[int]:
+    """Two of N people, by number; quality (T, N) is the OKS of each hop's pose. The first gains
+    most from the first to the last hop, of those with at least `least` after the last; the second
+    loses most, of those with as much after the first."""
+    gain, good = quality[-1] - quality[0], quality >= least
+    return [int(gain.where(good[-1], -2).argmax()), int(gain.where(good[0], 2).argmin())]
 
 
 def interval(values: np.ndarray, pictures: np.ndarray, draws: np.ndarray) -> np.ndarray:
