@@ -1,23 +1,25 @@
-"""The loop of HintPose: a figure of it, its cost, and the lab that steps through its hops."""
+"""The loop of HintPose: a figure of it, its cost, whom it repairs and spoils, and the lab of its
+hops."""
 
 import copy
 import functools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
 from ..cues.cue import Cue
+from ..data.coco import CocoPersons
 from ..photos.draw import BLUE, GREEN, GREY, ORANGE, RED, draw_poses, heatmap_overlay
 from ..pose.oks import oks
 from ..pose.skeleton import COCO17
 from .figures import look
-from .scene import Scene, pair_scene, place_in_crop
+from .scene import Scene, place_in_crop
 from .widgets import Lab, Still
 
 MOST = 6  # hops in the lab
@@ -80,31 +82,49 @@ def unrolled_figure(hops: int = 3):
     return figure
 
 
+def shared_scene(persons: CocoPersons, row: int) -> Scene:
+    """The box that person A, `row` of a data set, shares with their partner B."""
+    pair = [row, int(persons.partner[row])]
+    people, areas, boxes = (torch.as_tensor(values[pair]).float() for values in (
+        persons.keypoints, persons.areas, persons.boxes))
+    return Scene(persons.read(row), people, areas, boxes, np.zeros((2, 0, 0), bool))
+
+
+def turned(quality: Tensor, least: float = 0.6) -> list[int]:
+    """Two of N people, by number; quality (T, N) is the OKS of each hop's pose. The first gains
+    most from the first to the last hop, of those with at least `least` after the last; the second
+    loses most, of those with as much after the first."""
+    gain, good = quality[-1] - quality[0], quality >= least
+    return [int(gain.where(good[-1], -2).argmax()), int(gain.where(good[0], 2).argmin())]
+
+
+def interval(values: np.ndarray, pictures: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """The 95 % interval (2,) of the mean of values (N,), by bootstrap. pictures (N,): the picture
+    of each, 0 to P - 1; draws (B, P): pictures drawn with replacement, as often as there are."""
+    sums, counts = (np.bincount(pictures, some, draws.shape[1]) for some in (values, None))
+    return np.percentile(sums[draws].sum(1) / counts[draws].sum(1), [2.5, 97.5])
+
+
 def run_hops(model, scene: Scene, asked: int | None = None, hops: int = MOST) -> SimpleNamespace:
     """What each of T hops finds in a scene's box, with a cue in the middle of person `asked` (0, 1;
-    None: no cue). Returns the results of `look`; `near` (T, P), the OKS with each person; `errors`
-    (T, P, K), the distances to each person's joints in picture pixels (NaN: no label); and scene,
-    asked, spec."""
+    None: no cue). Returns the results of `look`; `near` (T, P), the OKS with each person; and
+    scene, asked, spec."""
     cue = Cue.none() if asked is None else Cue.point(*scene.middle(asked))
     seen = look(model, scene.picture, scene.boxes, cue, COCO17, hops)
-    points, people = seen.points[:, None], scene.people
-    errors = (points - people[..., :2]).norm(dim=-1).where(people[..., 2] > 0, torch.nan).numpy()
-    near = oks(points, people, scene.areas, COCO17.sigmas)
-    more = dict(near=near, errors=errors, scene=scene, asked=asked, spec=model.spec)
-    return SimpleNamespace(**vars(seen), **more)
+    near = oks(seen.points[:, None], scene.people, scene.areas, COCO17.sigmas)
+    return SimpleNamespace(**vars(seen), near=near, scene=scene, asked=asked, spec=model.spec)
 
 
 def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
     """One hop (1 to T) of a run, with the heatmap of one joint or the maximum over all joints: a
     Figure whose get_label() describes it."""
-    figure, size = Figure(figsize=(7.4, 4.4), layout="constrained"), run.crop.shape[1::-1]
-    axes = figure.subplot_mosaic("abc;ddd", height_ratios=(2.7, 1), width_ratios=(1.2, 1.2, 1))
-    crop, heat, far, line = map(axes.get, "abcd")
-    near, hops, rows = run.near[hop - 1], range(1, len(run.near) + 1), range(len(COCO17))
+    figure, size = Figure(figsize=(9.4, 4.2), layout="constrained"), run.crop.shape[1::-1]
+    crop, heat, line = figure.subplots(1, 3)
+    near, hops = run.near[hop - 1], range(1, len(run.near) + 1)
     maps = run.maps[hop - 1] if joint is None else run.maps[hop - 1, joint:joint + 1]
     name = "all joints" if joint is None else COCO17.names[joint].replace("_", " ")
     crop.imshow(draw_poses(run.crop, run.poses[hop - 1:hop]))
-    crop.set(title=f"hop {hop}", xticks=[], yticks=[])
+    crop.set(title=f"pose after hop {hop}", xticks=[], yticks=[])
     heat.imshow(heatmap_overlay(run.crop, maps, run.spec.codec))
     heat.set(title=f"{name}, peak {maps.max():.2f}", xticks=[], yticks=[])
     for who, (letter, ink, style, values) in enumerate(zip(
@@ -117,19 +137,9 @@ def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
             axis.annotate(letter, np.multiply(place, size) - 0.5, (0, 12), ha="center", fontsize=8,
                           textcoords="offset points", arrowprops=dict(arrowstyle="-", color="w"),
                           color="w", bbox=dict(boxstyle="round", fc=np.divide(ink, 255), ec="w"))
-    meant = near.argmax() if run.asked is None else run.asked
-    far.barh(rows, run.errors[hop - 1, meant], color=np.divide(BLUE, 255), label=f"hop {hop}")
-    far.plot(run.errors[0, meant], rows, "o", c="black", mfc="none", ms=5,
-             label="hop 1" if hop > 1 else None)
-    far.set_yticks(rows, COCO17.names, fontsize=7)
-    far.set(xlim=(0, 1.05 * np.nanmax(run.errors[:, meant])), ylim=(len(rows) - 0.4, -0.6),
-            xlabel="picture pixels",
-            title=f"distance to {'AB'[meant]}{' (the nearer)' if run.asked is None else ''}")
-    far.legend(fontsize=7)
-    line.axvline(hop, c="black", lw=1)
     line.axvspan(run.spec.hops + 0.5, hops[-1] + 0.5, color="0.9", label="not trained for")
-    line.set(xlim=(0.5, hops[-1] + 0.5), ylim=(0, 1.05), xlabel="hop", ylabel="OKS")
-    line.legend(fontsize=8, loc="center right")
+    line.set(xlim=(0.5, hops[-1] + 0.5), ylim=(0, 1.05), xlabel="hop", title="OKS of the pose")
+    line.legend(fontsize=8, loc="lower left")
     gone = (run.points[hop - 1] - run.points[max(hop - 2, 0)]).norm(dim=-1) > REST
     since = f"; {gone.sum()} of {len(gone)} joints have moved since the hop before"
     figure.set_label(f"Hop {hop}: nearer to {'AB'[near.argmax()]} (OKS: A {near[0]:.2f}, "
@@ -138,21 +148,21 @@ def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
 
 
 class HopLab(Lab):
-    """Steps through the hops on scenes of `pair_scene`, by number. `run` is the one that is shown;
-    `ask(scene, person)` is a cached `run_hops`."""
+    """Steps through the hops on named scenes. `run` is the one that is shown; `ask(name, person)`
+    is a cached `run_hops`."""
 
-    def __init__(self, model, scenes: Iterable[int] = range(6)):
-        drawn, self.run, self.still = functools.cache(pair_scene), None, Still()
-        self.ask = functools.cache(lambda scene, who: run_hops(model, drawn(scene), who))
+    def __init__(self, model, scenes: Mapping[str, Scene]):
+        self.run, self.still = None, Still()
+        self.ask = functools.cache(lambda name, who: run_hops(model, scenes[name], who))
         super().__init__([self.still], {
             "hop": widgets.IntSlider(1, 1, MOST),
             "cue": widgets.Dropdown(options=["on A", "on B", "none"]),
             "scene": widgets.Dropdown(options=[*scenes]),
             "joint": widgets.Dropdown(options=["all", *COCO17.names], description="heatmap")})
 
-    def render(self, hop: int, cue: str, scene: int, joint: str) -> str:
+    def render(self, hop: int, cue: str, scene: str, joint: str) -> str:
         """Shows the hop; the network runs once for each scene and cue."""
         self.run = self.ask(scene, {"on A": 0, "on B": 1}.get(cue))
         figure = hop_figure(self.run, hop, None if joint == "all" else COCO17.names.index(joint))
-        self.still.put(figure, f"Crop, heatmap, distances, OKS. {figure.get_label()}")
+        self.still.put(figure, f"Crop, heatmap, OKS. {figure.get_label()}")
         return figure.get_label()

@@ -1,8 +1,9 @@
-"""A figure of the network, and the lab of the input refinement block and what it adds to a crop."""
+"""A figure of the network, the lab of what the input refinement block adds to a crop, and what the
+learner's pieces of the chapter are compared with."""
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import ipywidgets as widgets
@@ -10,18 +11,18 @@ import numpy as np
 import torch
 from matplotlib import cm, colormaps
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cues.cue import Cue
 from ..evaluation.predict import cut_crops, prepare
 from ..model.hintpose import as_hintpose
 from ..model.hrnet import HRNet
-from ..photos.draw import BLUE, GREEN, GREY, ORANGE
+from ..photos.draw import BLUE, GREEN, GREY, ORANGE, blank_figure
 from .scene import CueLab, Scene, point_in_picture
 from .widgets import Still
 
-PARTS = ("everything", "only near the cue", "only away from the cue", "nothing")
+PARTS = ("everything", "near the cue", "the mark alone", "the repainting alone", "nothing")
 LINES = {"same size": (GREY, "-"), "smaller": (BLUE, "-."), "larger": (ORANGE, "--"),
          "the addition": (GREEN, ":")}
 
@@ -88,12 +89,49 @@ def network_figure(model: HRNet, size: tuple[int, int] = (192, 256)):
     return figure
 
 
+def block_runner(make: Callable[[int, int], nn.Module]) -> Callable:
+    """For `quiz.piece`: a function that makes a block, gives it weights, or leaves it fresh (None),
+    and returns what it adds. Its `make` is the maker of the block."""
+    def run(channels: int, hidden: int, weights: dict | None, features: Tensor, cues: Tensor):
+        block = make(channels, hidden).eval()
+        if weights and block.state_dict():  # a block that is not written yet has none
+            block.load_state_dict(weights)
+        with torch.no_grad():
+            return block(features, cues)
+
+    run.__name__, run.make = make.__name__, make
+    return run
+
+
+def gradient_sizes(network: nn.Module, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
+    """The largest gradient, without its sign, of each parameter whose name ends in "weight", for
+    the mean squared error of network(*inputs)."""
+    weights = [value for name, value in network.named_parameters() if name.endswith("weight")]
+    found = torch.autograd.grad(F.mse_loss(network(*inputs), target), weights)
+    return torch.stack([gradient.abs().max() for gradient in found])
+
+
+def cueless_floor(targets: Tensor, labelled: Tensor) -> Tensor:
+    """The least loss without a cue, where people 0 and 1, 2 and 3, ... share a crop, and so an
+    answer. targets: (2P, K, h, w); labelled: (2P, K), 1 or 0."""
+    pairs, known = targets.unflatten(0, (-1, 2)), labelled.unflatten(0, (-1, 2))[..., None, None]
+    best = (pairs * known).sum(1, True) / known.sum(1, True).clamp(min=1)
+    return 0.5 * ((pairs - best) ** 2 * known).mean()
+
+
+def near_cue(cues: Tensor) -> Tensor:
+    """Where a block can see a cue (N, 1, H, W): two convolutions of 3x3 reach two pixels."""
+    return F.max_pool2d(cues.abs(), 5, 1, 2) > 0.01
+
+
 @contextmanager
 def keeping(model: HRNet, part: str) -> Iterator[None]:
-    """Inside this context a network's input refinement block adds only the given one of `PARTS`."""
-    def cut(_, inputs: tuple[Tensor, Tensor], change: Tensor) -> Tensor:
-        near = F.max_pool2d(inputs[1].abs(), 5, 1, 2) > 0.01  # two 3x3 convolutions reach 2 pixels
-        return change * (1, near, ~near, 0)[PARTS.index(part)]
+    """Inside this context a network's input refinement block adds only the given one of `PARTS`.
+    The repainting is what it adds without a cue, the mark is the rest."""
+    def cut(block, inputs: tuple[Tensor, Tensor], change: Tensor) -> Tensor:
+        plain = block.forward(inputs[0], torch.zeros_like(inputs[1]))
+        parts = change, change * near_cue(inputs[1]), change - plain, plain, 0 * change
+        return parts[PARTS.index(part)]
 
     with model.input_refinement.register_forward_hook(cut):
         yield
@@ -105,37 +143,36 @@ def block_parts(model: HRNet, scene: Scene, cue: Cue | None) -> tuple[Tensor, Te
     box (3, H, W), the cue's map (1, H, W), and what the block adds to the crop (3, H, W)."""
     crops, matrices = cut_crops([scene.picture], scene.boxes, spec := model.eval().spec)
     crops, cues = prepare(spec, crops, matrices, [cue or Cue.none()])
-    return crops[0], cues[0], model.input_refinement(crops, cues * spec.cue_amplitude)[0]
+    cues = cues * spec.cue_amplitude
+    return crops[0], cues[0], model.input_refinement(crops, cues)[0]
 
 
 def change_figure(spec, crop: Tensor, changes: Mapping[str, Tensor], limit: float = 4.0):
-    """A matplotlib Figure with a row for each named change (3, H, W) of a normalised crop
-    (3, H, W): the crop, the sum, and the change of each channel, darkest from `limit` deviations
-    on."""
+    """A matplotlib Figure of named changes (3, H, W) of a normalised crop (3, H, W): the crop with
+    each of them, and what is added to green, darkest from `limit` deviations on."""
     shades = cm.ScalarMappable(cmap=colormaps["PuOr_r"].resampled(17))  # few make small files
     shades.set_clim(-limit, limit)
     mean, std = torch.tensor([spec.mean, spec.std])
-    tiles = [[*((x.movedim(0, 2) * std + mean).clamp(0, 1) for x in (crop, crop + change)),
-              *(shades.to_rgba(x)[..., :3] for x in change.numpy())] for change in changes.values()]
-    figure = Figure(figsize=(6.8, 0.8 + 1.8 * len(tiles)), layout="compressed")
-    axis, (height, width) = figure.subplots(), crop.shape[1:]
-    axis.imshow(np.vstack([np.hstack(row) for row in tiles]), interpolation="nearest")
-    axis.set_xticks((np.arange(5) + 0.5) * width, ["crop", "crop + change", "red", "green", "blue"])
-    axis.set_yticks((np.arange(len(tiles)) + 0.5) * height, changes, rotation=90, va="center")
-    axis.tick_params(length=0, labeltop=True, labelbottom=False)
-    figure.colorbar(shades, ax=axis, location="bottom", aspect=40, label="added (deviations)")
+    rows, columns = (2, len(changes)) if len(changes) > 1 else (1, 2)
+    figure, axes = blank_figure(rows, columns, (2.75 * columns + 0.6, 3.85 * rows))
+    for (name, change), pair in zip(changes.items(), axes.T if rows > 1 else axes, strict=True):
+        pair[0].imshow(((crop + change).movedim(0, 2) * std + mean).clamp(0, 1))
+        pair[0].set_title(f"crop + {name}", fontsize=10)
+        pair[1].imshow(shades.to_rgba(change[1].numpy()), interpolation="nearest")
+        pair[1].set_title(f"{name}, in green", fontsize=10)
+    figure.colorbar(shades, ax=axes, aspect=40, label="added (deviations)")
     return figure
 
 
 class BlockLab(CueLab):
-    """The cue lab that also shows what the block adds, `added` (3, H, W), and can limit it."""
+    """The cue lab that shows what the block adds, `added` (3, H, W), and can limit it."""
 
     def __init__(self, model: HRNet, scene: Scene | None = None):
         self.change, self.added = Still(), None
         super().__init__(model, scene, more={
             "keep": widgets.Dropdown(options=PARTS),
             "gain": widgets.FloatSlider(1, min=1, max=8, description="amplify")})
-        self.children = [*self.children, self.change]
+        self.children[0].children = [self.pad, self.change]
 
     def render(self, keep: str, gain: float, **asked) -> str:
         """Runs the network, and shows the pose and what the block added."""

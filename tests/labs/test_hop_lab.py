@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.labs.hop_lab import HopLab, conv_costs, hop_figure, run_hops, unrolled_figure
+from hintpose_lite.crowd.folder import make_crowd
+from hintpose_lite.labs.hop_lab import (
+    HopLab,
+    conv_costs,
+    hop_figure,
+    interval,
+    run_hops,
+    shared_scene,
+    turned,
+    unrolled_figure,
+)
 from hintpose_lite.labs.scene import pair_scene
 from hintpose_lite.labs.widgets import encoded
 from hintpose_lite.model.hintpose import HintPose
@@ -41,26 +51,45 @@ def test_the_network_that_is_counted_stays_as_it_is(model):
     assert not any(p.is_meta for p in model.parameters())
 
 
-def test_distances_and_oks_are_the_hops_own(run):
-    assert run.near.shape == (4, 2) and run.errors.shape == (4, 2, 17)
-    assert (run.near[1:, 1] > run.near[1:, 0]).all()  # person 1 is asked for
-    truth = run.scene.people[1]
-    far = (run.points[2] - truth[:, :2]).norm(dim=1)
-    far[truth[:, 2] == 0] = torch.nan
-    assert far.isnan().any() and far.isfinite().any()
-    np.testing.assert_allclose(run.errors[2, 1], far, rtol=1e-6)
+def test_a_scene_of_a_data_set_is_a_person_and_their_partner(model, tmp_path):
+    people = make_crowd(tmp_path / "crowd", images=6, seed=1, workers=1)
+    row = int(np.flatnonzero(people.partner >= 0)[0])
+    scene, pair = shared_scene(people, row), [row, people.partner[row]]
+    assert np.array_equal(scene.people, people.keypoints[pair])
+    assert np.array_equal(scene.areas, people.areas[pair].astype(np.float32))
+    low, high = people.boxes[pair][:, :2].min(0), people.boxes[pair][:, :2].max(0)
+    assert np.array_equal(scene.box[:2], low) and (scene.box[:2] + scene.box[2:] >= high).all()
+    assert run_hops(model, scene, 0, hops=1).near.shape == (1, 2)
+
+
+def test_the_search_takes_good_poses_that_change_most():
+    quality = torch.tensor([[0.1, 0.5, 0.9, 0.7, 0.5], [0] * 5, [0.5, 0.7, 0.8, 0.4, 0.1]])
+    assert turned(quality) == [1, 3]  # 0 rises more, but is not good; 4 falls more, but was not
+    assert turned(quality, least=0) == [0, 4]
+    assert turned(quality.flip(0)) == [3, 1]
+
+
+def test_an_interval_is_that_of_pictures():
+    random = np.random.default_rng(0)
+    values, draws = random.normal(5, 2, 400), random.integers(400, size=(2000, 400))
+    low, high = interval(values, np.arange(400), draws)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    fourfold = np.repeat(values[:100], 4)  # four times the people, and no more pictures
+    low, high = interval(fourfold, np.arange(400) // 4, draws[:, :100] % 100)
+    assert high - low == pytest.approx(2 * 1.96 * values[:100].std() / 10, rel=0.1)
 
 
 def test_a_hop_is_drawn_with_its_own_numbers(run):
+    assert run.near.shape == (4, 2)
+    assert (run.near[1:, 1] > run.near[1:, 0]).all()  # person 1 is asked for
     figure = hop_figure(run, 3, joint=9)
-    crop, heat, far, line = figure.axes
-    assert crop.get_title() == "hop 3" and heat.get_title().startswith("left wrist, peak ")
-    drawn = np.array([bar.get_width() for bar in far.patches])
-    np.testing.assert_allclose(drawn, run.errors[2, 1], rtol=1e-6)
+    crop, heat, line = figure.axes
+    assert crop.get_title() == "pose after hop 3"
+    assert heat.get_title().startswith("left wrist, peak ")
     for person in (0, 1):
         np.testing.assert_allclose(line.lines[person].get_ydata(), run.near[:3, person], rtol=1e-6)
-    assert len(hop_figure(run, 2).axes[3].lines[0].get_xdata()) == 2  # what comes is not told
-    assert line.lines[2].get_xdata()[0] == 3
+    assert len(hop_figure(run, 2).axes[2].lines[0].get_xdata()) == 2  # what comes is not told
     one, whole = (axis.images[0].get_array() for axis in (heat, hop_figure(run, 3).axes[1]))
     assert (one != whole).any()
     assert figure.get_label().startswith("Hop 3: nearer to B (OKS: A ")
@@ -75,11 +104,8 @@ def test_joints_that_went_more_than_two_pixels_have_moved(run):
     assert label.endswith("; 2 of 17 joints have moved since the hop before.")
 
 
-def test_without_a_cue_the_nearer_person_is_the_measure(model):
-    run = run_hops(model, pair_scene(), None, hops=2)
-    nearer = "AB"[int(run.near[1].argmax())]
-    assert hop_figure(run, 2).axes[2].get_title() == f"distance to {nearer} (the nearer)"
-    assert run.cue.kind == "none"
+def test_without_a_cue_none_is_given(model):
+    assert run_hops(model, pair_scene(), None, hops=1).cue.kind == "none"
 
 
 def test_the_unrolled_picture_has_every_hop():
@@ -96,7 +122,7 @@ def test_the_lab_asks_once_and_steps_through(model, monkeypatch):
         asked.append(settings[2])
         return run_hops(*settings, hops=6)
     monkeypatch.setattr("hintpose_lite.labs.hop_lab.run_hops", watched)
-    lab = HopLab(model)
+    lab = HopLab(model, {"one": pair_scene(), "two": pair_scene(1)})
     assert not lab.errors and "Hop 1: " in lab.status.value and asked == [0]
     before = lab.still.value
     lab.controls.hop.value = 6
@@ -106,6 +132,6 @@ def test_the_lab_asks_once_and_steps_through(model, monkeypatch):
     before = lab.still.value
     lab.controls.joint.value = "left_wrist"
     assert lab.still.value != before
-    lab.set(cue="none", scene=1)
+    lab.set(cue="none", scene="two")
     assert asked == [0, 1, None] and lab.run.asked is None and not lab.errors
     assert repr(lab) == "HopLab()"
