@@ -1,5 +1,6 @@
 """The lab of results and chance, and the gallery of wrong answers."""
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -70,6 +71,13 @@ def interval(figure: Callable, groups: list[np.ndarray], times: int = 400) -> np
 def paired_interval(one: Callable, two: Callable, groups: list[np.ndarray], times: int = 400):
     """`interval` of the difference of two figures, both of the same rows in every draw."""
     return interval(lambda rows: one(rows) - two(rows), groups, times)
+
+
+def people_needed(one: Verdicts, two: Verdicts, difference: float) -> int:
+    """How many people, asked twice, tell a difference in identity of two rivals from zero. one,
+    two: verdicts on the same people, of whom the rivals disagree on some."""
+    disagree = ((one.outcome == "meant") != (two.outcome == "meant")).mean()
+    return math.ceil(disagree * (1.96 / difference) ** 2)
 
 
 def contest(rivals: list[Verdicts], people: np.ndarray, size: int, seed: int = 0,
