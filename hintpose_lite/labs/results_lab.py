@@ -1,5 +1,7 @@
 """The lab of results and chance, and the gallery of wrong answers."""
 
+import math
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import ipywidgets as widgets
@@ -21,26 +23,61 @@ MEASURES = {"ap": "person AP", "accuracy": "right person"}
 ZOOM = 3
 
 
-def ask(model, persons: CocoPersons) -> SimpleNamespace:
-    """The poses of `evaluate` with protocol "shared", cue "joint" and no flip test.
+def ask(model, persons: CocoPersons, progress: Callable | None = None) -> SimpleNamespace:
+    """The poses of `evaluate` with protocol "shared", cue "joint" and no flip test; `progress` as
+    there.
 
     Returns the people's `rows` (n,), their boxes (n, 4), their cues (n) or None, and after each of
-    T hops: points (T, n, K, 2) in picture pixels, verdicts (T), and `near` (T, n, 2), the OKS with
-    the person meant and with the partner, as identity counts them.
+    T hops: points (T, n, K, 2) in picture pixels, and verdicts (T).
     """
     rows = evaluated_people(persons, "shared", "joint")
-    pair = np.stack([rows, persons.partner[rows]])
-    boxes, people = union(*torch.as_tensor(persons.boxes[pair])), persons.keypoints[pair]
+    boxes = union(*torch.as_tensor(persons.boxes[np.stack([rows, persons.partner[rows]])]))
     cues = [person_cue(persons, row, "joint") for row in rows] if model.spec.cue else None
-    found = predict(model, persons, rows, boxes, cues, flip=False)
+    found = predict(model, persons, rows, boxes, cues, flip=False,
+                    progress=progress and progress(len(rows)).update)
     scores = rescore(torch.ones(len(rows)), found.scores)
     verdicts = [judge(persons, rows, *hop) for hop in zip(found.keypoints, scores, strict=True)]
-    people[..., 2] = people[..., 2].min(0)  # joints labelled in both
-    area = torch.as_tensor(persons.areas[pair]).mean(0)
-    near = [oks(found.keypoints, who, area, persons.skeleton.sigmas)
-            for who in torch.as_tensor(people)]
     return SimpleNamespace(rows=rows, boxes=boxes, cues=cues, points=found.keypoints,
-                           verdicts=verdicts, near=torch.stack(near, -1))
+                           verdicts=verdicts)
+
+
+def both_oks(persons: CocoPersons, rows: np.ndarray, points: torch.Tensor) -> torch.Tensor:
+    """OKS (n, 2) of poses (n, K, 2) with the people `rows` (n,) and with their partners, as
+    identity counts them: over the joints labelled in both, with the mean of the two areas."""
+    pair = np.stack([rows, persons.partner[rows]])
+    people, area = persons.keypoints[pair], torch.as_tensor(persons.areas[pair]).mean(0)
+    people[..., 2] = people[..., 2].min(0)
+    return torch.stack([oks(points.double(), who, area, persons.skeleton.sigmas)
+                        for who in torch.as_tensor(people)], -1)
+
+
+def precision_recall(threshold: float, similarity, scores, people: int) -> np.ndarray:
+    """Precision and recall (2, n) after each of n poses, surest first, that are hits from an OKS
+    of `threshold` on. similarity, scores: (n,)."""
+    hits = (similarity[np.argsort(-scores, kind="stable")] >= threshold).cumsum()
+    return np.stack([hits / np.arange(1, len(hits) + 1), hits / people])
+
+
+def interval(figure: Callable, groups: list[np.ndarray], times: int = 400) -> np.ndarray:
+    """Ends of the 95 % bootstrap interval of figure(rows), from draws of as many groups (arrays of
+    rows) as there are, with replacement."""
+    random, values = np.random.default_rng(0), []
+    for _ in range(times):
+        drawn = random.integers(len(groups), size=len(groups))
+        values.append(figure(np.concatenate([groups[i] for i in drawn])))
+    return np.percentile(values, [2.5, 97.5])
+
+
+def paired_interval(one: Callable, two: Callable, groups: list[np.ndarray], times: int = 400):
+    """`interval` of the difference of two figures, both of the same rows in every draw."""
+    return interval(lambda rows: one(rows) - two(rows), groups, times)
+
+
+def people_needed(one: Verdicts, two: Verdicts, difference: float) -> int:
+    """How many people, asked twice, tell a difference in identity of two rivals from zero. one,
+    two: verdicts on the same people, of whom the rivals disagree on some."""
+    disagree = ((one.outcome == "meant") != (two.outcome == "meant")).mean()
+    return math.ceil(disagree * (1.96 / difference) ** 2)
 
 
 def contest(rivals: list[Verdicts], people: np.ndarray, size: int, seed: int = 0,
@@ -124,27 +161,27 @@ class ResultsLab(Lab):
         return self.shown.put(contest_figure(result, tuple(rivals.split(", "))))
 
 
-def gallery_figure(persons: CocoPersons, answers, reasons: dict, count: int = 4) -> Figure:
-    """The worst wrong answers. Upper row: the cue (a cross) and the pose that was found. Lower row:
-    the true pose, with hidden joints as rings, and the reasons that apply. reasons: name -> (n,)
-    bool, true for the people to whom the reason applies."""
-    gap = answers.near[-1, :, 1] - answers.near[-1, :, 0]
+def gallery_figure(persons: CocoPersons, answers, reasons: dict, count: int = 3) -> Figure:
+    """The worst wrong answers. Upper row: the cue, and the pose that was found. Lower row: the true
+    pose, with hidden joints as rings, and the reasons that apply. reasons: name -> (n,) bool, true
+    for the people to whom the reason applies."""
+    near = both_oks(persons, answers.rows, answers.points[-1])
+    gap = near[:, 1] - near[:, 0]
     gap[torch.as_tensor(answers.verdicts[-1].outcome != "other")] = -1
-    figure, axes = blank_figure(2, count, (1.22 * count, 4))
+    figure, axes = blank_figure(2, count, (2.75 * count, 7.8))
     for k, column in zip(gap.argsort(descending=True)[:count].tolist(), axes.T, strict=True):
         row, (x, y, w, h) = answers.rows[k], ZOOM * pad(answers.boxes[k:k + 1])[0].numpy()
         truth, v = np.split(persons.keypoints[row], [2], axis=1)
         poses = ((answers.points[-1, k], np.ones(len(v)), answers.cues[k]),
                  (np.where(v > 0, truth, np.nan), v[:, 0] == 2, None))
         for axis, (points, scores, cue) in zip(column, poses, strict=True):
-            pose = SimpleNamespace(keypoints=points, scores=scores, cue=cue,
-                                   box=1.7 * persons.boxes[row])  # bold lines: small pictures
+            pose = SimpleNamespace(keypoints=points, scores=scores, cue=cue, box=persons.boxes[row])
             pale = (0.6 * persons.read(row) + 100).astype(np.uint8)
             axis.imshow(draw_poses(pale, [pose], persons.skeleton, zoom=ZOOM))
             axis.set(xlim=(x, x + w), ylim=(y + h, y))
-        column[0].set_title("OKS {:.2f}\nother {:.2f}".format(*answers.near[-1, k]), fontsize=8)
+        column[0].set_title("OKS {:.2f}, with the other {:.2f}".format(*near[k]), fontsize=9)
         column[1].set_xlabel("\n".join(name for name in reasons if reasons[name][k]) or "(none)",
-                             fontsize=8)
-    axes[0, 0].set_ylabel("asked, found", fontsize=9)
-    axes[1, 0].set_ylabel("true", fontsize=9)
+                             fontsize=9)
+    axes[0, 0].set_ylabel("asked, found", fontsize=10)
+    axes[1, 0].set_ylabel("true", fontsize=10)
     return figure

@@ -8,8 +8,19 @@ import torch
 
 from hintpose_lite.crowd.folder import make_crowd
 from hintpose_lite.evaluation.evaluate import evaluate
-from hintpose_lite.evaluation.judge import Verdicts
-from hintpose_lite.labs.results_lab import ResultsLab, ask, contest, contest_figure, gallery_figure
+from hintpose_lite.evaluation.judge import Verdicts, average_precision
+from hintpose_lite.labs import results_lab
+from hintpose_lite.labs.results_lab import (
+    ResultsLab,
+    ask,
+    both_oks,
+    contest,
+    contest_figure,
+    gallery_figure,
+    interval,
+    paired_interval,
+    precision_recall,
+)
 from hintpose_lite.pose.skeleton import COCO17
 
 
@@ -43,17 +54,42 @@ def test_the_questions_are_those_of_evaluate(model, people, answers):
     assert len(answers.rows) == report.people > 5
     for verdict, row in zip(answers.verdicts, report.per_hop, strict=True):
         assert verdict.figures() == pytest.approx({k: row[k] for k in row if k != "hop"})
-    outcome, near = answers.verdicts[-1].outcome, answers.near[-1].numpy()
+    outcome = answers.verdicts[-1].outcome
+    near = both_oks(people, answers.rows, answers.points[-1]).numpy()
     assert ((near[:, 0] > near[:, 1]) == (outcome == "meant"))[outcome != "neither"].all()
 
 
 def test_nearness_counts_the_joints_labelled_in_both(people, answers):
-    for row, points, near in zip(answers.rows, answers.points[-1], answers.near[-1], strict=True):
+    found = both_oks(people, answers.rows, answers.points[-1])
+    for row, points, near in zip(answers.rows, answers.points[-1], found, strict=True):
         pair = [row, people.partner[row]]
         both = (people.keypoints[pair, :, 2] > 0).all(0)
         far = ((points.numpy() - people.keypoints[pair, :, :2]) ** 2).sum(-1)[:, both]
         scale = 8 * np.square(COCO17.sigmas)[both] * people.areas[pair].mean()
         assert near.numpy() == pytest.approx(np.exp(-far / scale).mean(1), abs=1e-5)
+
+
+def test_precision_and_recall_make_the_average_precision():
+    random = np.random.default_rng(2)
+    similarity, scores = random.random(30), random.random(30).round(1)  # with equal scores
+    at_levels, levels = [], np.linspace(0, 1, 101)
+    for threshold in np.linspace(0.5, 0.95, 10):
+        precision, recall = precision_recall(threshold, similarity, scores, 40)
+        at_levels += [max(precision[recall >= level], default=0) for level in levels]
+    assert np.mean(at_levels) == pytest.approx(average_precision(similarity, scores, 40))
+
+
+def test_an_interval_knows_groups_and_pairs():
+    values = np.random.default_rng(3).normal(50, 20, 100)
+    low, high = interval(lambda rows: values[rows].mean(), np.arange(100)[:, None], 2000)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 10, rel=0.1)
+    twice = np.repeat(values, 2)
+    pairs = np.arange(200).reshape(100, 2)
+    assert np.diff(interval(lambda rows: twice[rows].mean(), pairs, 2000)) == pytest.approx(
+        high - low, rel=0.1)
+    ends = paired_interval(lambda rows: values[rows].mean() + 3, lambda rows: values[rows].mean(),
+                           np.arange(100)[:, None], 50)
+    assert ends == pytest.approx([3, 3])  # luck that is shared cancels
 
 
 def test_a_contest_of_everybody_with_themselves_is_a_draw(rivals):
@@ -127,19 +163,19 @@ def test_the_lab_follows_its_controls(people, answers):
     assert not lab.errors
 
 
-def test_the_gallery_shows_the_worst_first_and_their_reasons(people, answers):
+def test_the_gallery_shows_the_worst_first_and_their_reasons(people, answers, monkeypatch):
     n = len(answers.rows)
-    near = torch.zeros(3, n, 2)
-    near[-1, :, 1] = torch.linspace(0.2, 0.9, n)  # the last is worst, but right by its verdict
+    near = torch.zeros(n, 2)
+    near[:, 1] = torch.linspace(0.2, 0.9, n)  # the last is worst, but right by its verdict
+    monkeypatch.setattr(results_lab, "both_oks", lambda *_: near)
     outcome = np.array(["other"] * (n - 1) + ["meant"])
-    shown = SimpleNamespace(**vars(answers) | dict(
-        near=near, verdicts=[SimpleNamespace(outcome=outcome)]))
+    shown = SimpleNamespace(**vars(answers) | dict(verdicts=[SimpleNamespace(outcome=outcome)]))
     last = np.arange(n) == n - 2
     figure = gallery_figure(people, shown, {"one": last, "two": ~last}, count=2)
     above, below = figure.axes[:2], figure.axes[2:]
     assert [axis.get_xlabel() for axis in below] == ["one", "two"]
     assert [axis.get_title() for axis in above] == [
-        f"OKS 0.00\nother {near[-1, k, 1]:.2f}" for k in (n - 2, n - 3)]
+        f"OKS 0.00, with the other {near[k, 1]:.2f}" for k in (n - 2, n - 3)]
     pictures = [np.asarray(axis.images[0].get_array()) for axis in (above[0], below[0])]
     assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any()
     assert above[0].get_xlim() == below[0].get_xlim()
