@@ -67,14 +67,14 @@ def test_a_chapter_runs_and_its_labs_show_pictures(browser, lab, path, tmp_path)
 
 
 def test_the_cue_follows_mouse_keys_and_sliders(browser, lab, tmp_path):
-    from hintpose_lite.labs.scene import pair_scene, place_in_crop
+    from hintpose_lite.labs.scene import chimera_scene, place_in_crop
     from hintpose_lite.photos.draw import panel_size
     from hintpose_lite.weights.weights import load_model
-    scene, size = pair_scene(), panel_size(load_model("crowd-tiny").spec)
+    scene, size = chimera_scene(), panel_size(load_model("crowd-tiny").spec)
     a, b = (place_in_crop(scene, size, scene.middle(person)) for person in (0, 1))
 
     with opened(browser, lab, FIRST, tmp_path) as page:
-        pad, image = page.locator(PAD), page.locator(f"{PAD} img")
+        pad, image = page.locator(PAD).first, page.locator(f"{PAD} img").first
         said = page.locator(OUTPUT, has=pad).locator(STATUS)
         slider = page.locator(".widget-hslider", has_text="cue, across")
         readout = slider.locator(".widget-readout")
