@@ -20,7 +20,7 @@ from ..photos.estimator import PoseEstimator, smallest_around
 from .scene import SEED, Scene
 from .widgets import Lab, Pad, Plain
 
-MOST, SHOWN = (1280, 1280), (720, 420)  # width and height in pixels: of a photograph, on the page
+MOST, SHOWN = (1280, 1280), (760, 450)  # width and height in pixels: of a photograph, on the page
 
 
 def drawn_photo() -> Scene:
@@ -61,7 +61,8 @@ class Camera(Plain, anywidget.AnyWidget):
 
     _esm = """
     export default { render({ model, el }) {
-      el.innerHTML = `<button class="jupyter-button" style="width: auto">camera, in 3 s</button>`;
+      el.innerHTML = `<button class="jupyter-button widget-button" style="width: auto">
+        camera, in 3 s</button>`;
       el.firstChild.hidden = !navigator.mediaDevices;
       el.firstChild.onclick = async () => {
         const stream = await navigator.mediaDevices.getUserMedia({ video: true });
@@ -93,14 +94,15 @@ class PhotoLab(Lab):
             options=["another person", "the same person", "not this person"],
             description="next click")})
         known, narrow = gallery.photographs().values(), {"layout": {"width": "auto"}}
-        self.choice = widgets.Dropdown(options=[(one.title, one.id) for one in known])
+        self.choice = widgets.Dropdown(options=[(one.title, one.id) for one in known],
+                                       description="gallery")
         self.upload = widgets.FileUpload(accept="image/*", description="your own", **narrow)
         self.camera = Camera()
         self.upload.observe(lambda new: self.use(io.BytesIO(new["new"][-1]["content"])), "value")
         self.camera.on_msg(lambda _, __, files: self.use(io.BytesIO(files[0])))
         self.buttons = {}
-        for name, act in {"fetch": lambda: self.use(self.choice.value), "undo": self.undo,
-                          "add": lambda: self.put(0.5, 0.5)}.items():
+        for name, act in {"fetch": lambda: self.use(self.choice.value),
+                          "add": lambda: self.put(0.5, 0.5), "undo": self.undo}.items():
             self.buttons[name] = widgets.Button(description=name, **narrow)
             self.buttons[name].on_click(lambda _, act=act: act())
         fetch, *others = self.buttons.values()

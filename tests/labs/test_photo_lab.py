@@ -156,7 +156,7 @@ def test_a_photograph_is_shrunk_and_goes_to_the_other_network(lab, photo):
     assert lab.picture.shape[:2] == (960, MOST[0]) and "Your" in lab.credit.value
     assert lab.estimator.model.spec.input_size == (128, 160) and not len(lab.boxes)
     put(lab, (200, 600))
-    assert len(lab.frame.poses) == 1 and not lab.errors and lab.frame.picture.shape == (420, 560, 3)
+    assert len(lab.frame.poses) == 1 and not lab.errors and lab.frame.picture.shape == (450, 600, 3)
     lab.camera._handle_custom_msg({}, [file.getvalue()])
     assert not lab.clicks
 
