@@ -1,28 +1,31 @@
-"""The lab for your own picture: click on people, and see whose pose the network finds."""
+"""The lab for photographs: click on people, and see whose poses the network finds."""
 
+import io
+from dataclasses import replace
 from types import SimpleNamespace
 
+import anywidget
 import ipywidgets as widgets
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageOps
 
 from ..crowd.scenes import draw_scene
 from ..cues.cue import Cue
-from ..photos.draw import GREY, draw_cue, draw_poses
+from ..data.pictures import as_picture
+from ..errors import HintPoseError
+from ..photos import gallery
+from ..photos.draw import draw_people
 from ..photos.estimator import PoseEstimator, smallest_around
-from ..pose.geometry import corners, pad
-from ..pose.oks import LOW, rescore
-from .figures import look
 from .scene import SEED, Scene
-from .widgets import Lab, Pad, Still
+from .widgets import Lab, Pad, Plain
 
-SIDE = 480  # pixels of the longer side of the lab's picture
+MOST, SHOWN = (1280, 1280), (760, 450)  # width and height in pixels: of a photograph, on the page
 
 
 def drawn_photo() -> Scene:
     """A drawn picture in place of a photograph: 480 x 480 pixels, A with B and C with D."""
-    return Scene.drawn(*draw_scene(SEED, 17, size=SIDE))
+    return Scene.drawn(*draw_scene(SEED, 17, size=480))
 
 
 def box_around(cue: Cue, boxes, size: tuple[int, int]) -> torch.Tensor:
@@ -31,100 +34,128 @@ def box_around(cue: Cue, boxes, size: tuple[int, int]) -> torch.Tensor:
     return box if len(box) else torch.tensor([[0.0, 0.0, *size]])
 
 
-def clicks_cue(clicks) -> Cue:
-    """Clicks (x, y, +1 or -1) as one cue."""
-    return Cue.points([c[:2] for c in clicks], [c[2] for c in clicks]) if clicks else Cue.none()
+def clicks_cue(clicks, person: int = 0) -> Cue:
+    """The cue of the clicks (x, y, +1 or -1, number of the person) on one person."""
+    own = np.array([click[:3] for click in clicks if click[3] == person])
+    return Cue.points(own[:, :2], own[:, 2]) if len(own) else Cue.none()
 
 
-def photo_frame(model, picture: np.ndarray, boxes=(), clicks=()) -> SimpleNamespace:
-    """The pose that a network finds in a picture (H, W, 3) uint8, for clicks (x, y, +1 or -1) that
-    all concern the same person, in the box (1, 4) that `box_around` chooses; in picture pixels.
-
-    keypoints (K, 2), scores (K,) and score are those of `PoseEstimator`. heat: the heatmaps on the
-    crop; picture: box, clicks and pose, the longer side SIDE pixels; said: a line of text.
-    """
-    cue = clicks_cue(clicks)
-    box = box_around(cue, boxes, picture.shape[1::-1])
-    seen = look(model, picture, box, cue)
-    keypoints, scores = seen.points[-1].numpy(), seen.poses[-1].scores
-    score = float(rescore(torch.ones(1), scores[None]))
-    canvas, shrink = Image.fromarray(picture), SIDE / max(picture.shape[:2])
-    canvas = canvas.resize([round(side * shrink) for side in canvas.size], reducing_gap=2.0)
-    ImageDraw.Draw(canvas).rectangle((corners(box)[0] * shrink).tolist(), outline=GREY, width=3)
-    small = cue if cue.xy is None else Cue.points((cue.xy + 0.5) * shrink - 0.5, cue.labels)
-    pose = SimpleNamespace(keypoints=(keypoints + 0.5) * shrink - 0.5, scores=scores.numpy(),
-                           cue=None, box=np.tile(np.ptp(keypoints, axis=0), 2) * shrink)
-    listed = ", ".join(f"{'+' if sign > 0 else '−'} ({x:.0f}, {y:.0f})" for x, y, sign in clicks)
-    said = (f"clicks: {listed or 'none'}; box: {', '.join(f'{n:.0f}' for n in box[0].tolist())}; "
-            f"score {score:.2f}, {int((scores > LOW).sum())} of {len(scores)} joints above {LOW}")
-    crop = corners(pad(box, model.spec.input_size[0] / model.spec.input_size[1]))[0].tolist()
-    if not all(crop[0] <= x <= crop[2] and crop[1] <= y <= crop[3] for x, y, _ in clicks):
-        said += "; a click lies outside the box, where the network does not look"
-    if clicks and not model.spec.cue:
+def photo_frame(estimator: PoseEstimator, picture: np.ndarray, cues: list[Cue], boxes
+                ) -> SimpleNamespace:
+    """The poses of several people in a picture (H, W, 3) uint8, a cue and a box (n, 4) for each, in
+    picture pixels. picture: poses and cues, as large as SHOWN allows; said: a line of text."""
+    takes = estimator.model.spec.cue
+    poses = estimator(picture, boxes, cues if takes else None, flip=False, apart=len(cues) > 1)
+    side = max(picture.shape) / 4  # lines are neither thinner nor thicker than for such a box
+    shown = draw_people(picture, [replace(pose, cue=cue, box=pose.box.clip(side, 2 * side))
+                                  for pose, cue in zip(poses, cues)])
+    said = "; ".join(f"pose {i}: score {pose.score:.2f}" for i, pose in enumerate(poses, 1))
+    if not takes:
         said += "; this network takes no cue: a click chooses a box, but nobody in it"
-    shown = draw_poses(draw_cue(np.array(canvas), small), [pose])
-    return SimpleNamespace(keypoints=keypoints, scores=pose.scores, score=score, said=said, box=box,
-                           picture=shown, heat=seen.heat[-1])
+    shown = ImageOps.contain(Image.fromarray(shown), SHOWN)
+    return SimpleNamespace(poses=poses, said=said, picture=np.array(shown))
+
+
+class Camera(Plain, anywidget.AnyWidget):
+    """A button for the browser's camera, where it has one, which sends a JPEG file."""
+
+    _esm = """
+    export default { render({ model, el }) {
+      el.innerHTML = `<button class="jupyter-button widget-button" style="width: auto">
+        camera, in 3 s</button>`;
+      el.firstChild.hidden = !navigator.mediaDevices;
+      el.firstChild.onclick = async () => {
+        const stream = await navigator.mediaDevices.getUserMedia({ video: true });
+        const video = Object.assign(document.createElement("video"), { srcObject: stream });
+        await video.play();
+        await new Promise((done) => setTimeout(done, 3000));  // time to step back
+        const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+        canvas.getContext("2d").drawImage(video, 0, 0);
+        stream.getTracks().forEach((track) => track.stop());
+        const file = await canvas.convertToBlob({ type: "image/jpeg" });
+        model.send({}, undefined, [await file.arrayBuffer()]);
+      };
+    } };
+    """
 
 
 class PhotoLab(Lab):
-    """Click on a person, and the pose appears; further clicks concern the same person. The sliders,
-    and arrow keys on the picture, move the newest click; "add" adds a click in the middle.
+    """Click on people, and their poses appear. Each click is another person, unless "next click"
+    says otherwise; arrow keys on the picture move the newest, "add" adds one in the middle. The lab
+    begins with a drawn picture and `crowd-tiny`; photographs go to `network`. `clicks`: x, y in the
+    picture's pixels, +1 or -1, and the number of the person; `frame` is what is shown."""
 
-    boxes (n, 4): the known boxes; the box can also be the whole picture, or be found by the looks
-    of `PoseEstimator`. `clicks`: x, y, and +1 or -1. All are in picture pixels.
-    """
+    def __init__(self, network="people-small"):
+        drawn, self.network, self.clicks = drawn_photo(), network, []
+        self.picture, self.boxes = drawn.picture, drawn.pairs
+        self.estimator = PoseEstimator("crowd-tiny", looks=3)
+        self.pad, self.credit = Pad(self.put, drags=False, nudged=self.move), widgets.HTML()
+        super().__init__([self.pad], {"who": widgets.Dropdown(
+            options=["another person", "the same person", "not this person"],
+            description="next click")})
+        known, narrow = gallery.photographs().values(), {"layout": {"width": "auto"}}
+        self.choice = widgets.Dropdown(options=[(one.title, one.id) for one in known],
+                                       description="gallery")
+        self.upload = widgets.FileUpload(accept="image/*", description="your own", **narrow)
+        self.camera = Camera()
+        self.upload.observe(lambda new: self.use(io.BytesIO(new["new"][-1]["content"])), "value")
+        self.camera.on_msg(lambda _, __, files: self.use(io.BytesIO(files[0])))
+        self.buttons = {}
+        for name, act in {"fetch": lambda: self.use(self.choice.value),
+                          "add": lambda: self.put(0.5, 0.5), "undo": self.undo}.items():
+            self.buttons[name] = widgets.Button(description=name, **narrow)
+            self.buttons[name].on_click(lambda _, act=act: act())
+        fetch, *others = self.buttons.values()
+        widgets.dlink((self.choice, "value"), (fetch, "description"), gallery.offer)
+        pictures, controls, status = self.children
+        controls.children += tuple(others)
+        self.children = (widgets.HBox([self.choice, self.upload, self.camera]), fetch, pictures,
+                         self.credit, controls, status)
 
-    def __init__(self, model, picture: np.ndarray, boxes=()):
-        self.model, self.picture, self.boxes, self.places = model, picture, boxes, []
-        self.heat, self.clicks, self.looking = Still(), [], PoseEstimator(model, looks=3)
-        self.pad = Pad(self.put, drags=False, nudged=lambda x, y: self.set(across=x, down=y))
-        middle = dict(value=0.5, max=1, step=0.005)
-        super().__init__([self.pad, self.heat], {
-            "sign": widgets.Dropdown(options=["plus", "minus"], description="next click"),
-            "box": widgets.Dropdown(options=["smallest", "whole picture", "looked for"],
-                                    value="smallest" if len(boxes) else "looked for"),
-            "across": widgets.FloatSlider(description="click, across", **middle),
-            "down": widgets.FloatSlider(description="click, down", **middle)})
-        self.buttons = {name: widgets.Button(description=name) for name in ("add", "undo", "clear")}
-        self.buttons["add"].on_click(lambda _: self.put(0.5, 0.5))
-        self.buttons["undo"].on_click(lambda _: self.undo())
-        self.buttons["clear"].on_click(lambda _: self.undo(len(self.places)))
-        self.children = (*self.children[:-1], widgets.HBox([*self.buttons.values()]), self.status)
-
-    def click(self, x: float, y: float, sign: int = 1) -> None:
-        """Adds a click in picture pixels; sign -1 means that it is on somebody else."""
-        self.controls.sign.value = "plus" if sign > 0 else "minus"
-        height, width = self.picture.shape[:2]
-        self.put((x + 0.5) / width, (y + 0.5) / height)
+    def use(self, picture) -> None:
+        """Shows a photograph, shrunk to at most MOST pixels, or says why there is none. picture: an
+        id of the gallery, a path, or anything else that `as_picture` takes."""
+        self.status.value, known = "one moment ...", isinstance(picture, int)
+        try:
+            small = Image.fromarray(gallery.fetch(picture) if known else as_picture(picture))
+        except HintPoseError as error:
+            self.status.value = f"The picture stays as it is: {error}"
+            return
+        small.thumbnail(MOST)
+        self.picture, self.boxes, self.clicks = np.array(small), (), []
+        self.estimator = PoseEstimator(self.network, looks=3)
+        self.credit.value = gallery.credit(picture) if known else "Your picture."
+        self.set(who="another person")
 
     def put(self, x: float, y: float) -> None:
         """Adds a click at a place, each coordinate from 0 to 1."""
-        self.places.append((x, y, 1 if self.controls.sign.value == "plus" else -1))
-        self.set(across=x, down=y)
+        who, person = self.controls.who.value, self.clicks[-1][3] if self.clicks else -1
+        if who == "another person" or not self.clicks:
+            person += 1
+        minus = who == "not this person" and self.clicks  # a minus alone would name nobody
+        self.clicks.append((0, 0, -1 if minus else 1, person))
+        self.move(x, y)
 
-    def undo(self, count: int = 1) -> None:
-        """Removes the newest clicks."""
-        self.places = self.places[:-count or None]
-        x, y, _ = self.places[-1] if self.places else (0.5, 0.5, 0)
-        if not self.places:
-            self.controls.sign.value = "plus"  # a minus alone would name nobody
-        self.set(across=x, down=y)
-
-    def render(self, sign: str, box: str, across: float, down: float) -> str:
-        """Runs the network with all clicks, and shows the pose."""
+    def move(self, x: float, y: float) -> None:
+        """Moves the newest click to a place, each coordinate from 0 to 1."""
         height, width = self.picture.shape[:2]
-        self.places[-1:] = [(across, down, label) for *_, label in self.places[-1:]]
-        self.clicks = [(x * width - 0.5, y * height - 0.5, label) for x, y, label in self.places]
-        boxes = self.boxes if box == "smallest" else ()
-        if box == "looked for" and self.clicks:
-            cue = clicks_cue(self.clicks)
-            whole = box_around(cue, (), (width, height))
-            boxes = self.looking.narrowed(self.picture, whole, [cue])
-        self.frame = photo_frame(self.model, self.picture, boxes, self.clicks)
-        self.pad.put(self.frame.picture, f"The picture, clicks and pose. {self.frame.said}.",
-                     (across, down))
-        self.heat.put(self.frame.heat, "Heatmaps of the crop, all joints in one map.")
-        if not self.places and (across, down) != (0.5, 0.5):
-            return f"{self.frame.said}; there is no click to be moved: click, or press add"
-        return self.frame.said
+        self.clicks[-1:] = [(x * width - 0.5, y * height - 0.5, *rest)
+                            for _, _, *rest in self.clicks[-1:]]
+        self.refresh()
+
+    def undo(self) -> None:
+        """Removes the newest click."""
+        del self.clicks[-1:]
+        self.refresh()
+
+    def render(self, who: str) -> str:
+        """Runs the network with a cue and a box for each person, and shows the poses."""
+        people, size = {person for *_, person in self.clicks}, self.picture.shape[1::-1]
+        cues = [clicks_cue(self.clicks, person) for person in people or {0}]
+        boxes = torch.cat([box_around(cue, self.boxes, size) for cue in cues])
+        boxes = self.estimator.narrowed(self.picture, boxes, cues)
+        self.frame = photo_frame(self.estimator, self.picture, cues, boxes)
+        x, y, *_ = self.clicks[-1] if self.clicks else np.divide(size, 2)
+        self.pad.put(self.frame.picture, f"The picture, clicks and poses: {self.frame.said}.",
+                     ((x + 0.5) / size[0], (y + 0.5) / size[1]))
+        return f"people clicked on: {len(people)}; {self.frame.said}"

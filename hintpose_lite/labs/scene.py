@@ -94,11 +94,26 @@ def pair_scene(number: int = 0, overlap: tuple[float, float] = (0.2, 0.4)) -> Sc
     raise DataError(f"no pair of drawn people overlaps by {overlap[0]} to {overlap[1]}")
 
 
+def chimera_scene() -> Scene:
+    """A drawn couple of whom `crowd-tiny` without a cue finds a pose with joints of both."""
+    picture, entries = draw_scene(SEED, 151, size=480)
+    return Scene.drawn(picture, entries[3:5])
+
+
+def shares(points: torch.Tensor, people: torch.Tensor) -> torch.Tensor:
+    """How many joints of a pose (K, 2) are each person's (P,). A joint is that one's of people
+    (P, K, 3) x, y, v, whose own such joint is nearest, if it is labelled (v > 0)."""
+    labelled = people[..., 2] > 0
+    far = (points - people[..., :2]).norm(dim=-1).masked_fill(~labelled, torch.inf)
+    return torch.bincount(far.argmin(0)[labelled.any(0)], minlength=len(people))
+
+
 def cue_frame(model, scene: Scene, cue: Cue | None, hops: int = 3) -> SimpleNamespace:
     """The pose that a network finds in a scene's box after some hops, asked with that cue.
 
     picture: the crop with cue, pose and people's letters, and heat: the heatmaps, (H, W, 3) uint8;
-    said: a line of text; near (P,): OKS with each person; place: the first point's there, or None.
+    said: a line of text; near and shares (P,): OKS with each person, and the number of their
+    joints; place: the first point's there, or None.
     """
     seen = look(model, scene.picture, scene.boxes, cue, COCO17, hops)
     pose, place = seen.poses[-1], None
@@ -107,13 +122,14 @@ def cue_frame(model, scene: Scene, cue: Cue | None, hops: int = 3) -> SimpleName
     best = int(np.argmax(near))
     if seen.cue.kind == "points":
         place = tuple(((seen.cue.xy[0] + 0.5) / seen.crop.shape[1::-1]).tolist())
-    names = NAMES[:len(near)]
-    values = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, near, strict=True))
-    whose = f"the pose is person {names[best]}'s" if near[best] >= 0.1 else "nobody's pose"
+    values = ", ".join(f"{name} {value:.2f}" for name, value in zip(NAMES, near))
+    whose = f"the pose is person {NAMES[best]}'s" if near[best] >= 0.1 else "nobody's pose"
+    owned = shares(seen.points[-1], scene.people).tolist()
+    whose = "a chimera" if 3 * sorted(owned)[-2] > sum(owned) else whose
     said = f"after {hops} hop{'s' * (hops > 1)}: {whose} (OKS: {values})"
     picture = lettered(scene, draw_cue(draw_poses(seen.crop, [pose]), seen.cue))
     return SimpleNamespace(picture=picture, heat=seen.heat[-1], said=said, near=tuple(near),
-                           place=place)
+                           shares=owned, place=place)
 
 
 def point_in_picture(scene: Scene, size: tuple[int, int], place: tuple[float, float]
@@ -160,7 +176,7 @@ class CueLab(Lab):
         """more: a subclass's further controls."""
         self.model, self.scene, self.frame = model, scene or pair_scene(), None
         self.size = panel_size(model.spec)
-        self.pad, self.heat = Pad(self.move), Still()
+        self.pad, self.heat = Pad(lambda x, y: self.set(x=x, y=y)), Still()
         x, y = place_in_crop(self.scene, self.size, self.scene.middle(0))
         hops, most = (3, 5) if model.spec.hops > 1 else (1, 1)
         super().__init__([self.pad, self.heat], {
@@ -171,10 +187,7 @@ class CueLab(Lab):
 
     def point_at(self, xy: tuple[float, float]) -> None:
         """Puts the cue on a place in picture pixels."""
-        self.move(*place_in_crop(self.scene, self.size, xy))
-
-    def move(self, x: float, y: float) -> None:
-        """Puts the cue on a place in the crop, each coordinate from 0 to 1."""
+        x, y = place_in_crop(self.scene, self.size, xy)
         self.set(x=x, y=y)
 
     def render(self, x: float, y: float, hops: int, cued: bool) -> str:
@@ -183,4 +196,5 @@ class CueLab(Lab):
         self.frame = cue_frame(self.model, self.scene, cue, hops)
         self.pad.put(self.frame.picture, f"A crop with two people. {self.frame.said}.", (x, y))
         self.heat.put(self.frame.heat, "Heatmaps of that crop, all joints in one map.")
-        return self.frame.said
+        counts = ", ".join(f"{n} of {name}'s" for n, name in zip(self.frame.shares, NAMES))
+        return f"{self.frame.said}; joints: {counts}"

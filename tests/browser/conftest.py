@@ -1,17 +1,23 @@
-"""JupyterLab on a free port over a temporary copy of the notebooks, and a browser that opens them.
+"""JupyterLab on a free port over a temporary copy of the notebooks, a browser that opens them, and
+the gallery of photographs on loopback.
 
 Without a browser these tests are skipped; with HINTPOSE_BROWSER=1 (as in CI) that is a failure.
 """
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +25,13 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT.parent / "shared" / "data" / "people" / "val" / "images"
+ERROR = '[data-mime-type$="jupyter.error"], [data-mime-type$="jupyter.stderr"]'
+OUTPUT, STATUS = ".jp-OutputArea-output", "[role=status]"
+# JupyterLab drops the alt texts of stored pictures (test_notebooks.py asks for them).
+SCANNED = f"{OUTPUT}:not(.jp-RenderedImage)"
+KNOWN: list[str] = []
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a made-up film
 SETTINGS = {  # no questions that cover the page; every cell in the document, also out of sight
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"}}
@@ -46,13 +59,38 @@ def browser():
         path = path or playwright.chromium.executable_path
         if not Path(path).is_file():
             missing("there is no chromium (apt install chromium, or playwright install chromium)")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *CAMERA])
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
-def lab(browser, tmp_path_factory):
+def photographs(tmp_path_factory):
+    """The gallery's photographs on loopback: their address, whether they are there (else nothing
+    is, as without a network), and what was served."""
+    class Quiet(SimpleHTTPRequestHandler):
+        served = []
+
+        def do_GET(self):
+            self.served.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    folder = PICTURES if PICTURES.is_dir() else tmp_path_factory.mktemp("empty")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
+    thread.start()
+    yield SimpleNamespace(address=f"http://127.0.0.1:{server.server_port}", served=Quiet.served,
+                          there=PICTURES.is_dir())
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def lab(browser, photographs, tmp_path_factory):
     """JupyterLab over copies of the notebooks without outputs: its url, its token, and
     ask(method, path). The token keeps others out; the user's settings are neither read nor written.
     """
@@ -88,7 +126,8 @@ def lab(browser, tmp_path_factory):
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
              f"--port={port}", "--ServerApp.port_retries=0", "--ServerApp.root_dir=.",
              "--ServerApp.shutdown_no_activity_timeout=1200"],
-            env={**os.environ, **folders, "JUPYTER_TOKEN": lab.token, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **folders, "JUPYTER_TOKEN": lab.token, "OMP_NUM_THREADS": "1",
+                 "HINTPOSE_GALLERY": photographs.address, "HINTPOSE_CACHE": str(home / "cache")},
             stdout=log, stderr=subprocess.STDOUT, cwd=home / "notebooks")
         try:
             while not listening(port):
@@ -99,3 +138,53 @@ def lab(browser, tmp_path_factory):
         finally:
             server.terminate()  # and with it its kernels
             server.wait(60)
+
+
+@pytest.fixture
+def opened(browser, lab, tmp_path):
+    """opened(path) gives the page of a chapter after Run > Run All Cells; on a failure a picture of
+    it is kept."""
+    @contextmanager
+    def page_of(path: Path):
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(60_000)
+        try:
+            page.goto(f"{lab.url}/lab/tree/{path.name}?token={lab.token}&reset")
+            page.locator(".jp-NotebookPanel .jp-CodeCell").first.wait_for()
+            page.get_by_text("(ipykernel) | Idle").wait_for()
+            page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
+            page.locator('[data-command="runmenu:run-all"]').click()
+            page.wait_for_function(
+                """error => document.querySelector(error) ||
+                [...document.querySelectorAll(".jp-CodeCell .jp-InputArea .jp-InputPrompt")]
+                .every(prompt => /^\\[\\d+\\]:$/.test(prompt.textContent))""",
+                arg=ERROR, timeout=300_000)
+            yield page
+        except BaseException:
+            page.screenshot(path=tmp_path / "failed.png", full_page=True)
+            print("a picture of the page:", tmp_path / "failed.png")
+            raise
+        finally:
+            page.close()
+            for session in lab.ask("GET", "sessions"):
+                lab.ask("DELETE", f"sessions/{session['id']}")
+
+    return page_of
+
+
+@pytest.fixture
+def faults():
+    """faults(page): error outputs, labs without a picture, and what axe-core calls serious in the
+    outputs."""
+    def found_on(page) -> list[str]:
+        from axe_playwright_python.sync_playwright import Axe
+        found = page.locator(ERROR).all_inner_texts()
+        labs = page.locator(OUTPUT, has=page.locator(STATUS))
+        found += [f"{one.locator(STATUS).inner_text()}: no picture" for one in labs.all() if not one
+                  .locator("img").evaluate_all("all => all.some(image => image.naturalWidth > 9)")]
+        for rule in Axe().run(page, SCANNED).response["violations"]:
+            if rule["impact"] in ("serious", "critical") and rule["id"] not in KNOWN:
+                found += [f"{rule['id']}: {node['html'][:200]}" for node in rule["nodes"]]
+        return found
+
+    return found_on

@@ -1,6 +1,7 @@
-"""The lab of one's own picture: its stand-in, its boxes, its answers, and its controls."""
+"""The lab for photographs: its stand-in, boxes, poses, controls, and what it refuses."""
 
 import io
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -8,11 +9,19 @@ import torch
 from PIL import Image
 
 from hintpose_lite.cues.cue import Cue
-from hintpose_lite.labs import photo_lab
-from hintpose_lite.labs.photo_lab import SIDE, PhotoLab, box_around, drawn_photo, photo_frame
+from hintpose_lite.errors import FetchError
+from hintpose_lite.labs.photo_lab import (
+    MOST,
+    SHOWN,
+    PhotoLab,
+    box_around,
+    clicks_cue,
+    drawn_photo,
+    photo_frame,
+)
 from hintpose_lite.labs.scene import CueLab
 from hintpose_lite.model.hintpose import HintPose
-from hintpose_lite.photos.draw import GREY
+from hintpose_lite.photos import gallery
 from hintpose_lite.photos.estimator import PoseEstimator
 from hintpose_lite.pose.oks import oks
 from hintpose_lite.pose.skeleton import COCO17
@@ -24,12 +33,19 @@ def photo():
 
 
 @pytest.fixture
-def lab(model, photo):
-    return PhotoLab(model, photo.picture, photo.pairs)
+def lab():
+    return PhotoLab()
 
 
-def whose(photo, found):
-    points = torch.as_tensor(found.keypoints)[None]
+def put(lab, xy, who="another person"):
+    """A click at a place in picture pixels."""
+    lab.controls.who.value = who
+    width, height = lab.picture.shape[1::-1]
+    lab.put((xy[0] + 0.5) / width, (xy[1] + 0.5) / height)
+
+
+def whose(photo, pose):
+    points = torch.as_tensor(pose.keypoints)[None]
     return int(oks(points, photo.people, photo.areas, COCO17.sigmas).argmax())
 
 
@@ -58,118 +74,118 @@ def test_the_box_is_the_smallest_one_around_the_plus(cue, expected):
     assert box_around(cue, [], (200, 100)).tolist() == [[0, 0, 200, 100]]
 
 
-def test_the_answer_is_the_estimators(model, photo):
-    a, b = photo.middle(0), photo.middle(1)
-    frame = photo_frame(model, photo.picture, photo.pairs, [(*a, 1), (*b, -1)])
-    pose, = PoseEstimator(model)(photo.picture, photo.pairs[:1], [Cue.points([a, b], [1, -1])])
-    np.testing.assert_allclose(frame.keypoints, pose.keypoints, atol=1e-3)
-    np.testing.assert_allclose(frame.scores, pose.scores, atol=1e-5)
-    assert frame.score == pytest.approx(pose.score) and f"score {pose.score:.2f}" in frame.said
-    assert f"+ ({a[0]:.0f}, {a[1]:.0f}), − ({b[0]:.0f}, {b[1]:.0f})" in frame.said
-    assert frame.box.tolist() == photo.pairs[:1].tolist() and frame.heat.dtype == np.uint8
-    pose, = PoseEstimator(model)(photo.picture)  # with joints that are too low to count
-    assert photo_frame(model, photo.picture).score == pytest.approx(pose.score)
+def test_clicks_become_a_cue_for_each_person():
+    clicks = [(1, 2, 1, 0), (3, 4, 1, 1), (5, 6, -1, 1)]
+    assert clicks_cue(clicks, 0).xy.tolist() == [[1, 2]]
+    assert clicks_cue(clicks, 1).xy.tolist() == [[3, 4], [5, 6]]
+    assert clicks_cue(clicks, 1).labels.tolist() == [1, -1]
+    assert clicks_cue(clicks, 2).kind == clicks_cue([]).kind == "none"
 
 
-def test_a_large_picture_is_shown_small_and_answered_in_its_own_pixels(model, photo, monkeypatch):
-    large = np.asarray(Image.fromarray(photo.picture).resize((1440, 1440), Image.Resampling.BOX))
-    plus = [(3 * x + 1, 3 * y + 1, 1) for x, y in [photo.middle(1)]]
-    frame = photo_frame(model, large, 3 * photo.pairs, plus)
-    small = photo_frame(model, photo.picture, photo.pairs, [(*photo.middle(1), 1)])
-    assert np.median(np.abs(frame.keypoints / 3 - small.keypoints)) < 2
-    assert frame.picture.shape == (SIDE, SIDE, 3) and frame.box.tolist() == [[78, 435, 543, 912]]
-
-    drawn = {}
-    monkeypatch.setattr(photo_lab, "draw_cue", lambda on, cue: drawn.update(cue=cue) or on)
-    monkeypatch.setattr(photo_lab, "draw_poses", lambda on, some: drawn.update(pose=some[0]) or on)
-    again = photo_frame(model, large, 3 * photo.pairs, plus)
-    assert (again.picture[[145, 300, 449], [100, 26, 100]] == GREY).all()  # the edges of the box
-    np.testing.assert_allclose(drawn["cue"].xy[0], photo.middle(1), atol=1e-3)
-    np.testing.assert_allclose(drawn["pose"].keypoints, (again.keypoints - 1) / 3, atol=1e-3)
-    monkeypatch.undo()
-    wide = PhotoLab(model, np.zeros((50, 100, 3), np.uint8))
-    wide.click(80, 10)
-    assert wide.frame.picture.shape == (SIDE // 2, SIDE, 3) and not wide.errors
-    assert wide.clicks[0] == pytest.approx((80, 10, 1))
-    assert wide.controls.box.value == "looked for"  # no boxes are known
+def test_the_answers_are_the_estimators(model, photo):
+    cues = [Cue.point(*photo.middle(person)) for person in (0, 1)]
+    boxes, estimator = photo.pairs[[0, 0]], PoseEstimator(model)
+    frame = photo_frame(estimator, photo.picture, cues, boxes)
+    poses = estimator(photo.picture, boxes, cues, flip=False, apart=True)
+    for found, pose in zip(frame.poses, poses, strict=True):
+        np.testing.assert_array_equal(found.keypoints, pose.keypoints)
+        assert f"score {pose.score:.2f}" in frame.said
+    assert [whose(photo, pose) for pose in frame.poses] == [0, 1]
+    assert frame.picture.dtype == np.uint8 and frame.picture.shape == (SHOWN[1], SHOWN[1], 3)
 
 
 def test_a_network_without_a_cue_says_so(photo):
     blind = HintPose(width=4, stem=8, modules=(1, 1, 1), blocks=1, cue=False, hops=1).eval()
-    click = [(*photo.middle(0), 1)]
-    assert "takes no cue" in photo_frame(blind, photo.picture, photo.pairs, click).said
-    assert "takes no cue" not in photo_frame(blind, photo.picture, photo.pairs).said
+    frame = photo_frame(PoseEstimator(blind), photo.picture, [Cue.point(60, 250)], photo.pairs[:1])
+    assert "takes no cue" in frame.said
 
 
-def test_clicks_are_put_moved_and_taken_back(lab, photo):
-    assert not lab.clicks and "clicks: none" in lab.status.value and repr(lab) == "PhotoLab()"
-    for person in (0, 1):
-        lab.buttons["clear"].click()
-        lab.click(*photo.middle(person))
-        assert whose(photo, lab.frame) == person
-        np.testing.assert_allclose(lab.clicks[0], [*photo.middle(person), 1], atol=1e-3)
-    before = lab.pad.frame
-    lab.click(*photo.middle(0), sign=-1)
-    assert [sign for *_, sign in lab.clicks] == [1, -1] and lab.pad.frame != before
-    assert "− (" in lab.pad.alt and lab.frame.said in lab.pad.alt
-    lab.set(across=0.9, down=0.1)  # sliders move the newest, and it keeps its sign
-    assert len(lab.clicks) == 2 and lab.clicks[1] == pytest.approx((431.5, 47.5, -1))
-    lab.buttons["undo"].click()
-    assert len(lab.clicks) == 1 and whose(photo, lab.frame) == 1
-    assert lab.controls.across.value == pytest.approx((photo.middle(1)[0] + 0.5) / 480)
-    lab.click(*photo.middle(0))
-    lab.buttons["clear"].click()
-    assert not lab.clicks
-    lab.buttons["undo"].click()
-    assert not lab.clicks and not lab.errors
-    assert lab.frame.box.tolist() == [[0, 0, 480, 480]]
+def test_two_clicks_are_two_people_and_give_two_poses(lab, photo):
+    assert not lab.clicks and "clicked on: 0" in lab.status.value and repr(lab) == "PhotoLab()"
+    for person in (0, 1, 3):
+        before = lab.pad.frame
+        put(lab, photo.middle(person))
+        assert lab.pad.frame != before
+    assert [whose(photo, pose) for pose in lab.frame.poses] == [0, 1, 3] and not lab.errors
+    assert "clicked on: 3" in lab.status.value and lab.frame.said in lab.pad.alt
+    boxes = np.stack([pose.box for pose in lab.frame.poses])
+    np.testing.assert_array_equal(boxes, photo.pairs[[0, 0, 1]])
+    assert lab.pad.place == pytest.approx((np.array(photo.middle(3)) + 0.5) / 480)
+
+
+def test_further_clicks_concern_the_same_person_and_undo_takes_them_back(lab, photo):
+    put(lab, photo.middle(0), "not this person")  # a minus alone would name nobody
+    assert [click[2:] for click in lab.clicks] == [(1, 0)]
+    put(lab, photo.middle(1), "not this person")
+    put(lab, photo.people[0, 16, :2].tolist(), "the same person")
+    assert [click[2:] for click in lab.clicks] == [(1, 0), (-1, 0), (1, 0)]
+    assert len(lab.frame.poses) == 1 and whose(photo, lab.frame.poses[0]) == 0
+    put(lab, photo.middle(1))
+    assert [whose(photo, pose) for pose in lab.frame.poses] == [0, 1]
+    for left in (3, 2, 1, 0, 0):
+        lab.buttons["undo"].click()
+        assert len(lab.clicks) == left and not lab.errors
 
 
 def test_keys_move_the_newest_click_and_clicks_are_new(lab):
     lab.buttons["add"].click()
-    assert lab.clicks == [(239.5, 239.5, 1)] and lab.pad.place == [0.5, 0.5]
+    assert lab.clicks == [(239.5, 239.5, 1, 0)] and lab.pad.place == [0.5, 0.5]
     lab.pad._receive(None, {"x": 0.52, "y": 0.5, "key": True}, [])
     assert len(lab.clicks) == 1 and lab.clicks[0][0] == pytest.approx(0.52 * 480 - 0.5)
     assert lab.pad.place == [0.52, 0.5]
-    lab.controls.sign.value = "minus"
-    lab.pad._receive(None, {"x": 0.53, "y": 0.5, "key": False}, [])
-    assert [sign for *_, sign in lab.clicks] == [1, -1] and not lab.errors
-    lab.buttons["clear"].click()
-    assert "no click" not in lab.status.value
+    lab.pad._receive(None, {"x": 0.3, "y": 0.5, "key": False}, [])
+    assert [click[3] for click in lab.clicks] == [0, 1] and not lab.errors
+    lab.buttons["undo"].click(), lab.buttons["undo"].click()
     lab.pad._receive(None, {"x": 0.6, "y": 0.5, "key": True}, [])
-    assert not lab.clicks and not lab.errors and "no click to be moved" in lab.status.value
+    assert not lab.clicks and not lab.errors, "there is no click to be moved"
 
 
-def test_a_click_that_the_network_does_not_see_is_told(lab, photo):
-    lab.click(*photo.middle(0))
-    lab.click(*photo.middle(1), sign=-1)
-    assert "outside the box" not in lab.status.value
-    lab.click(470, 470, sign=-1)
-    assert "outside the box" in lab.status.value
+def test_a_click_away_from_the_known_boxes_has_one_looked_for(lab, photo):
+    lab.boxes = ()
+    put(lab, photo.middle(3))
+    pose, = lab.frame.poses
+    assert pose.box[2:].prod() < 480**2 / 3 and whose(photo, pose) == 3 and not lab.errors
 
 
-def test_the_whole_picture_can_be_the_box(lab, photo):
-    lab.click(*photo.middle(3))
-    assert lab.frame.box.tolist() == photo.pairs[1:].tolist()
-    lab.controls.box.value = "whole picture"
-    assert lab.frame.box.tolist() == [[0, 0, 480, 480]] and len(lab.clicks) == 1
-    assert Image.open(io.BytesIO(lab.pad.frame)).size == (480, 480)
+def test_a_photograph_is_shrunk_and_goes_to_the_other_network(lab, photo):
+    large = Image.fromarray(photo.picture).resize((1600, 1200))
+    file = io.BytesIO()
+    large.save(file, "PNG")
+    lab.upload.value = ({"content": memoryview(file.getvalue()), "name": "a.png", "size": 9,
+                         "type": "image/png", "last_modified": datetime.now(UTC)},)
+    assert lab.picture.shape[:2] == (960, MOST[0]) and "Your" in lab.credit.value
+    assert lab.estimator.model.spec.input_size == (128, 160) and not len(lab.boxes)
+    put(lab, (200, 600))
+    assert len(lab.frame.poses) == 1 and not lab.errors and lab.frame.picture.shape == (450, 600, 3)
+    lab.camera._handle_custom_msg({}, [file.getvalue()])
+    assert not lab.clicks
 
 
-def test_a_box_can_be_looked_for(lab, model, photo):
-    lab.set(box="looked for")
-    assert lab.frame.box.tolist() == [[0, 0, 480, 480]], "nobody is asked for yet"
-    lab.click(*photo.middle(3))
-    with pytest.warns(UserWarning, match="cue 0"):
-        pose, = PoseEstimator(model, looks=3)(photo.picture, cues=[Cue.point(*photo.middle(3))])
-    np.testing.assert_allclose(lab.frame.box[0], pose.box, atol=0.5)
-    assert pose.box[2:].prod() < 480**2 / 3 and whose(photo, lab.frame) == 3 and not lab.errors
-    lab.controls.sign.value = "minus"
-    lab.buttons["clear"].click()
-    assert lab.controls.sign.value == "plus"
-    lab.controls.sign.value = "minus"  # and so nobody is named
-    lab.put(0.5, 0.5)
-    assert lab.frame.box.tolist() == [[0, 0, 480, 480]] and not lab.errors
+@pytest.mark.parametrize("content", [b"no picture", b""])
+def test_a_file_that_is_no_picture_leaves_everything_as_it_is(lab, content):
+    before = lab.picture
+    lab.use(io.BytesIO(content))
+    assert lab.picture is before and "stays as it is" in lab.status.value and not lab.errors
+
+
+def test_the_gallery_is_fetched_by_a_click_alone(lab, photo, monkeypatch):
+    asked = []
+
+    def fetch(id):
+        asked.append(id)
+        if id == 448076:
+            raise FetchError("no network")
+        return photo.picture
+
+    monkeypatch.setattr(gallery, "fetch", fetch)
+    assert len(lab.choice.options) == 10 and not asked
+    lab.choice.value = 388056
+    assert not asked and lab.buttons["fetch"].description == gallery.offer(388056)
+    lab.buttons["fetch"].click()
+    assert asked == [388056] and lab.credit.value == gallery.credit(388056) and not lab.errors
+    lab.choice.value = 448076
+    lab.buttons["fetch"].click()
+    assert "no network" in lab.status.value and lab.credit.value == gallery.credit(388056)
 
 
 def test_dragging_is_no_click(lab, model, photo):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hintpose_lite import evaluate, load_model, make_crowd
@@ -13,11 +14,13 @@ from hintpose_lite.labs.photo_lab import drawn_photo
 from hintpose_lite.labs.quiz import Predict, exercise
 from hintpose_lite.labs.scene import (
     CueLab,
+    chimera_scene,
     crop_of,
     cue_frame,
     lettered,
     place_in_crop,
     point_in_picture,
+    shares,
 )
 from hintpose_lite.labs.widgets import encoded
 
@@ -26,6 +29,30 @@ def test_a_cue_decides_whose_pose_is_found(model, scene):
     for person in (0, 1):
         frame = cue_frame(model, scene, Cue.point(*scene.middle(person)))
         assert np.argmax(frame.near) == person and f"person {'AB'[person]}'s" in frame.said
+
+
+def test_without_a_cue_there_is_a_chimera(model):
+    """The surprise of chapter 00: a cue names one person, and no cue names both."""
+    couple = chimera_scene()
+    lab = CueLab(model, couple)
+    of_a, of_b = lab.frame.shares
+    assert of_a >= 3 * of_b and f"{of_a} of A's, {of_b} of B's" in lab.status.value
+    lab.point_at(couple.middle(1))
+    of_a, of_b = lab.frame.shares
+    assert of_b >= 3 * of_a and "person B's" in lab.status.value
+    lab.set(cued=False)
+    assert min(lab.frame.shares) >= 5 and "a chimera" in lab.status.value and not lab.errors
+
+
+def test_joints_are_shared_out_to_whoever_is_nearest():
+    people = torch.zeros(2, 3, 3)
+    people[1, :, 0], people[..., 2] = 10, 1
+    points = torch.tensor([[4.0, 0], [6.0, 0], [9.0, 0]])
+    assert shares(points, people).tolist() == [1, 2]
+    people[1, 1, 2] = 0  # B's second joint has no label
+    assert shares(points, people).tolist() == [2, 1]
+    people[:, 0, 2] = 0  # nobody's first joint has one
+    assert shares(points, people).tolist() == [1, 1]
 
 
 def test_places_in_the_crop_and_in_the_picture_agree(model, scene):
