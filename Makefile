@@ -15,8 +15,10 @@ READY := .venv/.ready
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-lab: $(READY) ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_setup_check.ipynb \
+# In copies, so that working through the course leaves the tracked notebooks unchanged.
+lab: $(READY) ## open copies of the notebooks, in work/, in JupyterLab
+	@$(BIN)/python -m hintpose_lite.runs.copies notebooks work
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/work/00_setup_check.ipynb \
 	    $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 # pytest comes last, in one call, so that its summary is the last line.

@@ -1,0 +1,55 @@
+"""Copies of the notebooks to work in, so that the tracked ones stay as they are.
+
+`make lab` calls `python -m hintpose_lite.runs.copies notebooks work` before it opens JupyterLab.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from ..files import write_whole
+
+RECORD = ".copies.json"  # what was copied last: name -> SHA-256
+KINDS = (".ipynb", ".json")
+
+
+def refresh(source: Path, target: Path) -> list[str]:
+    """Brings `target` up to date with the notebooks of `source`; returns lines to print.
+
+    New files are copied, and copies that nobody has changed follow their original. A copy that was
+    changed stays; where its original has changed since, that is put beside it as NAME.new.ipynb.
+    """
+    record = target / RECORD
+    copied = json.loads(record.read_text()) if record.exists() else {}
+    said, fresh = [], 0
+    for file in sorted(path for path in source.rglob("*") if path.suffix in KINDS
+                       and ".ipynb_checkpoints" not in path.parts):
+        name = file.relative_to(source).as_posix()
+        place, now = target / name, _digest(file)
+        if now == copied.get(name) and place.exists():
+            continue
+        if place.exists() and _digest(place) not in (copied.get(name), now):
+            beside = place.with_suffix(f".new{place.suffix}")
+            said.append(f"{place} has your work in it and stays; its new version is {beside}")
+            place = beside
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+        copied[name], fresh = now, fresh + 1
+    write_whole(record, lambda part: part.write_text(json.dumps(copied, indent=1)))
+    if fresh:
+        said.append(f"{fresh} files of {source}/ were copied to {target}/: work there, and the "
+                    "originals stay as they are")
+    return said
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    originals, copies = map(Path, sys.argv[1:])
+    copies.mkdir(exist_ok=True)
+    for line in refresh(originals, copies):
+        print(line)
