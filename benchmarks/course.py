@@ -1,0 +1,76 @@
+"""Counts what is in the course: what learners write, figures, exercises, questions, labs.
+
+    python benchmarks/course.py
+
+Lines that a learner writes are counted in the solutions: the bodies of functions and classes that
+are handed to a check (`piece`, `exercise`), and lines outside functions that an exercise asks for,
+without blank lines, comments and docstrings.
+"""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def sources(path: Path, kind: str) -> list[str]:
+    book = json.loads(path.read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == kind]
+
+
+def stubs(path: Path) -> set[str]:
+    """Names of functions and classes that a chapter leaves to the learner."""
+    names = set()
+    for cell in sources(path, "code"):
+        lines = cell.splitlines()
+        names |= {node.name for node in definitions(cell)
+                  if re.search(r"# .*\byours?\b", "\n".join(
+                      lines[node.lineno - 1:node.end_lineno + 1]))}
+    return names
+
+
+def definitions(code: str) -> list:
+    return [node for node in ast.parse(re.sub(r"(?m)^[%!].*$", "", code)).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+
+
+def body_lines(code: str, names: set[str]) -> int:
+    """Lines of the bodies of the functions and classes of these names, without docstrings."""
+    lines, count = code.splitlines(), 0
+    for node in definitions(code):
+        if node.name in names:
+            first = node.body[1 if ast.get_docstring(node) else 0:]
+            if first:
+                text = lines[first[0].lineno - 1:node.end_lineno]
+                count += sum(bool(line.strip()) and not line.strip().startswith("#")
+                             for line in text)
+    return count
+
+
+def main() -> None:
+    rows = []
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        code, text = sources(path, "code"), sources(path, "markdown")
+        names = stubs(path)
+        solved = NOTEBOOKS / "solutions" / path.name
+        written = body_lines("\n".join(sources(solved, "code")), names) if solved.exists() else 0
+        joined = "\n".join(code)
+        rows.append((path.stem[:2], len(names), written,
+                     len(re.findall(r"\bpiece\(|\bexercise\(", joined)),
+                     len(re.findall(r"\bPredict\(", joined)),
+                     len(re.findall(r"\w+Lab\(", joined)),
+                     len(re.findall(r"\bshow\(", joined)),
+                     sum(len(re.findall(r"(?m)^##+ ", cell)) for cell in text)))
+    print("| chapter | functions to write | lines to write | checks | questions | labs | figures | "
+          "sections |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    for row in rows:
+        print("| " + " | ".join(map(str, row)) + " |")
+    print("| all | " + " | ".join(str(sum(column)) for column in list(zip(*rows, strict=True))[1:])
+          + " |")
+
+
+if __name__ == "__main__":
+    main()
