@@ -10,13 +10,13 @@ from ..cues.training import KINDS
 from ..data.batches import Batch, make_batch
 from ..data.coco import CocoPersons
 from ..data.crops import Augment, PersonCrops, stack
-from ..photos.draw import BLUE, draw_poses, heatmap_overlay, overlay
+from ..photos.draw import BLUE, draw_names, draw_poses, heatmap_overlay, overlay
 from ..pose.skeleton import COCO17
-from .cue_kinds_lab import panels
 from .widgets import Lab, Still
 
 NAMES = tuple(name.replace("_", " ") for name in COCO17.names)
 ZOOM = 3  # pixels of a picture for one of the crop
+GAP = 4  # pixels between pictures
 
 
 def example(people: CocoPersons, row: int, spec, kind: str, seed: int = 0, flip: bool = False,
@@ -32,8 +32,8 @@ def example(people: CocoPersons, row: int, spec, kind: str, seed: int = 0, flip:
 
 
 def pictures(batch: Batch, spec, joint: int | None = None) -> list[list[np.ndarray]]:
-    """A batch as three lists of N pictures (H, W, 3) uint8: crops with the labelled joints, cues
-    (blue positive, orange negative), and targets of one joint or of all in one map."""
+    """A batch as three lists of N pictures (H, W, 3) uint8: crops with the labelled joints; the
+    same, pale, with cues (blue positive, orange negative); and targets of one joint or of all."""
     mean, std = (255 * torch.tensor(value).view(3, 1, 1) for value in (spec.mean, spec.std))
     crops, cues, targets = [], [], []
     for n, image in enumerate(batch.images * std + mean):
@@ -43,15 +43,24 @@ def pictures(batch: Batch, spec, joint: int | None = None) -> list[list[np.ndarr
         pose = SimpleNamespace(keypoints=known, scores=batch.weights[n], cue=None,
                                box=(0, 0, 0, len(pixels) / 2))
         crops.append(draw_poses(pixels, [pose], zoom=ZOOM))
-        cues.append(overlay((crop * 0.4 + 130).astype(np.uint8), batch.cues[n, 0].numpy(), BLUE))
+        tinted = overlay((pixels * 0.4 + 130).astype(np.uint8), batch.cues[n, 0].numpy(), BLUE)
+        cues.append(draw_poses(tinted, [pose], zoom=ZOOM))
         maps = batch.targets[n] if joint is None else batch.targets[n, joint:joint + 1]
         targets.append(heatmap_overlay(crop, maps, spec.codec))
     return [crops, cues, targets]
 
 
+def sheet(rows: list[list[np.ndarray]], titles: list[list[str]]) -> np.ndarray:
+    """Pictures of one size in rows, each with its title in its upper part, as one picture."""
+    return np.vstack([np.hstack([
+        np.pad(draw_names(picture, [title], [(picture.shape[1] / 2, 0)]),
+               ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
+        for picture, title in zip(*row, strict=True)]) for row in zip(rows, titles, strict=True)])
+
+
 class BatchLab(Lab):
-    """One person of `rows` as training may see them: left, straight; right (`batch`), flipped,
-    turned and lit as the controls say."""
+    """One person of `rows` as training may see them: first straight, then (`batch`) flipped, turned
+    and lit as the controls say, with the target."""
 
     def __init__(self, people: CocoPersons, spec, rows: list[int]):
         self.people, self.spec, self.still, self.batch = people, spec, Still(), None
@@ -68,14 +77,11 @@ class BatchLab(Lab):
         """Draws the person twice, and says where the joint's target went."""
         asked, number = (self.people, person, self.spec, cue, draw), NAMES.index(joint)
         self.batch = example(*asked, flip, strength)
-        shown = [picture for batch in (example(*asked), self.batch)
-                 for [picture] in pictures(batch, self.spec, number)]
-        titles = [f"{name}\n{what}" for name in ("straight", "for training")
-                  for what in ("crop", f"cue: {cue}", f"target: {joint}")]
+        _, [straight], _ = pictures(example(*asked), self.spec, number)
+        _, [shown], [target] = pictures(self.batch, self.spec, number)
         said = where(self.batch, number, flip)
-        figure = panels(shown, titles, 6, said)
-        figure.set_size_inches(9, 2.8)  # in one row, so that it fits a small screen
-        self.still.put(figure, f"A person before and after: {said}.")
+        self.still.put(sheet([[straight, shown, target]], [["straight", "for training", joint]]),
+                       f"A person and the cue straight, and as training shows them: {said}.")
         return said
 
 

@@ -1,33 +1,33 @@
-"""Shows training runs: their curves, the poses that their newest weights find, and both live.
+"""Curves of trainings: of runs, read from their folders, and of a loop in a notebook, live.
 
-Everything is read from the run folders, so any process can show a run at any time.
+A run can be shown from any process at any time, since all that is shown lies in its folder.
 """
 
-import io
 import math
 import time
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from IPython.display import Image as Shown
-from IPython.display import display
+import torch
+from IPython.display import Image, display
 from matplotlib.figure import Figure
-from PIL import Image
 
-from ..data.coco import CocoPersons
+from ..data.batches import Batch
 from ..photos.draw import BLUE, GREEN, ORANGE, PURPLE
 from ..runs.watch import Status, status
 from ..training.folder import is_running, read_metrics
-from ..weights.weights import load_model
-from .figures import cue_figure
+from ..training.step import heatmap_loss
 from .widgets import encoded
 
 STYLES = (("o-", BLUE), ("s--", ORANGE), ("^:", GREEN), ("D-.", PURPLE))
 # Key in metrics.jsonl, label, what its values are multiplied by.
 PANELS = (("loss", "loss", 1), ("lr", "learning rate", 1), ("ap", "person AP (per cent)", 100),
           ("identity", "right person (per cent)", 100))
+ALT = ("Four charts over steps: loss on a logarithmic scale, learning rate, person AP, share of "
+       "right persons with a dashed line at one half")
 
 
 def curves(*folders: str | Path) -> Figure:
@@ -37,28 +37,96 @@ def curves(*folders: str | Path) -> Figure:
     Up to four runs differ in colour, marker and line style; the legend has their folders' names.
     Raises RunError if a folder holds no run.
     """
-    figure, said = Figure(figsize=(7.2, 4.8), layout="compressed"), []
+    now = {Path(folder): status(folder) for folder in folders}
+    figure = chart({folder.name: read_metrics(folder) for folder in now},
+                   max(seen.steps for seen in now.values()))
+    said = "; ".join(f"{folder.name}: {summary(seen)}" for folder, seen in now.items())
+    figure.set_label(f"{ALT}. {said}.")
+    return figure
+
+
+def chart(runs: dict[str, list[dict]], steps: int) -> Figure:
+    """The entries of runs, by name, as curves over so many steps."""
+    figure = Figure(figsize=(7.2, 4.8), layout="compressed")
     axes = figure.subplots(2, 2, sharex=True)
-    for folder, (style, ink) in zip(map(Path, folders), cycle(STYLES)):
-        now, records = status(folder), read_metrics(folder)
+    for (name, records), (style, ink) in zip(runs.items(), cycle(STYLES)):
         for axis, (key, label, factor) in zip(axes.flat, PANELS, strict=True):
             points = [(record["step"], factor * record[key]) for record in records
                       if record.get(key) is not None]
             axis.plot(*np.reshape(points, (-1, 2)).T, style, color=np.divide(ink, 255),
-                      markersize=4, label=folder.name)
+                      markersize=4, label=name)
             axis.set_ylabel(label)
-        said.append(f"{folder.name}: {summary(now)}")
     axes[0, 0].set_yscale("log")
     axes[0, 1].set_ylim(bottom=0)
     for axis in axes[1]:
         axis.set(xlabel="step", ylim=(-3, 103))
-    axes[0, 0].set_xlim(0, max(status(folder).steps for folder in folders) * 1.03)
-    if len(folders) > 1:
+    axes[1, 1].axhline(50, color="0.4", ls="--", lw=1)
+    axes[1, 1].text(steps, 47, "by chance: one half", ha="right", va="top", fontsize=8)
+    axes[0, 0].set_xlim(0, steps * 1.03)
+    if len(runs) > 1:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center",
-                      ncols=len(folders))
-    figure.set_label("Four charts over steps: loss on a logarithmic scale, learning rate, person "
-                     f"AP, share of right persons. {'; '.join(said)}.")
+                      ncols=len(runs))
     return figure
+
+
+class Shown:
+    """A figure in a notebook that is kept up to date."""
+
+    def __init__(self):
+        self.handle = None
+
+    def put(self, figure: Figure) -> None:
+        """Shows a figure, whose get_label() is its alt text, in place of the one before."""
+        picture = Image(encoded(figure, "PNG"), alt=figure.get_label())
+        if self.handle:
+            self.handle.update(picture)
+        else:
+            self.handle = display(picture, display_id=True)
+
+
+class Live(Shown):
+    """The curves of a training in this process; each `add` is an entry as in metrics.jsonl."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps, self.records = steps, []
+
+    def add(self, **record) -> None:
+        """Adds an entry (step; loss, lr, ap, identity) and draws the curves again."""
+        self.records.append(record)
+        figure = chart({"": self.records}, self.steps)
+        figure.set_label(f"{ALT}, after {record['step']} of {self.steps} steps. The share of right "
+                         f"persons is {record['identity']:.0%}, AP is {record['ap']:.0%}.")
+        self.put(figure)
+
+
+def fit(net, batches: Iterable[Batch], rate: Callable[[int], float], every: int,
+        look: Callable[[int, list[float]], object]) -> list[float]:
+    """The training loop of chapter 05. Returns the loss of each step.
+
+    rate: the learning rate of a step. look: called after every so many steps, with their number
+    and the losses until then.
+    """
+    optimiser, losses = torch.optim.AdamW(net.parameters(), weight_decay=0.0), []
+    for step, batch in enumerate(batches):
+        for group in optimiser.param_groups:
+            group["lr"] = rate(step)
+        outputs = net(batch.images, batch.cues)
+        loss = heatmap_loss(outputs, batch, torch.ones(len(outputs)))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        if (step + 1) % every == 0:
+            look(step + 1, losses)
+    return losses
+
+
+def paired_gain(better, worse, t: float = 4.303) -> tuple[float, float]:
+    """The mean gain of runs over others with the same seeds, arrays (S,), and how far its 95 per
+    cent interval reaches to either side. t: Student's, by default for three seeds."""
+    gains = np.subtract(better, worse)
+    return gains.mean(), t * gains.std(ddof=1) / len(gains) ** 0.5
 
 
 def summary(now: Status) -> str:
@@ -68,46 +136,23 @@ def summary(now: Status) -> str:
     return ", ".join([f"step {now.step:,} of {now.steps:,}", *found])
 
 
-def sample(folder: str | Path, persons: CocoPersons, row: int) -> Figure:
-    """The poses that the newest weights of a run find in the box that a person shares with the
-    partner, as in `cue_figure`, or a Figure that says that there are no weights yet."""
-    weights = Path(folder) / "model.safetensors"
-    if weights.exists():
-        return cue_figure(load_model(weights), persons, row)
-    said = "There are no weights yet: they are written with the first checkpoint."
-    figure = Figure(figsize=(7.2, 0.6), label=said)
-    figure.text(0.5, 0.5, said, ha="center", va="center")
-    return figure
-
-
-def follow(folder: str | Path, every: float = 2.0, limit: float | None = None, *,
-           persons: CocoPersons | None = None, row: int | None = None) -> Status:
-    """Shows a run in a notebook, in a picture that is kept up to date: its status, its curves, and
-    with `persons` the `sample` of person `row` (default: the first with a partner).
+def follow(folder: str | Path, every: float = 2.0, limit: float | None = None) -> Status:
+    """Shows a run in a notebook, in a picture that is kept up to date: its status and its curves.
 
     Reads the folder every `every` seconds until the run ends or is stopped, or for `limit` seconds,
     and returns the last status. Ctrl-C (the stop button) ends only this function, not the run; call
     it again to go on. Raises RunError if the folder holds no run.
     """
-    if persons is not None and row is None:
-        row = int(np.argmax(persons.partner >= 0))
-    handle = drawn = None
+    picture, drawn = Shown(), None
     end = time.monotonic() + (math.inf if limit is None else limit)
     try:
         while True:
             running, now = is_running(folder), status(folder)  # in this order, so no entry is lost
             if drawn != (running, now):
-                drawn, said = (running, now), _headline(now, running)
-                figures = [curves(folder)]
-                figures[0].suptitle(said, fontsize=11)
-                if persons is not None:
-                    figures.append(sample(folder, persons, row))
-                alt = f"{said}. {' '.join(figure.get_label() for figure in figures)}"
-                picture = Shown(_page(figures), alt=alt)
-                if handle:
-                    handle.update(picture)
-                else:
-                    handle = display(picture, display_id=True)
+                drawn, said, figure = (running, now), _headline(now, running), curves(folder)
+                figure.suptitle(said, fontsize=11)
+                figure.set_label(f"{said}. {figure.get_label()}")
+                picture.put(figure)
             if not running or time.monotonic() >= end:
                 return now
             time.sleep(every)
@@ -121,14 +166,3 @@ def _headline(now: Status, running: bool) -> str:
     state = left if running else "complete" if now.complete else "not running"
     return f"{summary(now)}; {state}"
 
-
-def _page(figures: list[Figure]) -> bytes:
-    """Figures below each other, centred on white, as a PNG file with few colours to save bytes."""
-    pictures = [Image.open(io.BytesIO(encoded(figure, "PNG"))) for figure in figures]
-    size = max(p.width for p in pictures), sum(p.height for p in pictures)
-    page, top, file = Image.new("RGB", size, "white"), 0, io.BytesIO()
-    for picture in pictures:
-        page.paste(picture, ((size[0] - picture.width) // 2, top))
-        top += picture.height
-    page.quantize(method=Image.Quantize.FASTOCTREE).save(file, "PNG")  # keeps rare colours
-    return file.getvalue()

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from hintpose_lite.labs.batch_lab import KINDS, NAMES, ZOOM, BatchLab, example, pictures, where
+from hintpose_lite.labs.batch_lab import (
+    KINDS,
+    NAMES,
+    ZOOM,
+    BatchLab,
+    example,
+    pictures,
+    sheet,
+    where,
+)
 from hintpose_lite.pose.heatmaps import decode
 from hintpose_lite.pose.skeleton import COCO17
 from hintpose_lite.runs.presets import TrainConfig
@@ -58,6 +67,17 @@ def test_pictures_are_the_batch(crowd, row):
     x, y = (round(value) for value in ((batch.points[0, RIGHT] + 0.5) * ZOOM).tolist())
     colour = one[y, x].astype(int)
     assert colour[0] > colour[1] + 30 and not np.array_equal(one, all_targets)
+
+
+def test_a_sheet_holds_its_pictures_in_order():
+    inks = [[(200, 0, 0), (0, 200, 0)], [(0, 0, 200), (200, 200, 0)]]
+    shown = sheet([[np.full((60, 40, 3), ink, np.uint8) for ink in line] for line in inks],
+                  [["a", "b"], ["c", "d"]])
+    height, width = (side // 2 for side in shown.shape[:2])
+    for i, line in enumerate(inks):
+        for j, ink in enumerate(line):
+            part = shown[i * height:(i + 1) * height, j * width:(j + 1) * width]
+            assert tuple(part[45, 5]) == ink and (part[:25].reshape(-1, 3) == 255).all(1).any()
 
 
 def test_the_words_say_where_target_and_mirror_are(crowd, row):

@@ -1,18 +1,22 @@
 """Runs as pictures: what is drawn is what the folders hold, and following ends when it should."""
 
+import copy
 import json
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose
 
 from hintpose_lite.errors import RunError
 from hintpose_lite.labs import curves as module
-from hintpose_lite.labs.curves import curves, follow, sample, summary
+from hintpose_lite.labs.curves import Live, curves, fit, follow, paired_gain, summary
 from hintpose_lite.labs.widgets import encoded
+from hintpose_lite.runs.presets import TrainConfig
+from hintpose_lite.training import step
 from hintpose_lite.training.folder import locked
-from hintpose_lite.weights.weights import load_model, save_model
+from hintpose_lite.training.step import Trainer
 
 LOSSES = [{"step": 500, "loss": 0.004, "seconds": 50, "lr": 0.001},
           {"step": 1000, "loss": 0.003, "seconds": 100, "lr": 0.0005}]
@@ -93,13 +97,6 @@ def test_what_is_no_run_is_refused(tmp_path):
             look(tmp_path / "nothing")
 
 
-def test_a_sample_shows_the_weights_or_says_that_there_are_none(make_run, crowd):
-    run, row = make_run("one", 1500), int(np.argmax(crowd.partner >= 0))
-    assert "no weights yet" in sample(run, crowd, row).get_label()
-    save_model(load_model("crowd-tiny"), run / "model.safetensors")
-    assert "with cue on person A it finds" in sample(run, crowd, row).get_label()
-
-
 def test_following_ends_with_the_run_and_redraws_only_news(make_run, shown, monkeypatch):
     run, slept = make_run("one", 1000), []
     future = [[], LOSSES[:1], [*LOSSES, CHECKED]]
@@ -139,20 +136,42 @@ def test_ctrl_c_ends_the_following(make_run, shown, monkeypatch, capsys):
     assert not (run / "stop").exists()
 
 
-def test_a_sample_is_followed_too(make_run, crowd, shown):
-    run, drawn = make_run("one", 1000), []
-
-    def note(*arguments):
-        drawn.append(arguments)
-        return sample(*arguments)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "sample", note)
-        follow(run, persons=crowd)
-        follow(run, persons=crowd, row=3)
-    assert [row for *_, row in drawn] == [int(np.argmax(crowd.partner >= 0)), 3]
-    assert "no weights yet" in shown[0][1]
-
-
 def test_the_words_leave_out_what_is_not_known(make_run):
     run = make_run("one", 1500)
     assert summary(module.status(run)) == "step 0 of 1,500"
+
+
+def test_a_loop_is_shown_live(shown):
+    live = Live(200)
+    live.add(step=0, loss=None, lr=0.001, ap=0.1, identity=0.5)
+    live.add(step=100, loss=0.003, lr=0.002, ap=0.2, identity=0.75)
+    assert [event for event, *_ in shown] == ["display", "update"]
+    assert "after 100 of 200 steps" in shown[1][1] and "75%" in shown[1][1]
+    figure = module.chart({"": live.records}, 200)
+    assert [len(axis.lines[0].get_xdata()) for axis in figure.axes] == [1, 2, 2, 2]
+    assert_allclose(figure.axes[3].lines[0].get_ydata(), [50, 75])
+
+
+def test_fit_takes_the_steps_of_a_run(crowd):
+    config = TrainConfig.preset("crowd-quick", width=4, stem=8, hops=2, hops_after=0.0, batch=4,
+                                input_size=(64, 64), steps=4, warmup=2, freeze_after=0.0,
+                                precision="float32")
+    trainer, batches, looks = Trainer(config, crowd, "cpu"), [], []
+    net = copy.deepcopy(trainer.model)
+    with pytest.MonkeyPatch.context() as patch:
+        made = step.make_batch
+        patch.setattr(step, "make_batch", lambda *a: batches.append(made(*a)) or batches[-1])
+        wanted = [trainer.run_step().item() for _ in range(4)]
+    found = fit(net.eval(), batches, lambda i: step.learning_rate(config, i), 2,
+                lambda i, losses: looks.append((i, len(losses))))
+    assert looks == [(2, 2), (4, 4)]
+    assert_allclose(found, wanted, rtol=1e-4)
+    for own, theirs in zip(net.parameters(), trainer.model.parameters(), strict=True):
+        torch.testing.assert_close(own, theirs, rtol=0, atol=1e-3)
+
+
+def test_a_gain_is_taken_seed_by_seed():
+    luck = np.array([3.0, -1.0, 4.0])
+    assert_allclose(paired_gain(20 + luck, 18 + luck), (2, 0), atol=1e-12)
+    mean, margin = paired_gain(luck, 0 * luck, t=2)
+    assert_allclose((mean, margin), (2, 2 * 7 ** 0.5 / 3 ** 0.5))
