@@ -61,7 +61,7 @@ class Camera(Plain, anywidget.AnyWidget):
 
     _esm = """
     export default { render({ model, el }) {
-      el.innerHTML = `<button class="jupyter-button widget-button" style="width: auto">
+      el.innerHTML = `<button class="jupyter-button widget-button" style="width: auto; margin: 2px">
         camera, in 3 s</button>`;
       el.firstChild.hidden = !navigator.mediaDevices;
       el.firstChild.onclick = async () => {
