@@ -139,7 +139,7 @@ def hop_figure(run: SimpleNamespace, hop: int, joint: int | None = None):
                           color="w", bbox=dict(boxstyle="round", fc=np.divide(ink, 255), ec="w"))
     line.axvspan(run.spec.hops + 0.5, hops[-1] + 0.5, color="0.9", label="not trained for")
     line.set(xlim=(0.5, hops[-1] + 0.5), ylim=(0, 1.05), xlabel="hop", title="OKS of the pose")
-    line.legend(fontsize=8, loc="lower left")
+    line.legend(fontsize=8, loc="center right")
     gone = (run.points[hop - 1] - run.points[max(hop - 2, 0)]).norm(dim=-1) > REST
     since = f"; {gone.sum()} of {len(gone)} joints have moved since the hop before"
     figure.set_label(f"Hop {hop}: nearer to {'AB'[near.argmax()]} (OKS: A {near[0]:.2f}, "
