@@ -31,6 +31,13 @@ def stubs(path: Path) -> set[str]:
     return names
 
 
+def figures(path: Path) -> int:
+    """Pictures among the stored outputs; those of labs are not stored."""
+    book = json.loads(path.read_text(encoding="utf-8"))
+    return sum(kind.startswith("image/") for cell in book["cells"]
+               for output in cell.get("outputs", []) for kind in output.get("data", {}))
+
+
 def definitions(code: str) -> list:
     return [node for node in ast.parse(re.sub(r"(?m)^[%!].*$", "", code)).body
             if isinstance(node, ast.FunctionDef | ast.ClassDef)]
@@ -61,7 +68,7 @@ def main() -> None:
                      len(re.findall(r"\bpiece\(|\bexercise\(", joined)),
                      len(re.findall(r"\bPredict\(", joined)),
                      len(re.findall(r"\w+Lab\(", joined)),
-                     len(re.findall(r"\bshow\(", joined)),
+                     figures(path),
                      sum(len(re.findall(r"(?m)^##+ ", cell)) for cell in text)))
     print("| chapter | functions to write | lines to write | checks | questions | labs | figures | "
           "sections |")
