@@ -59,7 +59,7 @@ def test_no_cue_gives_a_chimera_and_a_photograph_comes_when_it_is_called(opened,
         keep(page, photo_lab, "drawn")
         fetch.click()
         if not photographs.there:
-            says(photo_lab, "stays as it is.*404")
+            says(photo_lab, "stays as it is")
             pytest.skip("the photographs are not beside this checkout")
         photo_lab.get_by_text("Photograph: https").wait_for()
         assert len(photographs.served) == before + 1
