@@ -158,7 +158,7 @@ def opened(browser, lab, tmp_path):
                 """error => document.querySelector(error) ||
                 [...document.querySelectorAll(".jp-CodeCell .jp-InputArea .jp-InputPrompt")]
                 .every(prompt => /^\\[\\d+\\]:$/.test(prompt.textContent))""",
-                arg=ERROR, timeout=300_000)
+                arg=ERROR, timeout=900_000)
             yield page
         except BaseException:
             page.screenshot(path=tmp_path / "failed.png", full_page=True)
