@@ -70,7 +70,8 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     results: a new file for all poses, after OKS-NMS, as COCO results (own or detected boxes only);
         overwrite: it may exist.
     precision: of the network, see `autocast`; figures in float32 can be compared.
-    progress: called with the number of people, makes a bar with an `update(people)`, as tqdm does.
+    progress: called with the number of people, makes a bar with `update(people)` and `close()`, as
+        tqdm does.
 
     Raises ConfigError for settings that do not exist or contradict each other, DataError for
     detections, masks or pictures that cannot be used.
@@ -95,7 +96,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
         queries = _Queries(persons, chosen, shared[chosen], torch.ones(len(chosen)), chosen)
     keypoints, joint_scores = _predict(model, persons, queries, source, seed, radius, counts,
                                        hops=hops, flip=flip, batch=batch, precision=precision,
-                                       progress=progress and progress(len(queries.rows)).update)
+                                       progress=progress)
     scores = rescore(queries.scores, joint_scores)
     place = np.full(len(persons), -1)  # of each person's query; else the entry past the end
     place[queries.person[queries.person >= 0]] = np.flatnonzero(queries.person >= 0)
@@ -142,7 +143,7 @@ def detect(model, pictures: CocoPictures, detections: str | Path | list, *, cue:
     queries = _detection_queries(pictures, detections, cue if model.spec.cue else "none", counts)
     keypoints, joint_scores = _predict(model, pictures, queries, "none", 0, 0.0, counts, hops=hops,
                                        flip=flip, batch=batch, precision=precision,
-                                       progress=progress and progress(len(queries.rows)).update)
+                                       progress=progress)
     scores = rescore(queries.scores, joint_scores)[-1]
     found = _results(pictures, queries, model.spec, keypoints[-1], joint_scores[-1], scores)
     return found, Counter({what: n for what, n in counts.items() if what.startswith("results")})
@@ -290,9 +291,9 @@ def match_detections(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndar
 
 
 def _predict(model, persons: CocoPersons, queries: _Queries, source: str | Callable, seed: int,
-             radius: float, counts: Counter, **settings) -> tuple[Tensor, Tensor]:
+             radius: float, counts: Counter, progress, **settings) -> tuple[Tensor, Tensor]:
     """Keypoints (T, D, K, 2) and joint scores (T, D, K) of all queries, chunk by chunk."""
-    parts = []
+    parts, bar = [], progress and progress(len(queries.rows))
     for start in range(0, max(len(queries.rows), 1), CHUNK):
         part, cues = slice(start, start + CHUNK), None
         if queries.cues is not None:
@@ -305,7 +306,9 @@ def _predict(model, persons: CocoPersons, queries: _Queries, source: str | Calla
                     for row, box in zip(queries.person[part].tolist(), queries.boxes[part],
                                         strict=True)]
         parts.append(predict(model, queries.source, queries.rows[part], queries.boxes[part], cues,
-                             **settings))
+                             progress=bar and bar.update, **settings))
+    if bar:
+        bar.close()
     keypoints = torch.cat([part.keypoints for part in parts], 1)
     scores = torch.cat([part.scores for part in parts], 1)
     if not (keypoints.isfinite().all() and scores.isfinite().all()):
