@@ -4,6 +4,7 @@ PYTHON    ?= python3
 LAB_ARGS  ?=
 TEST_ARGS ?=
 TEST_JOBS ?= 2
+COPIES    := work
 CHAPTERS  ?= notebooks/*.ipynb $(wildcard notebooks/solutions/*.ipynb)
 
 BIN   := .venv/bin
@@ -17,8 +18,8 @@ help: ## this list
 
 # In copies, so that working through the course leaves the tracked notebooks unchanged.
 lab: $(READY) ## open copies of the notebooks, in work/, in JupyterLab
-	@$(BIN)/python -m hintpose_lite.runs.copies notebooks work
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/work/00_setup_check.ipynb \
+	@$(BIN)/python -m hintpose_lite.runs.copies notebooks $(COPIES)
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/$(COPIES)/00_setup_check.ipynb \
 	    $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 # pytest comes last, in one call, so that its summary is the last line.

@@ -233,16 +233,15 @@ def evaluate(options):
     if options.cue == "network":
         from .photos.cue_network import CueNetwork
         options.cue = CueNetwork(device=device)
-    from tqdm import tqdm
-
     from .inputs.entries import has_annotations
     from .runs.check_data import refuse_bad_pictures
     if options.protocol == "detected" and not has_annotations(options.data[0]):
         return _detect(options, device)
     model, persons = _models(options.model, device), _persons(options.data, options)
-    refuse_bad_pictures(persons)
+    if not options.skip_bad:  # which has read them all
+        refuse_bad_pictures(persons)
     report = score(model, persons,
-                   progress=lambda n: tqdm(total=n, unit="person", delay=2, leave=False),
+                   progress=_bar("person"),
                    protocol=options.protocol, precision=options.precision, cue=options.cue,
                    hops=options.hops, flip=not options.no_flip, seed=options.seed,
                    detections=options.detections, results=options.results,
@@ -254,8 +253,6 @@ def evaluate(options):
 
 def _detect(options, device):
     """Poses in the detections of pictures without labels, for a server that knows the labels."""
-    from tqdm import tqdm
-
     from .data.coco import CocoPictures
     from .evaluation.evaluate import detect
     from .files import write_whole
@@ -266,7 +263,7 @@ def _detect(options, device):
     found, counts = detect(
         _models(options.model, device), pictures, options.detections, cue=options.cue or "none",
         hops=options.hops, flip=not options.no_flip, precision=options.precision,
-        progress=lambda n: tqdm(total=n, unit="detection", delay=2, leave=False))
+        progress=_bar("detection"))
     write_whole(options.results, lambda name: name.write_text(json.dumps(found)))
     print(f"{options.results}: {len(found)} poses in {len(pictures.pictures)} pictures; there are "
           "no labels, so nothing was scored", *pictures.findings(),
@@ -344,6 +341,12 @@ def _add_joints(sub: argparse.ArgumentParser):
     sub.add_argument("--skeleton", metavar="S", help="the joints: coco (default), crowdpose, aic, "
                      "mpii, or a JSON file, see the README")
     sub.add_argument("--category", metavar="NAME", help="of the people in the annotation files")
+
+
+def _bar(unit: str):
+    """Makes bars, for `evaluate` and `detect`, that appear after two seconds."""
+    from tqdm import tqdm
+    return lambda total: tqdm(total=total, unit=unit, delay=2, leave=False)
 
 
 def _models(names: list[str], device):

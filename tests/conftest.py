@@ -1,7 +1,8 @@
 """What several test files share."""
 
 import threading
-from http.server import ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,25 @@ def crowd(tmp_path_factory):
     """A few small crowd scenes, as people."""
     from hintpose_lite.crowd.folder import make_crowd
     return make_crowd(tmp_path_factory.mktemp("crowd") / "scenes", 8, seed=5, size=96, workers=1)
+
+
+@pytest.fixture(scope="session")
+def files_of():
+    """files_of(folder) returns a handler that serves a folder's files, and the list to which it
+    appends each path that is asked for."""
+    def of(folder):
+        served = []
+
+        class Files(SimpleHTTPRequestHandler):
+            def do_GET(self):
+                served.append(self.path)
+                super().do_GET()
+
+            def log_message(self, *_):
+                pass
+
+        return partial(Files, directory=folder), served
+    return of
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,7 @@ def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
     if str(name).startswith(("http://", "https://", "ftp://")):
         raise DataError(f"{name}: that is an address; download the picture, and give its file")
     try:
-        with warnings.catch_warnings():  # Pillow's limit is an error only at twice its warning
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            stored = Image.open(path)
-        with stored:
+        with open_picture(path) as stored:
             picture = _upright(stored)
             if size and stored.size == tuple(size) != picture.size:
                 picture = stored
@@ -41,6 +38,13 @@ def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise DataError(f"{name}: not a readable picture ({type(error).__name__}: {error}); "
                         "replace it, or leave it out") from error
+
+
+def open_picture(path) -> Image.Image:
+    """`Image.open` without a warning of large pictures: Pillow refuses those of twice the size."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path)
 
 
 def as_picture(picture) -> np.ndarray:

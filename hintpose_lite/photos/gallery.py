@@ -9,13 +9,13 @@ import json
 import os
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from ..data.pictures import read_picture
 from ..errors import DataError
+from ..weights.fetch import cache_folder
 from ..weights.fetch import fetch as fetch_file
 
 BASE = "http://images.cocodataset.org/val2017"  # $HINTPOSE_GALLERY replaces it
@@ -49,9 +49,8 @@ def fetch(id: int, base: str | None = None) -> np.ndarray:
     DataError for an id that the gallery does not have, FetchError if the picture does not come.
     """
     photograph, name = _known(id), f"{id:012d}.jpg"
-    cache = Path(os.environ.get("HINTPOSE_CACHE") or Path.home() / ".cache" / "hintpose_lite")
     address = f"{(base or address_base()).rstrip('/')}/{name}"
-    return read_picture(fetch_file(address, cache / "gallery" / name, photograph.sha256,
+    return read_picture(fetch_file(address, cache_folder() / "gallery" / name, photograph.sha256,
                                    progress=False))
 
 

@@ -1,15 +1,14 @@
 """`hintpose check-data`: reads annotations and all their pictures once, and names what is odd."""
 
 import json
-import warnings
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data.coco import CocoPersons
+from ..data.pictures import open_picture
 from ..errors import DataError, RunError
 from ..files import write_whole
 
@@ -63,10 +62,7 @@ def bad_pictures(persons: CocoPersons, quick: bool) -> list[tuple[str, str]]:
 
 def _open(path: Path) -> None:
     """Raises ValueError or OSError for a picture that cannot be opened, or a JPEG that is cut."""
-    with warnings.catch_warnings():  # large pictures are fine, as in `read_picture`
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        picture = Image.open(path)
-    with picture:
+    with open_picture(path) as picture:
         kind = picture.format
     if kind == "JPEG":
         with open(path, "rb") as file:

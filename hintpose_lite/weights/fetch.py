@@ -62,6 +62,11 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
     return path
 
 
+def cache_folder() -> Path:
+    """Where downloaded files are kept: $HINTPOSE_CACHE or ~/.cache/hintpose_lite."""
+    return Path(os.environ.get("HINTPOSE_CACHE") or Path.home() / ".cache" / "hintpose_lite")
+
+
 def remote_size(url: str) -> int | None:
     """How many bytes the server says url has; None if it does not say. FetchError if it has no such
     file. Other refusals are left to `fetch`, which tries again."""

@@ -2,7 +2,6 @@
 file has too much is an error, and so is what it lacks, but for parts that start anew by design."""
 
 import json
-import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from ..files import write_whole
 from ..inputs.entries import few
 from ..model.hintpose import HintPose, Spec, as_hintpose
 from ..model.hrnet import HRNet
-from .fetch import fetch
+from .fetch import cache_folder, fetch
 from .published import StoredWeights, read_state, translate
 
 SHIPPED = ("crowd-tiny", "crowd-tiny-nocue", "crowd-cues", "people-small",
@@ -196,10 +195,10 @@ def _locate(name_or_path: str | Path) -> tuple[Path, dict]:
 
 
 def _download(address: str) -> Path:
-    cache = Path(os.environ.get("HINTPOSE_CACHE") or Path.home() / ".cache" / "hintpose_lite")
     name = address.rsplit("/", 1)[-1]
     try:
-        return fetch(MMPOSE + address, cache / name, re.search(r"-([0-9a-f]{8})[_.]", name)[1])
+        return fetch(MMPOSE + address, cache_folder() / name,
+                     re.search(r"-([0-9a-f]{8})[_.]", name)[1])
     except FetchError as error:
         raise FetchError(f"{error}. The environment variable HINTPOSE_CACHE names another folder "
                          "for such files") from error

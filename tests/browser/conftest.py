@@ -16,8 +16,7 @@ import threading
 import time
 import urllib.request
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,24 +64,15 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def photographs(tmp_path_factory):
+def photographs(files_of, tmp_path_factory):
     """The gallery's photographs on loopback: their address, whether they are there (else nothing
     is, as without a network), and what was served."""
-    class Quiet(SimpleHTTPRequestHandler):
-        served = []
-
-        def do_GET(self):
-            self.served.append(self.path)
-            super().do_GET()
-
-        def log_message(self, *_):
-            pass
-
-    folder = PICTURES if PICTURES.is_dir() else tmp_path_factory.mktemp("empty")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+    handler, served = files_of(PICTURES if PICTURES.is_dir() else
+                               tmp_path_factory.mktemp("empty"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
     thread.start()
-    yield SimpleNamespace(address=f"http://127.0.0.1:{server.server_port}", served=Quiet.served,
+    yield SimpleNamespace(address=f"http://127.0.0.1:{server.server_port}", served=served,
                           there=PICTURES.is_dir())
     server.shutdown()
     server.server_close()

@@ -1,8 +1,7 @@
 """The gallery: its facts, and photographs that come from loopback, whole or not at all."""
 
 import hashlib
-from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,6 @@ from hintpose_lite.errors import DataError, FetchError
 from hintpose_lite.photos import gallery
 
 PICTURES = Path(__file__).resolve().parents[3] / "shared" / "data" / "people" / "val" / "images"
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves files, and counts the answers."""
-
-    served = []
-
-    def do_GET(self):
-        self.served.append(self.path)
-        super().do_GET()
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture
@@ -39,7 +25,6 @@ def pictures(cache):
     """The folder of the real pictures, where they lie beside the checkout."""
     if not PICTURES.is_dir():
         pytest.skip("the pictures of COCO's val2017 are not beside this checkout")
-    Quiet.served.clear()
     return PICTURES
 
 
@@ -68,18 +53,20 @@ def test_the_facts_are_those_of_the_pictures(pictures):
         assert (len(content), hashlib.sha256(content).hexdigest()) == (one.bytes, one.sha256)
 
 
-def test_a_photograph_comes_once_and_from_the_given_address(pictures, cache, serve, monkeypatch):
-    base = address(serve(partial(Quiet, directory=pictures)))
+def test_a_photograph_comes_once_and_from_the_given_address(pictures, cache, serve, files_of,
+                                                              monkeypatch):
+    handler, served = files_of(pictures)
+    base = address(serve(handler))
     id = next(iter(gallery.photographs()))
     picture = gallery.fetch(id, base)
     with Image.open(pictures / f"{id:012d}.jpg") as stored:
         assert picture.shape == (*stored.size[::-1], 3)
     assert (cache / "gallery" / f"{id:012d}.jpg").is_file()
     monkeypatch.setenv("HINTPOSE_GALLERY", f"{base}/")
-    assert (gallery.fetch(id) == picture).all() and Quiet.served == [f"/{id:012d}.jpg"]
+    assert (gallery.fetch(id) == picture).all() and served == [f"/{id:012d}.jpg"]
     assert "from 127.0.0.1" in gallery.offer(id)
     gallery.fetch(448076)
-    assert Quiet.served[1:] == ["/000000448076.jpg"]
+    assert served[1:] == ["/000000448076.jpg"]
 
 
 def test_other_bytes_and_no_answer_give_no_photograph(cache, serve):
