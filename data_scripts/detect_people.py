@@ -15,9 +15,9 @@ from pycocotools.mask import encode
 from tqdm import tqdm
 
 from hintpose_lite.data.coco import CocoPersons
-from hintpose_lite.data.pictures import read_picture
 from hintpose_lite.errors import DataError, exit_status
 from hintpose_lite.files import write_whole
+from hintpose_lite.inputs.pictures import read_picture
 from hintpose_lite.photos.detectors import Detections, Detector
 
 

@@ -14,9 +14,9 @@ from ..errors import DataError
 from ..inputs.entries import read_annotations, uncollected
 from ..inputs.masks import decode_mask
 from ..inputs.people import PeopleFile
+from ..inputs.pictures import read_picture
 from ..inputs.suspicions import suspicions
 from ..pose.skeleton import COCO17, Skeleton
-from .pictures import read_picture
 
 # Overlap strata, low <= overlap < high; an overlap of 1 belongs to the last.
 STRATA = {"[0, .1)": (0, .1), "[.1, .3)": (.1, .3), "[.3, .5)": (.3, .5), "[.5, 1]": (.5, 2)}

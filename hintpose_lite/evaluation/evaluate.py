@@ -6,7 +6,6 @@ boxes, COCO's ordinary AP on whole pictures.
 """
 
 import json
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,16 +21,16 @@ from .. import __version__
 from ..cues.cue import Cue
 from ..cues.evaluation import CUES, nearest_cue, person_cue
 from ..data.coco import STRATA, CocoPersons, CocoPictures
-from ..data.pictures import read_picture
 from ..errors import ConfigError, DataError
 from ..files import write_whole
 from ..inputs import entries
+from ..inputs.detections import read_detections
 from ..inputs.masks import decode_mask
-from ..inputs.suspicions import readings
+from ..inputs.pictures import read_picture
 from ..model.hintpose import Spec, as_hintpose
-from ..pose.geometry import center, iou, pad, union
+from ..pose.geometry import center, pad, union
 from ..pose.oks import oks_nms, rescore
-from .judge import judge, read_results, score_results
+from .judge import judge, score_results
 from .predict import predict
 from .report import CUE_WORDS, Report
 
@@ -40,7 +39,6 @@ OWN_CUES = ("box", "mask", "pose")  # cues that a detection itself can supply
 RADII = (0, .05, .1, .2, .3, .5)
 OVERLAPPING = .1  # box IoU from which two people share a box, and a partner's cue is a wrong one
 SHARED_JOINTS = 5  # labelled joints that both people of a shared box need
-MATCH = .5  # box IoU from which a detection is a person's
 PEOPLE_A_PICTURE = 20
 CHUNK = 512  # people whose cues are in memory at once; a mask is as large as its picture
 
@@ -216,44 +214,19 @@ def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
 
 def _detection_queries(persons: CocoPersons | CocoPictures, detections, source,
                        counts: Counter) -> _Queries:
-    found = read_results(persons, detections, "bbox", counts)
-    solid = [result for result in found if min(result[1][2:]) >= entries.LEAST_SIDE]
-    counts["results left out, of a box without area"] = len(found) - len(solid)
-    image_ids = np.array([image for image, *_ in solid], np.int64)
-    boxes = np.array([box for _, box, *_ in solid], np.float32).reshape(-1, 4)
-    scores = np.array([score for *_, score, _ in solid], float)
-    person = match_detections(persons, image_ids, boxes, scores)
-    counts["detections that are nobody's"] = unmatched = int((person < 0).sum())
-    if len(boxes) >= 2 and len(boxes) - unmatched < 0.7 * len(persons):
-        _warn_of_other_boxes(persons, image_ids, boxes, scores, len(boxes) - unmatched)
-    counts["people without a detection, a miss"] = len(persons) - len(boxes) + unmatched
-    cues = None
+    found, cues = read_detections(persons, detections, counts), None
     if source in OWN_CUES:
-        cues = [_own_cue(persons, image, entry, source) for image, _, _, entry in solid]
+        cues = [_own_cue(persons, image, entry, source)
+                for image, entry in zip(found.image_ids.tolist(), found.entries, strict=True)]
 
     def read(row: int) -> np.ndarray:
-        name, *size = persons.pictures[int(image_ids[row])]
+        name, *size = persons.pictures[int(found.image_ids[row])]
         return read_picture(persons.images / name, tuple(size))
 
     # Stands in for the data set in `predict`: a detection has a picture, but perhaps no person.
-    pictures = SimpleNamespace(skeleton=persons.skeleton, image_ids=image_ids, read=read)
-    return _Queries(pictures, np.arange(len(boxes)), torch.from_numpy(boxes),
-                    torch.from_numpy(scores).float(), person, cues)
-
-
-def _warn_of_other_boxes(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
-                         scores: np.ndarray, matched: int) -> None:
-    """Warns if hardly any detections match, or more would if read in another convention."""
-    sizes = np.array([persons.pictures[image][1:] for image in image_ids.tolist()])
-    matches = {name: int((match_detections(persons, image_ids, read.astype(np.float32), scores)
-                          >= 0).sum()) for name, read in readings(boxes, sizes).items()}
-    name, best = max(matches.items(), key=lambda item: item[1])
-    said = f"only {matched} of {len(persons)} people have a detection"
-    if best > matched + 0.3 * len(persons):
-        warnings.warn(f"{said}. Suspicion: the boxes are {name}, not x, y, w, h; read so, {best} "
-                      "people have one. Convert the file", stacklevel=5)
-    elif matched < 0.1 * min(len(persons), len(boxes)):
-        warnings.warn(f"{said}; perhaps they are of other pictures", stacklevel=5)
+    pictures = SimpleNamespace(skeleton=persons.skeleton, image_ids=found.image_ids, read=read)
+    return _Queries(pictures, np.arange(len(found.boxes)), torch.from_numpy(found.boxes),
+                    torch.from_numpy(found.scores).float(), found.person, cues)
 
 
 def _own_cue(persons: CocoPersons, image: int, entry: dict, source: str) -> Cue:
@@ -272,22 +245,6 @@ def _own_cue(persons: CocoPersons, image: int, entry: dict, source: str) -> Cue:
     if mask is None:
         raise DataError(f"{where} has no segmentation, so the cue cannot be its mask")
     return Cue.mask(mask) if mask.any() else Cue.none()
-
-
-def match_detections(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
-                     scores: np.ndarray) -> np.ndarray:
-    """The person (row) of each detection (D,), -1 for none: by falling score, one to one."""
-    person = np.full(len(boxes), -1)
-    for image_id in np.intersect1d(image_ids, persons.image_ids):
-        found = np.flatnonzero(image_ids == image_id)
-        there = np.flatnonzero(persons.image_ids == image_id)
-        overlap = iou(torch.from_numpy(boxes[found]), torch.as_tensor(persons.boxes[there])).numpy()
-        for i in np.argsort(-scores[found], kind="stable"):
-            best = overlap[i].argmax()
-            if overlap[i, best] >= MATCH:
-                person[found[i]] = there[best]
-                overlap[:, best] = -1
-    return person
 
 
 def _predict(model, persons: CocoPersons, queries: _Queries, source: str | Callable, seed: int,

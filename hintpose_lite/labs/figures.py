@@ -10,9 +10,9 @@ from ..cues.cue import Cue
 from ..cues.evaluation import person_cue
 from ..data.coco import CocoPersons
 from ..data.crops import crop
-from ..data.pictures import as_picture
 from ..errors import DataError
 from ..evaluation.predict import cut_crops, heatmaps, prepare
+from ..inputs.pictures import as_picture
 from ..model.hintpose import as_hintpose
 from ..photos.draw import HEIGHT, blank_figure, draw_cue, draw_poses, heatmap_overlay, panel_size
 from ..photos.estimator import check_boxes, check_cues

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 
 from ..crowd.scenes import draw_scene
 from ..cues.cue import Cue
-from ..data.pictures import as_picture
 from ..errors import HintPoseError
+from ..inputs.pictures import as_picture
 from ..photos import gallery
 from ..photos.draw import draw_people
 from ..photos.estimator import PoseEstimator, smallest_around

@@ -14,10 +14,10 @@ import torch
 from torchvision.ops import box_convert
 
 from ..cues.cue import Cue
-from ..data.pictures import as_picture
 from ..errors import CheckpointError, ConfigError, DataError, FetchError
 from ..inputs import entries
 from ..inputs.masks import box_of_mask, decode_mask
+from ..inputs.pictures import as_picture
 from ..pose.geometry import corners, iou
 from ..pose.skeleton import COCO17
 from ..weights.fetch import fetch

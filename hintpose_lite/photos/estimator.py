@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..cues.cue import Cue, call_source
-from ..data.pictures import as_picture
 from ..errors import ConfigError, DataError
 from ..evaluation.predict import cut_crops, predict_crops
+from ..inputs.pictures import as_picture
 from ..model.hintpose import Ensemble, as_hintpose
 from ..model.hrnet import HRNet
 from ..pose.geometry import corners, crop_matrix, pad, scale_of

@@ -17,10 +17,10 @@ from tqdm.auto import tqdm
 
 from ..crowd.folder import DESCRIPTION
 from ..data.coco import CocoPersons
-from ..data.pictures import read_picture
 from ..errors import ConfigError, DataError, WriteError
 from ..files import write_whole
 from ..inputs import entries
+from ..inputs.pictures import read_picture
 from ..pose.skeleton import COCO17, Skeleton
 from ..weights.weights import SHIPPED
 from .cue_network import CueNetwork

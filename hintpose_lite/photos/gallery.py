@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from ..data.pictures import read_picture
 from ..errors import DataError
+from ..inputs.pictures import read_picture
 from ..weights.fetch import cache_folder
 from ..weights.fetch import fetch as fetch_file
 

@@ -8,9 +8,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..data.coco import CocoPersons
-from ..data.pictures import open_picture
 from ..errors import DataError, RunError
 from ..files import write_whole
+from ..inputs.pictures import open_picture
 
 FIRST = 3  # examples of each kind
 

@@ -27,6 +27,8 @@ from hintpose_lite.evaluation import judge as scoring
 from hintpose_lite.evaluation.evaluate import CUES, displacement_curve, evaluate, person_cue
 from hintpose_lite.evaluation.predict import Poses
 from hintpose_lite.evaluation.report import Report, compare
+from hintpose_lite.inputs import detections
+from hintpose_lite.inputs.results import read_results
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.model.hrnet import HRNet
 from hintpose_lite.pose.skeleton import COCO17, Skeleton
@@ -67,7 +69,7 @@ def predictor(monkeypatch):
     every box asked for, and returns the list of what it was asked. A detection's person is the one
     whose box it has."""
     def install(*answers, score=.8):
-        asked, known, match = [], [], evaluation.match_detections
+        asked, known, match = [], [], detections.match_detections
 
         def match_detections(persons, *found):
             known.append(persons)
@@ -86,7 +88,7 @@ def predictor(monkeypatch):
             return Poses(points, torch.full(points.shape[:-1], score))
 
         monkeypatch.setattr(evaluation, "predict", predict)
-        monkeypatch.setattr(evaluation, "match_detections", match_detections)
+        monkeypatch.setattr(detections, "match_detections", match_detections)
         monkeypatch.setattr(evaluation, "as_hintpose", lambda model: model)
         return asked
     return install
@@ -426,7 +428,7 @@ def test_detections_are_matched_one_to_one_by_score(tmp_path):
     ids = np.ones(3, int)
 
     def match(*scores):
-        return evaluation.match_detections(persons, ids, boxes, np.array(scores)).tolist()
+        return detections.match_detections(persons, ids, boxes, np.array(scores)).tolist()
     assert match(.9, .8, .7) == [0, -1, 1]  # the second's IoU with person 1 is under .5
     assert match(.7, .9, .8) == [-1, 0, 1]
     assert match(.5, .5, .5) == [0, -1, 1]
@@ -460,7 +462,7 @@ def test_detections_give_their_own_cues(tmp_path, predictor):
 def test_keypoints_stand_in_for_a_box(tmp_path):
     persons = write(tmp_path, [SIDE_BY_SIDE])
     entry = dict(image_id=1, keypoints=[5, 6, .5] * 16 + [25, 36, .5], score=.9)
-    assert scoring.read_results(persons, [entry], "bbox") == [(1, [5, 6, 20, 30], .9, entry)]
+    assert read_results(persons, [entry], "bbox") == [(1, [5, 6, 20, 30], .9, entry)]
 
 
 @pytest.mark.parametrize("entry", [

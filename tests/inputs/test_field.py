@@ -19,10 +19,10 @@ from PIL import Image
 from hintpose_lite import Cue
 from hintpose_lite.cli import main
 from hintpose_lite.data.coco import CocoPersons
-from hintpose_lite.data.pictures import read_picture
 from hintpose_lite.errors import CheckpointError, DataError
 from hintpose_lite.evaluation.evaluate import evaluate
 from hintpose_lite.evaluation.judge import score_results
+from hintpose_lite.inputs.pictures import read_picture
 from hintpose_lite.inputs.skeletons import SHIPPED, load_skeleton
 from hintpose_lite.model.hintpose import HintPose, Spec
 from hintpose_lite.photos.detectors import ResultFile

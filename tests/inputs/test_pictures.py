@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle
 
-from hintpose_lite.data.pictures import as_picture, read_picture
 from hintpose_lite.errors import DataError
 from hintpose_lite.inputs.masks import decode_mask
+from hintpose_lite.inputs.pictures import as_picture, read_picture
 
 WIDTH, HEIGHT = 7, 5
 EXIF_ORIENTATION = 0x0112

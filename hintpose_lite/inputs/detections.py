@@ -1,0 +1,83 @@
+"""Detections of people, as COCO results with boxes, and whose they are."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..pose.geometry import iou
+from .entries import LEAST_SIDE
+from .results import read_results
+from .suspicions import readings
+
+if TYPE_CHECKING:
+    from ..data.coco import CocoPersons, CocoPictures
+
+MATCH = .5  # box IoU from which a detection is a person's
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """D detections: image_ids (D,), boxes (D, 4) float32, scores (D,), the D entries of the file,
+    and person (D,), a row of the data set, or -1 where nobody matches."""
+
+    image_ids: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    entries: list[dict]
+    person: np.ndarray
+
+
+def read_detections(persons: CocoPersons | CocoPictures, source: str | Path | list,
+                    counts: Counter) -> Detections:
+    """The detections of a COCO result file or list that have a box with an area. What is left out
+    is counted, and a suspicion that the boxes are of another convention becomes a warning."""
+    found = read_results(persons, source, "bbox", counts)
+    solid = [result for result in found if min(result[1][2:]) >= LEAST_SIDE]
+    counts["results left out, of a box without area"] = len(found) - len(solid)
+    image_ids = np.array([image for image, *_ in solid], np.int64)
+    boxes = np.array([box for _, box, *_ in solid], np.float32).reshape(-1, 4)
+    scores = np.array([score for *_, score, _ in solid], float)
+    person = match_detections(persons, image_ids, boxes, scores)
+    counts["detections that are nobody's"] = unmatched = int((person < 0).sum())
+    if len(boxes) >= 2 and len(boxes) - unmatched < 0.7 * len(persons):
+        _warn_of_other_boxes(persons, image_ids, boxes, scores, len(boxes) - unmatched)
+    counts["people without a detection, a miss"] = len(persons) - len(boxes) + unmatched
+    return Detections(image_ids, boxes, scores, [entry for *_, entry in solid], person)
+
+
+def match_detections(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
+                     scores: np.ndarray) -> np.ndarray:
+    """The person (row) of each detection (D,), -1 for none: by falling score, one to one."""
+    person = np.full(len(boxes), -1)
+    for image_id in np.intersect1d(image_ids, persons.image_ids):
+        found = np.flatnonzero(image_ids == image_id)
+        there = np.flatnonzero(persons.image_ids == image_id)
+        overlap = iou(torch.from_numpy(boxes[found]), torch.as_tensor(persons.boxes[there])).numpy()
+        for i in np.argsort(-scores[found], kind="stable"):
+            best = overlap[i].argmax()
+            if overlap[i, best] >= MATCH:
+                person[found[i]] = there[best]
+                overlap[:, best] = -1
+    return person
+
+
+def _warn_of_other_boxes(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
+                         scores: np.ndarray, matched: int) -> None:
+    """Warns if hardly any detections match, or more would if read in another convention."""
+    sizes = np.array([persons.pictures[image][1:] for image in image_ids.tolist()])
+    matches = {name: int((match_detections(persons, image_ids, read.astype(np.float32), scores)
+                          >= 0).sum()) for name, read in readings(boxes, sizes).items()}
+    name, best = max(matches.items(), key=lambda item: item[1])
+    said = f"only {matched} of {len(persons)} people have a detection"
+    if best > matched + 0.3 * len(persons):
+        warnings.warn(f"{said}. Suspicion: the boxes are {name}, not x, y, w, h; read so, {best} "
+                      "people have one. Convert the file", stacklevel=6)
+    elif matched < 0.1 * min(len(persons), len(boxes)):
+        warnings.warn(f"{said}; perhaps they are of other pictures", stacklevel=6)
