@@ -19,6 +19,8 @@ def test_a_chapter_runs_and_its_labs_show_pictures(opened, faults, path):
         assert not faults(page)
         stored = re.findall(r'"\w+Lab\(\)"', path.read_text(encoding="utf-8"))
         assert page.locator(OUTPUT, has=page.locator(STATUS)).count() == len(stored)
+        silent = page.evaluate("window.silences")
+        print(path.stem, "silent seconds by cell:", silent)
 
 
 def test_the_cue_follows_mouse_keys_and_sliders(opened, faults):
