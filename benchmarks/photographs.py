@@ -120,7 +120,7 @@ def print_table(title: str, lines: list[str]) -> None:
 
 def clicks(model, persons: CocoPersons) -> tuple[np.ndarray, Verdicts]:
     """Everybody from one joint, without a box."""
-    estimator, rows = PoseEstimator(model, looks=3), np.arange(len(persons))
+    estimator, rows = PoseEstimator(model, looks=2), np.arange(len(persons))
     poses = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that there is no box

@@ -135,8 +135,8 @@ def parser() -> argparse.ArgumentParser:
                      "with a lower score (0 to 1)")
     sub.add_argument("--recursive", action="store_true", help="the pictures of subfolders, too")
     sub.add_argument("--hops", type=int, metavar="K")
-    sub.add_argument("--looks", type=int, default=3, metavar="K", help="quick looks that look for "
-                     "the box of a click that has none (3; 0: the whole picture is its box)")
+    sub.add_argument("--looks", type=int, default=2, metavar="K", help="quick looks that look for "
+                     "the box of a click that has none (2; 0: the whole picture is its box)")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="write pictures with the poses")
     sub.add_argument("--json", type=Path, metavar="POSES.JSON", help="write a COCO result file")
     _add_device(sub, precision=True)
