@@ -120,8 +120,8 @@ def person_category(categories: list, annotations: list, skeleton: Skeleton, pat
     listed = [entry["keypoints"] for entry in known if isinstance(entry.get("keypoints"), list)]
     if (name is None and len(names & {*map(plain, skeleton.names)}) > len(skeleton) // 2
             and max(map(len, listed), default=0) < 2):
-        raise DataError(f"{path}: every joint is a category of its own ({few(names)}); export one "
-                        "category, person, whose keypoints are the joints")
+        raise DataError(f"{path}: every joint is a category of its own ({few(sorted(names))}); "
+                        "export one category, person, whose keypoints are the joints")
     if name is None:
         used = {integer(a, "category_id") for a in annotations
                 if isinstance(a, dict) and a.get("keypoints")}
