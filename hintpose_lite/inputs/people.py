@@ -19,6 +19,7 @@ from . import entries
 from .entries import box_problem, integer, number, numbers, read_keypoints
 from .masks import decode_mask
 from .names import find_pictures, what_lies_in
+from .pictures import picture_size
 
 MISSING = "picture file is missing"
 AREA_OF_BOX = 0.53  # of a person's box, on average over COCO's people (crowdpose-api has the same)
@@ -66,11 +67,16 @@ class PeopleFile:
         people: dict[int, tuple[dict, float]] = {}  # by annotation id
         for row, entry in enumerate(content["annotations"]):
             self._note("annotation", row, entry, self._add_person(entry, people, known))
-        if not any(area > 0 for _, area in people.values()):
+        labelled = [entry["keypoints"] for entry, area in people.values() if area > 0]
+        if not labelled:
             raise DataError("\n".join([
                 f"no usable person with {len(skeleton)} keypoints: {self._reason(content)}0 "
                 f"labelled people in {len(self.pictures)} pictures of {self.annotations}",
                 *self.findings()]))
+        if not any(2 in joints[2::3] for joints in labelled):  # v is 1 for all that have a label
+            for joints in labelled:
+                joints[2::3] = [2 * v for v in joints[2::3]]
+            self.repaired["people taken as visible, no v in the file being 2"] = len(labelled)
         return [people[identity] for identity in sorted(people)]
 
     def read_pictures(self, content: dict, check: bool, without: Collection[str] = ()) -> None:
@@ -80,6 +86,9 @@ class PeopleFile:
         files = find_pictures(self.images, names) if check else None
         for row, entry in enumerate(content["images"]):
             self._note("image", row, entry, self._add_picture(entry, files, without))
+        if twice := len(self.pictures) - len({name for name, *_ in self.pictures.values()}):
+            self.remarks.append(f"suspicion: {twice} pictures are listed under another id as well; "
+                                "if the names have lost their folders, joints are on wrong ones")
 
     def findings(self) -> list[str]:
         """A line each for remarks, and for what was counted, repaired and skipped."""
@@ -123,7 +132,8 @@ class PeopleFile:
             raise DataError(f"{self.annotations}: two pictures have the id {identity}, {other} and "
                             f"{name}, so it is not known whose the annotations are. If two exports "
                             "were put together, number one of them anew")
-        if not isinstance(name, str) or not all(side and side > 0 for side in sides):
+        sized = all(side and side > 0 for side in sides)
+        if not isinstance(name, str) or not sized and files is None:
             return "no file_name, or no positive integer width and height"
         if files is not None and name not in files:
             return MISSING
@@ -132,7 +142,13 @@ class PeopleFile:
             name = files[name]
         if name in without:
             return "the picture cannot be read"
-        if any(type(entry.get(key)) is not int for key in ("id", "width", "height")):
+        if not sized:
+            try:
+                sides = picture_size(self.images / name)
+            except Exception:  # on damaged files Pillow raises nearly anything
+                return "no width and height, and the picture cannot be read"
+            self.repaired["sizes taken from the picture, the file having none"] += 1
+        elif any(type(entry.get(key)) is not int for key in ("id", "width", "height")):
             self.repaired["whole numbers written as text or with a point"] += 1
         self.pictures[identity] = (name, *sides)
         self.sources[identity] = str(entry.get("source", ""))
@@ -152,22 +168,34 @@ class PeopleFile:
             return "duplicate id (the first is used)"
         if picture is None:
             return "image_id names no usable image"
-        if entry.get("iscrowd"):
-            self.counts["crowd"] += 1
-            return None
-        box = numbers(entry.get("bbox"), 4)
-        if problem := box_problem(box, *picture[1:]):
-            return problem
-        entry = {**entry, "id": identity, "bbox": box, "image_id": integer(entry, "image_id")}
-        people[identity] = (entry, np.nan)
         keypoints, problem = entry.get("keypoints"), None
         if keypoints not in (None, [], ""):
             keypoints, problem = read_keypoints(keypoints, len(self.skeleton), self.repaired)
-        if not problem and keypoints and any(keypoints[2::3]):
+        labelled = not problem and keypoints and any(keypoints[2::3])
+        given = entry.get("bbox")
+        box = self._box(keypoints) if labelled and not given else numbers(given, 4)
+        wrong = box_problem(box, *picture[1:])
+        if entry.get("iscrowd") and (wrong or not labelled):
+            self.counts["crowd"] += 1
+            return None
+        if wrong:
+            return problem or wrong
+        if entry.get("iscrowd"):
+            self.repaired["people with labelled joints, although marked as a crowd"] += 1
+        entry = {**entry, "id": identity, "bbox": box, "image_id": integer(entry, "image_id")}
+        people[identity] = (entry, np.nan)
+        if labelled:
             people[identity] = ({**entry, "keypoints": keypoints}, self._area(entry, *picture[1:]))
         elif not problem:
             self.counts["unlabelled"] += 1
         return problem
+
+    def _box(self, keypoints: list) -> list[float]:
+        """The box of labelled joints, a tenth of its longer side wider on each side."""
+        xy = np.reshape(keypoints, (-1, 3))[np.array(keypoints[2::3]) > 0, :2]
+        more = 0.1 * np.ptp(xy, axis=0).max()
+        self.repaired["boxes taken around the joints, the file having none"] += 1
+        return [*(xy.min(0) - more).tolist(), *(np.ptp(xy, axis=0) + 2 * more).tolist()]
 
     def _area(self, entry: dict, width: int, height: int) -> float:
         """The area in square pixels, from the entry, else from its mask, else from its box."""
