@@ -64,6 +64,10 @@ class PeopleFile:
         self.remarks += [remark] if remark else []
         known = {integer(entry, "id") for entry in content["categories"]} - {None}
         self.read_pictures(content, check_pictures, without)
+        posed = [bool(entry.get("iscrowd")) for entry in content["annotations"]
+                 if isinstance(entry, dict) and isinstance(entry.get("keypoints"), list)
+                 and any(entry["keypoints"][2::3])]
+        self.crowds_are_people = sum(posed) > max(1, len(posed) // 2)  # some tools mark all masks
         people: dict[int, tuple[dict, float]] = {}  # by annotation id
         for row, entry in enumerate(content["annotations"]):
             self._note("annotation", row, entry, self._add_person(entry, people, known))
@@ -73,10 +77,9 @@ class PeopleFile:
                 f"no usable person with {len(skeleton)} keypoints: {self._reason(content)}0 "
                 f"labelled people in {len(self.pictures)} pictures of {self.annotations}",
                 *self.findings()]))
-        if not any(2 in joints[2::3] for joints in labelled):  # v is 1 for all that have a label
-            for joints in labelled:
-                joints[2::3] = [2 * v for v in joints[2::3]]
-            self.repaired["people taken as visible, no v in the file being 2"] = len(labelled)
+        if not any(2 in joints[2::3] for joints in labelled):
+            self.remarks.append("suspicion: no joint has v = 2, visible; some tools write v = 1, "
+                                "hidden, for all")
         return [people[identity] for identity in sorted(people)]
 
     def read_pictures(self, content: dict, check: bool, without: Collection[str] = ()) -> None:
@@ -175,13 +178,13 @@ class PeopleFile:
         given = entry.get("bbox")
         box = self._box(keypoints) if labelled and not given else numbers(given, 4)
         wrong = box_problem(box, *picture[1:])
-        if entry.get("iscrowd") and (wrong or not labelled):
+        if entry.get("iscrowd") and (wrong or not labelled or not self.crowds_are_people):
             self.counts["crowd"] += 1
             return None
         if wrong:
             return problem or wrong
         if entry.get("iscrowd"):
-            self.repaired["people with labelled joints, although marked as a crowd"] += 1
+            self.repaired["people with joints, most of whom are marked as crowds"] += 1
         entry = {**entry, "id": identity, "bbox": box, "image_id": integer(entry, "image_id")}
         people[identity] = (entry, np.nan)
         if labelled:

@@ -125,10 +125,10 @@ def test_pictures_need_not_be_there_unless_asked(load):
 def test_unlabelled_people_and_crowds_are_counted(load):
     persons = load(
         person(1), person(2, joints=[(15, 15, 0)]), person(3, keypoints=...),
-        person(4, keypoints=[]), person(5, iscrowd=1, joints=[]),
-        person(8, iscrowd=1, bbox=[0, 0, 0, 0]), person(6, category_id=2, keypoints=...),
-        person(7, iscrowd=...))
-    assert persons.annotation_ids.tolist() == [1, 7] and not persons.skipped
+        person(4, keypoints=[]), person(5, iscrowd=1), person(8, iscrowd=1, bbox=[0, 0, 0, 0]),
+        person(6, category_id=2, keypoints=...), person(7, iscrowd=...),
+        *(person(i) for i in range(9, 12)))
+    assert persons.annotation_ids.tolist() == [1, 7, 9, 10, 11] and not persons.skipped
     assert persons.counts == {"unlabelled": 3, "crowd": 2, "other category": 1}
 
 
@@ -181,8 +181,7 @@ def test_an_area_that_is_missing_is_taken_from_the_box(load):
 
 
 def test_crowds_and_other_pictures_and_categories_do_not_overlap(load):
-    persons = load(person(1), person(2, picture=2), person(3, iscrowd=1, joints=[]),
-                   person(4, category_id=2),
+    persons = load(person(1), person(2, picture=2), person(3, iscrowd=1), person(4, category_id=2),
                    images=[image(1), image(2)], pictures=["1.png", "2.png"])
     assert persons.overlap.tolist() == [0, 0] and persons.partner.tolist() == [-1, -1]
 
@@ -434,8 +433,7 @@ def test_a_file_of_another_skeleton(load):
         load(*people)
 
 
-@pytest.mark.parametrize("people", [[], [person(1, keypoints=...)],
-                                    [person(1, iscrowd=1, joints=[])]])
+@pytest.mark.parametrize("people", [[], [person(1, keypoints=...)], [person(1, iscrowd=1)]])
 def test_nothing_usable(load, people):
     with pytest.raises(DataError, match="0 labelled people in 1 pictures"):
         load(*people)
@@ -444,7 +442,7 @@ def test_nothing_usable(load, people):
 def test_summary(load):
     persons = load(person(1, (0, 0, 20, 20), joints=[INSIDE] * 3), person(2, (10, 0, 20, 20)),
                    person(3, (60, 60, 5, 5)), person(4, bbox=[0, 0, 0, 0]),
-                   person(5, bbox=[0, 0, 0, 0]), person(6, iscrowd=1, joints=[]))
+                   person(5, bbox=[0, 0, 0, 0]), person(6, iscrowd=1))
     lines = persons.summary().splitlines()
     assert lines[0].startswith("3 labelled people in 1 pictures of ")
     v = persons.keypoints[..., 2]

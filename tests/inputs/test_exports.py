@@ -134,21 +134,18 @@ def test_a_category_per_joint_beside_the_people_s_is_no_error(read, name):
 def test_a_person_with_a_run_length_mask_is_no_crowd(read, crowd):
     content = datumaro()
     runs = [HEIGHT * 210 + 50, 160, HEIGHT * WIDTH - HEIGHT * 210 - 210]
-    content["annotations"][1] |= {"iscrowd": crowd, "segmentation": {"counts": runs,
-                                                                     "size": [HEIGHT, WIDTH]}}
+    for entry in content["annotations"]:
+        entry |= {"iscrowd": crowd, "segmentation": {"counts": runs, "size": [HEIGHT, WIDTH]}}
     persons = read(content)
     assert len(persons) == 2 and persons[1].mask().sum() == 160
-    assert sum(persons.repaired.values()) == 1 and not persons.counts
-    content["annotations"][1]["keypoints"] = [0] * 51  # as COCO's own crowds have it
+    assert sum(persons.repaired.values()) == 2 and not persons.counts
+    content["annotations"][0]["iscrowd"] = 0  # the other one may really be a crowd
     assert read(content).counts == {"crowd": 1}
 
 
-def test_v_may_say_only_whether_there_is_a_label(read):
-    assert (read(sleap(v=1)).keypoints == read(sleap(v=2)).keypoints).all()
-    assert sum(read(sleap(v=1)).repaired.values()) == 2
-    content = sleap(v=1)
-    content["annotations"][1]["keypoints"][-1] = 2  # now v = 1 means hidden
-    assert sorted({*read(content).keypoints[..., 2].flat}) == [0, 1, 2]
+def test_joints_that_are_all_hidden_are_suspected(read):
+    assert any("suspicion" in remark for remark in read(sleap(v=1)).remarks)
+    assert not any("suspicion" in remark for remark in read(sleap(v=2)).remarks)
 
 
 @pytest.mark.parametrize("changes", [{"width": 0, "height": 0}, {"width": None, "height": None},
