@@ -36,8 +36,10 @@ CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 SILENCE = """() => {
     const done = () => [...document.querySelectorAll(".jp-CodeCell .jp-InputArea .jp-InputPrompt")]
         .findIndex(prompt => !/^\\[\\d+\\]:$/.test(prompt.textContent));
-    let last = performance.now(), running = 0;
+    const start = performance.now();
+    let last = start, running = 0;
     window.silences = [];
+    window.seconds = () => (last - start) / 1000;
     new MutationObserver(() => {
         const now = performance.now();
         if (now - last > 1000 && running >= 0)
