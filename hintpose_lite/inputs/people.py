@@ -52,10 +52,12 @@ class PeopleFile:
         self.skipped: list[Skipped] = []
         self.counts, self.repaired, self.remarks, self.description = Counter(), Counter(), [], ""
 
-    def read_people(self, check_pictures: bool, category: str | None, without: Collection[str]
+    def read_people(self, check_pictures: bool, category: str | None,
+                    without: Collection[str] = (), labelled: bool = True
                     ) -> list[tuple[dict, float]]:
         """The entry of each person with a usable box, by ascending id, and the area, which is NaN
-        for people without labels. Raises DataError if nobody has any."""
+        for people without labels. Raises DataError if there is nobody, or nobody with labels where
+        these are needed (`labelled`)."""
         content, skeleton = entries.read_annotations(self.annotations), self.skeleton
         if isinstance(about := content.get("info"), dict):
             self.description = str(about.get("description", ""))
@@ -71,13 +73,14 @@ class PeopleFile:
         people: dict[int, tuple[dict, float]] = {}  # by annotation id
         for row, entry in enumerate(content["annotations"]):
             self._note("annotation", row, entry, self._add_person(entry, people, known))
-        labelled = [entry["keypoints"] for entry, area in people.values() if area > 0]
-        if not labelled:
+        joints = [entry["keypoints"] for entry, area in people.values() if area > 0]
+        if not (joints if labelled else people):
+            wanted = f"person with {len(skeleton)} keypoints" if labelled else "box of a person"
             raise DataError("\n".join([
-                f"no usable person with {len(skeleton)} keypoints: {self._reason(content)}0 "
+                f"no usable {wanted}: {self._reason(content) if labelled else ''}{len(joints)} "
                 f"labelled people in {len(self.pictures)} pictures of {self.annotations}",
                 *self.findings()]))
-        if not any(2 in joints[2::3] for joints in labelled):
+        if joints and not any(2 in own[2::3] for own in joints):
             self.remarks.append("suspicion: no joint has v = 2, visible; some tools write v = 1, "
                                 "hidden, for all")
         return [people[identity] for identity in sorted(people)]
