@@ -90,8 +90,8 @@ def add_boxes(photos: list[Photo], annotations: str | Path, skeleton: Skeleton =
     """Sets the image_id, the size and the people's boxes of pictures from a COCO annotation file.
 
     Pictures are matched by file name, and by folder if the file lists several of the same name.
-    Boxes are those of labelled people, or, if there are none, of all. Prints what is not used. A picture without a match, or with several,
-    gets a `problem`; DataError if that is so for all.
+    Boxes are those of labelled people, or, if nobody is labelled, of all. Prints what is not used.
+    A picture without a match, or with several, gets a `problem`; DataError if that is so for all.
     """
     file = PeopleFile(annotations, photos[0].path.parent, skeleton)
     found = file.read_people(check_pictures=False, category=category, labelled=False)
