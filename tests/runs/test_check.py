@@ -70,7 +70,7 @@ def test_not_installed_at_all(sound, tmp_path, monkeypatch):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
     monkeypatch.setattr(metadata, "metadata", missing)
-    first = run_checks(tmp_path)[0]
+    first = next(run_checks(tmp_path))
     assert first.status == "FAIL" and first.fix == "pip install -e . in the checkout"
 
 
