@@ -105,7 +105,8 @@ def main():
             reports = {"twin, no cue": evaluate(twin, persons, protocol=protocol)}
             for cue in CUES:
                 reports[f"cue {cue}"] = evaluate(model, persons, protocol=protocol, cue=cue)
-            reports["cue network"] = evaluate(model, persons, protocol=protocol, cue=CueNetwork())
+            reports["cue network"] = evaluate(model, persons, protocol=protocol,
+                                              cue=CueNetwork("crowd-cues"))
             print(f"## {protocol} boxes\n\n{compare(reports)}\n")
             print(f"Twin:\n\n{reports['twin, no cue'].table()}\n")
             print(f"Cue joint:\n\n{reports['cue joint'].table()}\n")

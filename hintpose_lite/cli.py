@@ -235,7 +235,7 @@ def evaluate(options):
         raise ConfigError("--out and --results name the same file: give each its own")
     if options.cue == "network":
         from .photos.cue_network import CueNetwork
-        options.cue = CueNetwork(device=device)
+        options.cue = CueNetwork(_cue_network(options.model), device=device)
     from .inputs.entries import has_annotations
     from .runs.check_data import refuse_bad_pictures
     if options.protocol == "detected" and not has_annotations(options.data[0]):
@@ -283,9 +283,10 @@ def predict(options):
     photos = find_photos(options.pictures, options.box, options.out, options.recursive, unread)
     if options.boxes:
         add_boxes(photos, options.boxes, skeleton, options.category)
-    detector = add_sources(photos, options.cues, options.detector, options.image_id, device)
-    _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
     names = options.model or ["people-small"]
+    detector = add_sources(photos, options.cues, options.detector, options.image_id, device,
+                           _cue_network(names))
+    _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
     model = _models(names, device)
     print(f"note: {describe(model, ', '.join(names))}", file=sys.stderr)
     estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks,
@@ -360,6 +361,11 @@ def _models(names: list[str], device):
         return models[0]
     from .model.hintpose import Ensemble
     return Ensemble(models).eval()
+
+
+def _cue_network(names: list[str]) -> str:
+    """The shipped cue network for pose networks of these names."""
+    return "crowd-cues" if all(name.startswith("crowd-") for name in names) else "people-cues"
 
 
 def _skeleton(options):

@@ -72,14 +72,15 @@ def find_peaks(maps: Tensor, low: float, most: int = 8) -> tuple[Tensor, Tensor]
 
 
 class CueNetwork:
-    """A cue network as a cue source: `PoseEstimator(model, source=CueNetwork("crowd-cues"))`.
+    """A cue network as a cue source: `PoseEstimator(source=CueNetwork())`.
 
-    model: what `train_cuenet` made, or a path or a shipped name, which is loaded to `device`.
+    model: what `train_cuenet` made, or a path or a shipped name, which is loaded to `device`:
+    "people-cues" for photographs, "crowd-cues" for drawn people.
     low: the height from which a peak is a person; most: people per box. Raises ConfigError
     for another kind of network.
     """
 
-    def __init__(self, model: HintPose | str | Path = "crowd-cues", *, low: float = 0.3,
+    def __init__(self, model: HintPose | str | Path = "people-cues", *, low: float = 0.3,
                  most: int = 8, device: str | torch.device = "cpu"):
         model = load_model(model, device) if isinstance(model, (str, Path)) else model
         if model.spec.joints != 1 or model.spec.cue:

@@ -125,12 +125,13 @@ def add_boxes(photos: list[Photo], annotations: str | Path, skeleton: Skeleton =
 
 def add_sources(photos: list[Photo], cues: str | None, detect: bool,
                 image_ids: list[int] | None,
-                device: str | torch.device = "cpu") -> Detector | None:
+                device: str | torch.device = "cpu", network: str = "people-cues"
+                ) -> Detector | None:
     """Sets the cue sources of pictures. Returns the detector that finds boxes, or None.
 
-    cues: a kind of detector; "network" for the cue network; a COCO result file, with the image_ids
-    of the pictures if they are not known yet; or None. detect: takes boxes from a detector.
-    device: where detector and cue network run.
+    cues: a kind of detector; "network" for the cue network called `network`; a COCO result file,
+    with the image_ids of the pictures if they are not known yet; or None. detect: takes boxes from
+    a detector. device: where detector and cue network run.
     """
     detector = Detector(cues if cues in NETWORKS else "keypoints", device=device)
     source = results = None
@@ -138,7 +139,7 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
     if cues in NETWORKS:
         detect, source = True, detector.cues
     elif cues == "network":
-        source = CueNetwork(device=device)
+        source = CueNetwork(network, device=device)
     elif cues:
         results = ResultFile(cues)
         if results.others:

@@ -20,8 +20,8 @@ from ..model.hrnet import HRNet
 from .fetch import cache_folder, fetch
 from .published import StoredWeights, read_state, translate
 
-SHIPPED = ("crowd-tiny", "crowd-tiny-nocue", "crowd-cues", "people-small",
-           "people-small-nocue")
+SHIPPED = ("crowd-tiny", "crowd-tiny-nocue", "crowd-cues", "people-small", "people-small-nocue",
+           "people-cues")
 
 # Addresses and file names as mmpose lists them (its hrnet_coco.yml, tables and configurations).
 # The eight digits in a file name are the first of its content's SHA-256.
