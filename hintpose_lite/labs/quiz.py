@@ -4,15 +4,13 @@ import textwrap
 from collections.abc import Callable
 
 import ipywidgets as widgets
+import numpy as np
 import torch
 
 
 class Predict(widgets.VBox):
-    """A question with answers to choose from; the first choice cannot be changed.
-
-    `reveal()` returns whether the choice was right, and why. It also works without a choice, so
-    that a notebook runs from top to bottom.
-    """
+    """A question with answers to choose from; the first choice cannot be changed. `reveal()` also
+    works without a choice, so that a notebook runs from top to bottom."""
 
     def __init__(self, question: str, answers: list[str], right: int, why: str):
         self.question, self.answers, self.chosen = question, answers, None
@@ -43,7 +41,7 @@ class Predict(widgets.VBox):
             self.said.value = f"Locked: {self.answers[number]}. Read on."
 
     def reveal(self) -> str:
-        """The right answer and its explanation, as lines of text."""
+        """Whether the choice was right, the right answer and its explanation, as lines of text."""
         verdict = {None: "You have not chosen.", self.right: "You were right."}.get(
             self.chosen, "You chose something else.")
         answer = f"{verdict} The answer: {self.answers[self.right]}. {self.why}"
@@ -79,6 +77,7 @@ def piece(own: Callable, package: Callable, cases: dict[str, tuple], close: floa
             if found is None or found is ...:
                 print(f"{own.__name__}: not written yet. Until then the package's is used.")
                 return package
+            found = np.asarray(found) if isinstance(found, list | tuple) else found
             found = torch.as_tensor(found).double()
         except Exception as error:
             return _not_yet(own, name, f"it stopped with {type(error).__name__}: {error}", package)
@@ -89,8 +88,9 @@ def piece(own: Callable, package: Callable, cases: dict[str, tuple], close: floa
         worst = error.max().item() if error.numel() else 0.0
         if worst > close:
             place = [int(i) for i in torch.unravel_index(error.argmax(), error.shape)]
-            return _not_yet(own, name, f"the largest error is {worst:.3g}, at {place}: "
-                            f"{found[*place]:.4g}, and should be {wanted[*place]:.4g}", package)
+            where = f"the result at {place} is" if place else "the result is"
+            return _not_yet(own, name, f"{where} {found[*place]:.6g}, and should be "
+                            f"{wanted[*place]:.6g} (the largest error: {worst:.3g})", package)
         largest = max(largest, worst)
     print(f"{own.__name__}: equal to the package's in {len(cases)} cases (largest error "
           f"{largest:.0e}). Yours is used from here on.")
