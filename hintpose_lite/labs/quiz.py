@@ -50,9 +50,7 @@ class Predict(widgets.VBox):
 
 def exercise(check: Callable[[], bool], observed: str) -> bool:
     """Prints and returns whether an exercise is solved. Checks that raise count as not solved.
-
-    observed: what the check sees where it fails, such as a shape or an error; never the way out.
-    """
+    observed: what the check sees where it fails, such as a shape or an error; never the way out."""
     try:
         solved = bool(check())
     except Exception as error:
@@ -77,7 +75,8 @@ def piece(own: Callable, package: Callable, cases: dict[str, tuple], close: floa
             if found is None or found is ...:
                 print(f"{own.__name__}: not written yet. Until then the package's is used.")
                 return package
-            found = np.asarray(found) if isinstance(found, list | tuple) else found
+            if isinstance(found, list | tuple) and any(hasattr(part, "shape") for part in found):
+                found = np.asarray(found)  # torch is slow with lists of arrays, and warns
             found = torch.as_tensor(found).double()
         except Exception as error:
             return _not_yet(own, name, f"it stopped with {type(error).__name__}: {error}", package)
