@@ -1,6 +1,8 @@
 """Counts what is in the course: what learners write, figures, exercises, questions, labs.
 
     python benchmarks/course.py
+    HINTPOSE_SILENCES=silences.jsonl python -m pytest tests/browser
+    python benchmarks/course.py silences.jsonl    # how long chapters run, and how long in silence
 
 Lines that a learner writes are counted in the solutions: the bodies of functions and classes that
 are handed to a check (`piece`, `exercise`), and lines outside functions that an exercise asks for,
@@ -10,6 +12,7 @@ without blank lines, comments and docstrings.
 import ast
 import json
 import re
+import sys
 from pathlib import Path
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
@@ -56,7 +59,21 @@ def body_lines(code: str, names: set[str]) -> int:
     return count
 
 
+def waits(file: Path) -> None:
+    """Prints how long each chapter ran in the browser, and the gaps in which nothing changed."""
+    print("| chapter | Run All, s | longest silence, s | in code cell | silences over 2 s |")
+    print("|---|---:|---:|---:|---:|")
+    for line in sorted(file.read_text(encoding="utf-8").splitlines()):
+        entry = json.loads(line)
+        cell, longest = max(entry["silences"], key=lambda gap: gap[1], default=(0, 0.0))
+        over = sum(seconds > 2 for _, seconds in entry["silences"])
+        print(f"| {entry['chapter'][:2]} | {entry['seconds']:.0f} | {longest:.1f} | {cell + 1} | "
+              f"{over} |")
+
+
 def main() -> None:
+    if len(sys.argv) == 2:
+        return waits(Path(sys.argv[1]))
     rows = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         code, text = sources(path, "code"), sources(path, "markdown")

@@ -13,18 +13,20 @@ import argparse
 import json
 import platform
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hintpose_lite.cues.cue import Cue
-from hintpose_lite.cues.evaluation import person_cue
+from hintpose_lite.cues.evaluation import nearest_cue, person_cue
 from hintpose_lite.data.coco import STRATA, CocoPersons
 from hintpose_lite.evaluation.evaluate import displacement_curve, evaluate, evaluated_people
 from hintpose_lite.evaluation.judge import Verdicts, average_precision, judge
 from hintpose_lite.evaluation.predict import predict
 from hintpose_lite.evaluation.report import coco_table
+from hintpose_lite.photos.cue_network import CueNetwork
 from hintpose_lite.photos.estimator import PoseEstimator
 from hintpose_lite.pose.geometry import center, union
 from hintpose_lite.pose.oks import rescore
@@ -62,6 +64,14 @@ def verdicts_of(model, persons: CocoPersons, protocol: str, cues: str | dict, fl
     found = predict(model, persons, rows, boxes, given, hops=hops, flip=flip)
     scores = rescore(torch.ones(len(rows)), found.scores[-1])
     return rows, judge(persons, rows, found.keypoints[-1], scores)
+
+
+def peaks(persons: CocoPersons, network: CueNetwork, protocol: str) -> dict[int, Cue]:
+    """The cue of each person from a cue network: of the peaks that it finds in the box, the one
+    that is nearest to the person."""
+    rows = evaluated_people(persons, protocol, "joint")
+    return {int(row): nearest_cue(persons, int(row), network, box, Counter())
+            for row, box in zip(rows, boxes_of(persons, rows, protocol), strict=True)}
 
 
 def peer_verdicts(persons: CocoPersons, protocol: str, poses: list[dict]
@@ -120,7 +130,7 @@ def print_table(title: str, lines: list[str]) -> None:
 
 def clicks(model, persons: CocoPersons) -> tuple[np.ndarray, Verdicts]:
     """Everybody from one joint, without a box."""
-    estimator, rows = PoseEstimator(model, looks=3), np.arange(len(persons))
+    estimator, rows = PoseEstimator(model, looks=2), np.arange(len(persons))
     poses = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that there is no box
@@ -150,6 +160,7 @@ def main():
     options.add_argument("val", type=Path)
     options.add_argument("--model", default="people-small")
     options.add_argument("--twin", help="the cueless network it is compared with")
+    options.add_argument("--networks", nargs="*", default=[], help="cue networks to compare")
     options.add_argument("--no-flip", action="store_true")
     options = options.parse_args()
     persons = CocoPersons(options.val / "people.json", options.val / "images")
@@ -172,6 +183,10 @@ def main():
                 followed = 100 * found.figures()["swap_rate"]
         lines.append(line(persons, "cue joint, one hop",
                           *verdicts_of(model, persons, protocol, "joint", flip, hops=1)))
+        for name in options.networks:
+            given = peaks(persons, CueNetwork(name), protocol)
+            lines.append(line(persons, f"peak of {name}",
+                              *verdicts_of(model, persons, protocol, given, flip)))
         for name, poses in peers.items():
             given = {row: Cue.pose(np.reshape(pose["keypoints"], (-1, 2))) for pose in
                      poses[protocol] for row in np.flatnonzero(

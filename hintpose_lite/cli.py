@@ -81,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command(cuenet, "train the network that proposes cues", writes=True)
     sub.add_argument("--out", required=True, metavar="FILE.SAFETENSORS")
     sub.add_argument("--steps", type=int, default=4000)
+    sub.add_argument("--lr", type=float, default=4e-3, help="the highest learning rate")
+    sub.add_argument("--sigma", type=float, default=1.5, help="of a peak, in heatmap pixels")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--init", metavar="W", help="a pose network whose layers to start from")
     _add_persons(sub, "--data", "train on these people instead of crowd scenes")
@@ -133,8 +135,8 @@ def parser() -> argparse.ArgumentParser:
                      "with a lower score (0 to 1)")
     sub.add_argument("--recursive", action="store_true", help="the pictures of subfolders, too")
     sub.add_argument("--hops", type=int, metavar="K")
-    sub.add_argument("--looks", type=int, default=3, metavar="K", help="quick looks that look for "
-                     "the box of a click that has none (3; 0: the whole picture is its box)")
+    sub.add_argument("--looks", type=int, default=2, metavar="K", help="quick looks that look for "
+                     "the box of a click that has none (2; 0: the whole picture is its box)")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="write pictures with the poses")
     sub.add_argument("--json", type=Path, metavar="POSES.JSON", help="write a COCO result file")
     _add_device(sub, precision=True)
@@ -211,8 +213,9 @@ def cuenet(options):
     device = _device(options)
     _make_room([Path(options.out)], options.overwrite)
     persons = _persons(options.data) or crowd_scenes(4000, 192, 0)
-    train_cuenet(persons, options.out, steps=options.steps, seed=options.seed,
-                 init=options.init or "none", device=device, overwrite=options.overwrite)
+    train_cuenet(persons, options.out, steps=options.steps, lr=options.lr, sigma=options.sigma,
+                 seed=options.seed, init=options.init or "none", device=device,
+                 overwrite=options.overwrite)
 
 
 def evaluate(options):

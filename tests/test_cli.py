@@ -183,7 +183,7 @@ def test_predict(calls, tmp_path, capsys):
         ("add_sources", (PHOTOS, None, False, None, "best"), {}),
         ("load_model", ("m", "best"), {}), ("describe", ("model", "m"), {}),
         ("PoseEstimator", ("model", "detector"),
-         {"hops": 2, "looks": 3, "precision": "float32", "skeleton": COCO17}),
+         {"hops": 2, "looks": 2, "precision": "float32", "skeleton": COCO17}),
         ("predict_photos", ("estimator", PHOTOS, [("points", [(5, 6.5), (7, 8)])], [], 0.0),
          {})]
     assert json.loads(poses.read_text()) == [{"image_id": 1}, {"image_id": 2}]
@@ -227,14 +227,15 @@ def test_predict_says_what_failed_and_keeps_what_did_not(calls, tmp_path, capsys
 
 
 def test_cuenet(calls):
-    assert main("cuenet --out c.safetensors --steps 7 --seed 3 --data a.json a".split()) == 0
+    assert main("cuenet --out c.safetensors --steps 7 --lr 1e-3 --sigma 2 --seed 3 --data a.json a"
+                .split()) == 0
     assert main("cuenet --out c.safetensors --overwrite --init a".split()) == 0
     assert calls == [
         ("train_cuenet", (("persons", "a.json", "a"), "c.safetensors"),
-         dict(steps=7, seed=3, init="none", device="best", overwrite=False)),
+         dict(steps=7, lr=1e-3, sigma=2.0, seed=3, init="none", device="best", overwrite=False)),
         ("crowd_scenes", (4000, 192, 0), {}),
-        ("train_cuenet", ("scenes", "c.safetensors"), dict(steps=4000, seed=0, init="a",
-                                                        device="best", overwrite=True))]
+        ("train_cuenet", ("scenes", "c.safetensors"),
+         dict(steps=4000, lr=4e-3, sigma=1.5, seed=0, init="a", device="best", overwrite=True))]
 
 
 def test_evaluate_a_result_file(calls, capsys):

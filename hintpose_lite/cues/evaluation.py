@@ -94,9 +94,9 @@ def _joint(person: PersonRecord, seed: int, counts: Counter, radius: float = 0.0
 
 def covered(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Which of the points (n, 2) lie on pixels of a mask (H, W) that are not 0: (n,) bool."""
-    padded = np.pad(mask, 1)  # points outside land on its empty rim
-    x, y = (np.round(points).clip(-1, mask.shape[::-1]).astype(int) + 1).T
-    return padded[y, x] > 0
+    places = np.round(points).clip(-1, mask.shape[::-1]).astype(int)
+    x, y = nearest = places.clip(0, np.array(mask.shape[::-1]) - 1).T
+    return (nearest == places.T).all(0) & (mask[y, x] > 0)
 
 
 def _visible_joints(person: PersonRecord, counts: Counter) -> np.ndarray:

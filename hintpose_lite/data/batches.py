@@ -26,8 +26,9 @@ class Batch:
 
 def normalise(images: Tensor, mean: tuple, std: tuple) -> Tensor:
     """Images (N, 3, H, W) in [0, 255] to zero mean and unit deviation of each channel, float32."""
-    mean, std = (constant(values, images.device).view(3, 1, 1) * 255 for values in (mean, std))
-    return (images - mean).div_(std)
+    rows = images.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)  # rows: faster
+    mean, std = (constant(values * images.shape[3], images.device) * 255 for values in (mean, std))
+    return rows.sub_(mean).div_(std).unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
 
 
 def make_batch(items: Items, spec, augment: Augment, skeleton: Skeleton,

@@ -121,7 +121,7 @@ class Pasted:
             alpha = cv2.multiply(alpha, cv2.bitwise_not(hidden), scale=1 / 255)
         person = crop(self.cut.picture, place, size)
         shift = self.tone * (np.mean(cv2.mean(canvas)[:3]) - np.mean(cv2.mean(person, own)[:3]))
-        person = cv2.convertScaleAbs(cv2.max(cv2.add(person, (shift,) * 3, dtype=cv2.CV_16S), 0))
+        person = cv2.add(person, (shift,) * 3, dtype=cv2.CV_8U)
         alpha = cv2.merge([alpha] * 3)
         return cv2.add(cv2.multiply(person, alpha, scale=1 / 255),
                        cv2.multiply(canvas, cv2.bitwise_not(alpha), scale=1 / 255))
@@ -146,12 +146,16 @@ def paste(person: Person, cut: CutOut, skeleton: Skeleton, random: np.random.Gen
         matrix[0] = -scale, 0, place[0] + scale * (x0 + width)
         keypoints = keypoints[list(skeleton.mirror)]
     keypoints[:, :2] = keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
-    whole = cv2.warpAffine(cut.mask, matrix, person.image_size)
-    whole = cv2.threshold(whole, 127, 1, cv2.THRESH_BINARY)[1]
-    mask, nothing = mask.view(np.uint8), np.zeros_like(whole)
-    first = _visible(person.keypoints, person.area, mask, whole if in_front else nothing)
+    low = np.maximum(np.floor(place).astype(int) - 1, 0)  # only this part of the picture is warped
+    high = np.minimum(np.ceil(place + size).astype(int) + 1, person.image_size)
+    near = np.column_stack([matrix[:, :2], matrix[:, 2] - low])
+    part = cv2.warpAffine(cut.mask, near, (high - low).tolist())
+    whole = np.zeros(person.image_size[::-1], np.uint8)
+    whole[low[1]:high[1], low[0]:high[0]] = part > 127
+    mask = mask.view(np.uint8)
+    first = _visible(person.keypoints, person.area, mask, whole if in_front else None)
     second = first and _visible(keypoints, float(cv2.countNonZero(whole)), whole,
-                                nothing if in_front else mask)
+                                None if in_front else mask)
     if second is None:
         return None
     return Pasted(cut, matrix, first, second, in_front, random.uniform(0.5, 1.0),
@@ -188,13 +192,14 @@ def draw_place(box: np.ndarray, size: np.ndarray, limits: tuple[int, int],
     return low.T[fits.argmax()] if fits.any() else None
 
 
-def _visible(keypoints: np.ndarray, area: float, mask: np.ndarray, over: np.ndarray
+def _visible(keypoints: np.ndarray, area: float, mask: np.ndarray, over: np.ndarray | None
              ) -> Person | None:
-    """A person with the mask (H, W) uint8, 0 or 1, behind the pixels `over`, of the same kind; None
-    if hardly visible."""
-    shown = cv2.subtract(mask, over)
-    joints = keypoints.copy()
-    joints[covered(joints[:, :2], over) & (joints[:, 2] > 0), 2] = 1
+    """A person with the mask (H, W) uint8, 0 or 1, behind the pixels `over`, of the same kind, or
+    None; returns None if the person is hardly visible."""
+    shown, joints = mask, keypoints.copy()
+    if over is not None:
+        shown = cv2.subtract(mask, over)
+        joints[covered(joints[:, :2], over) & (joints[:, 2] > 0), 2] = 1
     off = (joints[:, :2] < 0).any(1) | (joints[:, :2] > np.array(mask.shape[::-1]) - 1).any(1)
     joints[off] = 0
     share = cv2.countNonZero(shown) / max(cv2.countNonZero(mask), 1)

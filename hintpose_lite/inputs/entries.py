@@ -107,26 +107,27 @@ def person_category(categories: list, annotations: list, skeleton: Skeleton, pat
                     name: str | None = None) -> tuple[int, str | None]:
     """The id of the person category, and a remark if it is not as expected (else None).
 
-    name: the category to take. Otherwise it is the one called "person", in whatever spelling; else
-    the only one; else the only one whose annotations have keypoints. Its keypoint names must be
-    the skeleton's, apart from case, spaces, "-" and "_"; further names at the end are ignored.
-    Raises DataError.
+    name: the category to take. Otherwise it is the one called "person", in whatever spelling, if
+    its annotations have keypoints; else the only one; else the only one whose annotations have
+    them. Its keypoint names must be the skeleton's, apart from case, spaces, "-" and "_"; further
+    names at the end are ignored. Raises DataError.
     """
     known = [entry for entry in categories if integer(entry, "id") is not None]
     wanted = plain(name or "person")
     people = [entry for entry in known if plain(entry.get("name")) == wanted]
     remark = None
     names = {plain(entry.get("name")) for entry in known}
-    if name is None and len(names & {*map(plain, skeleton.names)}) > len(skeleton) // 2:
-        raise DataError(f"{path}: every joint is a category of its own ({few(names)}); export one "
-                        "category, person, whose keypoints are the joints")
-    if name is None and len(people) != 1:
-        posed = {integer(a, "category_id") for a in annotations
-                 if isinstance(a, dict) and a.get("keypoints")}
-        people = people or known
-        if len(people) > 1:
-            people = [entry for entry in people if integer(entry, "id") in posed]
-        if len(people) == 1:
+    listed = [entry["keypoints"] for entry in known if isinstance(entry.get("keypoints"), list)]
+    if (name is None and len(names & {*map(plain, skeleton.names)}) > len(skeleton) // 2
+            and max(map(len, listed), default=0) < 2):
+        raise DataError(f"{path}: every joint is a category of its own ({few(sorted(names))}); "
+                        "export one category, person, whose keypoints are the joints")
+    if name is None:
+        used = {integer(a, "category_id") for a in annotations
+                if isinstance(a, dict) and a.get("keypoints")}
+        posed = [entry for entry in known if integer(entry, "id") in used]
+        people = [entry for entry in people if entry in posed] or posed or people or known
+        if len(people) == 1 and plain(people[0].get("name")) != wanted:
             remark = f"the people's category is {people[0].get('name')!r}"
     if len(people) != 1:
         raise DataError(f"{path}: it is not clear which category is the people's, among "
@@ -206,19 +207,24 @@ def box_problem(box: list, width: int, height: int) -> str | None:
 
 def read_keypoints(keypoints, joints: int, repaired: Counter) -> tuple[list | None, str | None]:
     """The flat list x, y, v, x, y, v, ... of a person, and what is wrong with it (None: nothing).
-    Joints without coordinates (null or NaN) and with v = 0 are taken as unlabelled, and so are
-    those at (0, 0) with v = 1 or 2, where labelling tools put unknown ones; both are counted."""
+    Joints may be lists of their own. Those with v below 0, with v = 0 and no place (null or NaN),
+    and at (0, 0), where labelling tools put unknown ones, are taken as unlabelled, and counted."""
     if isinstance(keypoints, np.ndarray):
         keypoints = keypoints.ravel().tolist()
+    if isinstance(keypoints, list) and all(isinstance(joint, list) for joint in keypoints):
+        keypoints = [value for joint in keypoints for value in joint]
     if not isinstance(keypoints, list | tuple) or len(keypoints) != 3 * joints:
         return None, (f"keypoints are not {3 * joints} numbers, as the skeleton's {joints} "
-                      "joints need")
+                      "joints need; for other joints, there is --skeleton")
     values = [*keypoints]
     for i in range(0, len(values), 3):
         x, y, v = values[i:i + 3]
         if v in (0, None, "0") and (number(x) is None or number(y) is None):
             values[i:i + 3] = [0, 0, 0]
             repaired["joints without a place and with v = 0, taken as unlabelled"] += 1
+        elif v not in (0, 1, 2) and (number(v) or 0) < 0:
+            values[i:i + 3] = [0, 0, 0]
+            repaired["joints with v below 0, taken as unlabelled"] += 1
         elif x == 0 and y == 0 and v in (1, 2):
             values[i + 2] = 0
             repaired["joints at 0, 0 with v above 0, taken as unlabelled"] += 1

@@ -25,7 +25,8 @@ def decode_mask(segmentation: list | dict | None, width: int, height: int) -> np
     polygons = [p.tolist() for p in polygons if len(p) >= 6]  # fewer corners have no area
     if not polygons:
         return None
-    return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
+    pixels = rle.decode(rle.merge(rle.frPyObjects(polygons, height, width)))
+    return np.ascontiguousarray(pixels).view(bool)  # row after row: OpenCV would copy it each time
 
 
 def box_of_mask(segmentation) -> list[float] | None:

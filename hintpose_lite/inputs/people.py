@@ -19,6 +19,7 @@ from . import entries
 from .entries import box_problem, integer, number, numbers, read_keypoints
 from .masks import decode_mask
 from .names import find_pictures, what_lies_in
+from .pictures import picture_size
 
 MISSING = "picture file is missing"
 AREA_OF_BOX = 0.53  # of a person's box, on average over COCO's people (crowdpose-api has the same)
@@ -51,10 +52,12 @@ class PeopleFile:
         self.skipped: list[Skipped] = []
         self.counts, self.repaired, self.remarks, self.description = Counter(), Counter(), [], ""
 
-    def read_people(self, check_pictures: bool, category: str | None, without: Collection[str]
+    def read_people(self, check_pictures: bool, category: str | None,
+                    without: Collection[str] = (), labelled: bool = True
                     ) -> list[tuple[dict, float]]:
         """The entry of each person with a usable box, by ascending id, and the area, which is NaN
-        for people without labels. Raises DataError if nobody has any."""
+        for people without labels. Raises DataError if there is nobody, or nobody with labels where
+        these are needed (`labelled`)."""
         content, skeleton = entries.read_annotations(self.annotations), self.skeleton
         if isinstance(about := content.get("info"), dict):
             self.description = str(about.get("description", ""))
@@ -63,14 +66,23 @@ class PeopleFile:
         self.remarks += [remark] if remark else []
         known = {integer(entry, "id") for entry in content["categories"]} - {None}
         self.read_pictures(content, check_pictures, without)
+        posed = [bool(entry.get("iscrowd")) for entry in content["annotations"]
+                 if isinstance(entry, dict) and isinstance(entry.get("keypoints"), list)
+                 and any(entry["keypoints"][2::3])]
+        self.crowds_are_people = sum(posed) > max(1, len(posed) // 2)  # some tools mark all masks
         people: dict[int, tuple[dict, float]] = {}  # by annotation id
         for row, entry in enumerate(content["annotations"]):
             self._note("annotation", row, entry, self._add_person(entry, people, known))
-        if not any(area > 0 for _, area in people.values()):
+        joints = [entry["keypoints"] for entry, area in people.values() if area > 0]
+        if not (joints if labelled else people):
+            wanted = f"person with {len(skeleton)} keypoints" if labelled else "box of a person"
             raise DataError("\n".join([
-                f"no usable person with {len(skeleton)} keypoints: {self._reason(content)}0 "
+                f"no usable {wanted}: {self._reason(content) if labelled else ''}{len(joints)} "
                 f"labelled people in {len(self.pictures)} pictures of {self.annotations}",
                 *self.findings()]))
+        if joints and not any(2 in own[2::3] for own in joints):
+            self.remarks.append("suspicion: no joint has v = 2, visible; some tools write v = 1, "
+                                "hidden, for all")
         return [people[identity] for identity in sorted(people)]
 
     def read_pictures(self, content: dict, check: bool, without: Collection[str] = ()) -> None:
@@ -80,6 +92,9 @@ class PeopleFile:
         files = find_pictures(self.images, names) if check else None
         for row, entry in enumerate(content["images"]):
             self._note("image", row, entry, self._add_picture(entry, files, without))
+        if twice := len(self.pictures) - len({name for name, *_ in self.pictures.values()}):
+            self.remarks.append(f"suspicion: {twice} pictures are listed under another id as well; "
+                                "if the names have lost their folders, joints are on wrong ones")
 
     def findings(self) -> list[str]:
         """A line each for remarks, and for what was counted, repaired and skipped."""
@@ -123,7 +138,8 @@ class PeopleFile:
             raise DataError(f"{self.annotations}: two pictures have the id {identity}, {other} and "
                             f"{name}, so it is not known whose the annotations are. If two exports "
                             "were put together, number one of them anew")
-        if not isinstance(name, str) or not all(side and side > 0 for side in sides):
+        sized = all(side and side > 0 for side in sides)
+        if not isinstance(name, str) or not sized and files is None:
             return "no file_name, or no positive integer width and height"
         if files is not None and name not in files:
             return MISSING
@@ -132,7 +148,13 @@ class PeopleFile:
             name = files[name]
         if name in without:
             return "the picture cannot be read"
-        if any(type(entry.get(key)) is not int for key in ("id", "width", "height")):
+        if not sized:
+            try:
+                sides = picture_size(self.images / name)
+            except Exception:  # on damaged files Pillow raises nearly anything
+                return "no width and height, and the picture cannot be read"
+            self.repaired["sizes taken from the picture, the file having none"] += 1
+        elif any(type(entry.get(key)) is not int for key in ("id", "width", "height")):
             self.repaired["whole numbers written as text or with a point"] += 1
         self.pictures[identity] = (name, *sides)
         self.sources[identity] = str(entry.get("source", ""))
@@ -152,22 +174,34 @@ class PeopleFile:
             return "duplicate id (the first is used)"
         if picture is None:
             return "image_id names no usable image"
-        if entry.get("iscrowd"):
-            self.counts["crowd"] += 1
-            return None
-        box = numbers(entry.get("bbox"), 4)
-        if problem := box_problem(box, *picture[1:]):
-            return problem
-        entry = {**entry, "id": identity, "bbox": box, "image_id": integer(entry, "image_id")}
-        people[identity] = (entry, np.nan)
         keypoints, problem = entry.get("keypoints"), None
         if keypoints not in (None, [], ""):
             keypoints, problem = read_keypoints(keypoints, len(self.skeleton), self.repaired)
-        if not problem and keypoints and any(keypoints[2::3]):
+        labelled = not problem and keypoints and any(keypoints[2::3])
+        given = entry.get("bbox")
+        box = self._box(keypoints) if labelled and not given else numbers(given, 4)
+        wrong = box_problem(box, *picture[1:])
+        if entry.get("iscrowd") and (wrong or not labelled or not self.crowds_are_people):
+            self.counts["crowd"] += 1
+            return None
+        if wrong:
+            return problem or wrong
+        if entry.get("iscrowd"):
+            self.repaired["people with joints, most of whom are marked as crowds"] += 1
+        entry = {**entry, "id": identity, "bbox": box, "image_id": integer(entry, "image_id")}
+        people[identity] = (entry, np.nan)
+        if labelled:
             people[identity] = ({**entry, "keypoints": keypoints}, self._area(entry, *picture[1:]))
         elif not problem:
             self.counts["unlabelled"] += 1
         return problem
+
+    def _box(self, keypoints: list) -> list[float]:
+        """The box of labelled joints, a tenth of its longer side wider on each side."""
+        xy = np.reshape(keypoints, (-1, 3))[np.array(keypoints[2::3]) > 0, :2]
+        more = 0.1 * np.ptp(xy, axis=0).max()
+        self.repaired["boxes taken around the joints, the file having none"] += 1
+        return [*(xy.min(0) - more).tolist(), *(np.ptp(xy, axis=0) + 2 * more).tolist()]
 
     def _area(self, entry: dict, width: int, height: int) -> float:
         """The area in square pixels, from the entry, else from its mask, else from its box."""

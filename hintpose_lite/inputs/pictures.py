@@ -46,6 +46,12 @@ def open_picture(path) -> Image.Image:
         return Image.open(path)
 
 
+def picture_size(path) -> tuple[int, int]:
+    """(width, height) of a picture file, upright by its EXIF tag. Raises what Pillow raises."""
+    with open_picture(path) as stored:
+        return _upright(stored).size
+
+
 def as_picture(picture) -> np.ndarray:
     """uint8 RGB (H, W, 3) of a path, an open file, a PIL image (turned upright as the EXIF tag
     says), or uint8 RGB as an array (H, W, 3) or tensor (3, H, W). DataError for anything else."""

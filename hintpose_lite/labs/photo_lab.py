@@ -88,7 +88,7 @@ class PhotoLab(Lab):
     def __init__(self, network="people-small"):
         drawn, self.network, self.clicks = drawn_photo(), network, []
         self.picture, self.boxes = drawn.picture, drawn.pairs
-        self.estimator = PoseEstimator("crowd-tiny", looks=3)
+        self.estimator = PoseEstimator("crowd-tiny", looks=2)
         self.pad, self.credit = Pad(self.put, drags=False, nudged=self.move), widgets.HTML()
         super().__init__([self.pad], {"who": widgets.Dropdown(
             options=["another person", "the same person", "not this person"],
@@ -123,7 +123,7 @@ class PhotoLab(Lab):
             return
         small.thumbnail(MOST)
         self.picture, self.boxes, self.clicks = np.array(small), (), []
-        self.estimator = PoseEstimator(self.network, looks=3)
+        self.estimator = PoseEstimator(self.network, looks=2)
         self.credit.value = gallery.credit(picture) if known else "Your picture."
         self.set(who="another person")
 

@@ -62,40 +62,40 @@ def exercise(check: Callable[[], bool], observed: str) -> bool:
 def piece(own: Callable, package: Callable, cases: dict[str, tuple], close: float = 1e-4):
     """Tries a function that the learner writes beside the package's, on named cases of arguments;
     prints what is observed, and returns the function that the chapter goes on with: the learner's
-    if it agrees in every case, otherwise the package's.
-
-    Results are tensors, or anything that becomes one; `close` is the largest error allowed. A
-    function that returns None or ... is taken as not written yet.
-    """
+    if no result is off by more than `close`, otherwise the package's."""
     largest = 0.0
     for name, arguments in cases.items():
-        wanted = torch.as_tensor(package(*arguments)).double()
-        try:
-            found = own(*arguments)
-            if found is None or found is ...:
-                print(f"{own.__name__}: not written yet. Until then the package's is used.")
-                return package
-            if isinstance(found, list | tuple) and any(hasattr(part, "shape") for part in found):
-                found = np.asarray(found)  # torch is slow with lists of arrays, and warns
-            found = torch.as_tensor(found).double()
-        except Exception as error:
-            return _not_yet(own, name, f"it stopped with {type(error).__name__}: {error}", package)
-        if found.shape != wanted.shape:
-            return _not_yet(own, name, f"the shape is {tuple(found.shape)}, and should be "
-                                       f"{tuple(wanted.shape)}", package)
-        error = (found - wanted).abs().nan_to_num(torch.inf)
-        worst = error.max().item() if error.numel() else 0.0
-        if worst > close:
-            place = [int(i) for i in torch.unravel_index(error.argmax(), error.shape)]
-            where = f"the result at {place} is" if place else "the result is"
-            return _not_yet(own, name, f"{where} {found[*place]:.6g}, and should be "
-                            f"{wanted[*place]:.6g} (the largest error: {worst:.3g})", package)
-        largest = max(largest, worst)
+        observed = _compare(own, package, arguments, close)
+        if observed is None or isinstance(observed, str):
+            said = f"not yet. Case '{name}': {observed}" if observed else "not written yet"
+            print(f"{own.__name__}: {said}. Until then the package's is used.")
+            return package
+        largest = max(largest, observed)
     print(f"{own.__name__}: equal to the package's in {len(cases)} cases (largest error "
           f"{largest:.0e}). Yours is used from here on.")
     return own
 
 
-def _not_yet(own: Callable, case: str, observed: str, package: Callable) -> Callable:
-    print(f"{own.__name__}: not yet. Case '{case}': {observed}. Until then the package's is used.")
-    return package
+def _compare(own: Callable, package: Callable, arguments: tuple, close: float):
+    """What is wrong with a learner's function, or its largest error, or None: not written yet."""
+    wanted = torch.as_tensor(package(*arguments)).double()
+    given = [one.clone() if isinstance(one, torch.Tensor) else one for one in arguments]
+    try:
+        if (found := own(*given)) is None or found is ...:
+            return None
+        if isinstance(found, list | tuple) and any(hasattr(part, "shape") for part in found):
+            found = np.asarray(found)  # torch is slow with lists of arrays, and warns
+        found = torch.as_tensor(found).double()
+    except Exception as error:
+        return f"it stopped with {type(error).__name__}: {error}"
+    if found.shape != wanted.shape:
+        return f"the shape is {tuple(found.shape)}, and should be {tuple(wanted.shape)}"
+    error = (found - wanted).abs().nan_to_num(torch.inf)
+    if error.numel() and error.max() > close:
+        place = [int(i) for i in torch.unravel_index(error.argmax(), error.shape)]
+        where = f"the result at {place} is" if place else "the result is"
+        return (f"{where} {found[*place]:.6g}, and should be {wanted[*place]:.6g} (the largest "
+                f"error: {error.max():.3g})")
+    if not all(a is b or a.is_meta or a.equal(b) for a, b in zip(arguments, given)):
+        return "it changes its input, which the next cells need as it is"
+    return error.max().item() if error.numel() else 0.0

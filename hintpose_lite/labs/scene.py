@@ -112,8 +112,8 @@ def cue_frame(model, scene: Scene, cue: Cue | None, hops: int = 3) -> SimpleName
     """The pose that a network finds in a scene's box after some hops, asked with that cue.
 
     picture: the crop with cue, pose and people's letters, and heat: the heatmaps, (H, W, 3) uint8;
-    said: a line of text; near and shares (P,): OKS with each person, and the number of their
-    joints; place: the first point's there, or None.
+    said: a line of text; points (K, 2): the pose; near and shares (P,): OKS with each person, and
+    the number of their joints; place: the first point's there, or None.
     """
     seen = look(model, scene.picture, scene.boxes, cue, COCO17, hops)
     pose, place = seen.poses[-1], None
@@ -129,7 +129,7 @@ def cue_frame(model, scene: Scene, cue: Cue | None, hops: int = 3) -> SimpleName
     said = f"after {hops} hop{'s' * (hops > 1)}: {whose} (OKS: {values})"
     picture = lettered(scene, draw_cue(draw_poses(seen.crop, [pose]), seen.cue))
     return SimpleNamespace(picture=picture, heat=seen.heat[-1], said=said, near=tuple(near),
-                           shares=owned, place=place)
+                           points=seen.points[-1], shares=owned, place=place)
 
 
 def point_in_picture(scene: Scene, size: tuple[int, int], place: tuple[float, float]

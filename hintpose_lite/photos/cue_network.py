@@ -112,7 +112,7 @@ SHOWN = 100  # steps between two reports of the loss, which wait for the device
 
 
 def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, batch: int = 32,
-                 lr: float = 4e-3, seed: int = 0, init: str | Path = "none",
+                 lr: float = 4e-3, sigma: float = 1.5, seed: int = 0, init: str | Path = "none",
                  device: str | torch.device = "cpu", progress: bool = True,
                  overwrite: bool = False) -> Path:
     """Trains a cue network on all people of a data set, and writes it to the file `out`.
@@ -120,13 +120,15 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
     Each crop is a person's box, the box shared with the partner, or the whole picture, and the
     target has a peak for everybody in it. init: a pose network, by name or path, whose architecture
     and layers are taken, apart from the final one and HintPose's additions; "none": a small network
-    with random weights. Training takes minutes on one core, so there are no checkpoints. The same
-    arguments give the same file on a CPU. Raises CheckpointError if `out` exists (and not
-    `overwrite`) or cannot be written, RunError if the loss is not finite.
+    with random weights. sigma: of a peak, in heatmap pixels; where it is hard to tell where people
+    have their middles, narrow peaks stay too low to be found. Training takes minutes on one core,
+    so there are no checkpoints. The same arguments give the same file on a CPU. Raises
+    CheckpointError if `out` exists (and not `overwrite`) or cannot be written, RunError if the loss
+    is not finite.
     """
     with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
         torch.manual_seed(seed)
-        model = first_network(init)
+        model = first_network(init, sigma)
     spec = model.spec
     config = TrainConfig(spec=spec, augment=AUGMENT, steps=steps, batch=batch, lr=lr, seed=seed)
     model.trained_on = persons.description
@@ -157,14 +159,14 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
     return save_model(model, out, half=True, overwrite=overwrite)
 
 
-def first_network(init: str | Path) -> HintPose:
+def first_network(init: str | Path, sigma: float = 1.5) -> HintPose:
     """A fresh cue network, with the layers of the pose network `init` if that is not "none"."""
     if init == "none":
-        return HintPose.from_spec(SPEC)
+        return HintPose.from_spec(replace(SPEC, target_sigma=sigma))
     trained = load_model(init)
     model = HintPose.from_spec(replace(
         trained.spec, joints=1, cue=False, hops=1, codec=SPEC.codec,
-        target_sigma=SPEC.target_sigma, calibration=SPEC.calibration))
+        target_sigma=sigma, calibration=SPEC.calibration))
     kept = {name: value for name, value in trained.state_dict().items() if not name.startswith(
         ("final_layer", "input_refinement", "recurrent_refinement"))}
     model.load_state_dict(kept, strict=False)

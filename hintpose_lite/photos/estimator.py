@@ -54,7 +54,7 @@ class PoseEstimator:
     takes both, and names the people in each box by cues, see `detectors`. flip, hops: as for
     `predict`; a call can give others. looks: how many rounds of quick prediction (one hop, no flip
     test) find a box for a cue that has none: the first tries squares of several sizes around the
-    cue and keeps the best pose, each later one takes the box of the pose before. Three find most
+    cue and keeps the best pose, each later one takes the box of the pose before. Two find most
     people; with 0 the box is the whole picture. precision: of the network, as for `evaluate`:
     "float32", "bf16" or "auto".
     """
@@ -268,7 +268,7 @@ def _box_around(cue: Cue, i: int, found: Tensor, whole: Tensor, looks: int) -> T
     if len(box):
         return box
     answer = (f"one is looked for in the whole picture, {looks} times" if looks else
-              "the whole picture is taken as its box, which looks=3 would narrow")
+              "the whole picture is taken as its box, which looks=2 would narrow")
     warnings.warn(f"cue {i} has no box, and no detected one lies around it: {answer}",
                   stacklevel=5)  # points at the caller of the estimator
     return whole

@@ -4,11 +4,9 @@ import glob
 import os
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -16,10 +14,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..crowd.folder import DESCRIPTION
-from ..data.coco import CocoPersons
 from ..errors import ConfigError, DataError, WriteError
 from ..files import write_whole
 from ..inputs import entries
+from ..inputs.people import PeopleFile
 from ..inputs.pictures import read_picture
 from ..pose.skeleton import COCO17, Skeleton
 from ..weights.weights import SHIPPED
@@ -92,16 +90,16 @@ def add_boxes(photos: list[Photo], annotations: str | Path, skeleton: Skeleton =
     """Sets the image_id, the size and the people's boxes of pictures from a COCO annotation file.
 
     Pictures are matched by file name, and by folder if the file lists several of the same name.
-    Boxes need no keypoints. Prints what is not used. A picture without a match, or with several,
-    gets a `problem`; DataError if that is so for all.
+    Boxes are those of labelled people, or, if nobody is labelled, of all. Prints what is not used.
+    A picture without a match, or with several, gets a `problem`; DataError if that is so for all.
     """
-    try:
-        persons = CocoPersons(annotations, photos[0].path.parent, skeleton, check_pictures=False,
-                              category=category)
-    except DataError:
-        persons = _boxes_only(annotations, skeleton, category)
+    file = PeopleFile(annotations, photos[0].path.parent, skeleton)
+    found = file.read_people(check_pictures=False, category=category, labelled=False)
+    people = [entry for entry, area in found if area > 0] or [entry for entry, _ in found]
+    boxes = np.array([entry["bbox"] for entry in people], np.float32)
+    image_ids = np.array([entry["image_id"] for entry in people])
     ids: dict[str, list[int]] = {}
-    for image_id, (name, *_) in persons.pictures.items():
+    for image_id, (name, *_) in file.pictures.items():
         ids.setdefault(Path(name).name, []).append(image_id)
     for photo in photos:
         named = ids.get(photo.path.name, [])
@@ -110,46 +108,19 @@ def add_boxes(photos: list[Photo], annotations: str | Path, skeleton: Skeleton =
                              "the file that belongs to it")
             continue
         if len(named) > 1:
-            named = [i for i in named if photo.path.resolve().match(persons.pictures[i][0])]
+            named = [i for i in named if photo.path.resolve().match(file.pictures[i][0])]
         if len(named) != 1:
             photo.problem = (f"{annotations} lists several pictures of the name {photo.path.name}, "
                              f"and {photo.path} is not clearly one of them: name it with its "
                              "folder")
             continue
-        photo.image_id, photo.size = named[0], persons.pictures[named[0]][1:]
-        photo.boxes = persons.boxes[persons.image_ids == photo.image_id]
+        photo.image_id, photo.size = named[0], file.pictures[named[0]][1:]
+        photo.boxes = boxes[image_ids == photo.image_id]
     if all(photo.problem for photo in photos):
         raise DataError(photos[0].problem)
-    if persons.skipped or persons.counts:
-        print(persons.summary(), file=sys.stderr)
-
-
-def _boxes_only(annotations: str | Path, skeleton: Skeleton, category: str | None):
-    """The people of a file that has boxes and no keypoints. Raises DataError if it has no boxes."""
-    content, repaired = entries.read_annotations(Path(annotations)), Counter()
-    person, _ = entries.person_category(content["categories"], content["annotations"], skeleton,
-                                        Path(annotations), category)
-    pictures = {entries.integer(image, "id"): (image["file_name"], entries.integer(image, "width"),
-                                               entries.integer(image, "height"))
-                for image in content["images"] if isinstance(image, dict)
-                and isinstance(image.get("file_name"), str)}
-    boxes, images = [], []
-    for entry in content["annotations"]:
-        image = entries.integer(entry, "image_id")
-        if entries.integer(entry, "category_id") != person or image not in pictures:
-            continue
-        box = entries.numbers(entry.get("bbox"), 4)
-        if None in pictures[image] or entries.box_problem(box, *pictures[image][1:]):
-            repaired["boxes that cannot be used"] += 1
-        elif not entry.get("iscrowd"):
-            boxes.append(box)
-            images.append(image)
-    if not boxes:
-        raise DataError(f"{annotations} has no usable box of a person")
-    summary = f"{len(boxes)} people with boxes and without keypoints in {annotations}"
-    return SimpleNamespace(pictures=pictures, boxes=np.array(boxes, np.float32),
-                           image_ids=np.array(images), skipped=[], counts=repaired,
-                           summary=lambda: f"{summary}; {dict(repaired)}")
+    if file.skipped or file.counts:
+        print(f"{len(boxes)} people with boxes in {len(file.pictures)} pictures of {annotations}",
+              *file.findings(), sep="\n", file=sys.stderr)
 
 
 def add_sources(photos: list[Photo], cues: str | None, detect: bool,

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,29 +32,28 @@ class Check:
         return f"{f'[{self.status}]':7}{self.name}: {self.detail}{hint}"
 
 
-def run_checks(folder: str | Path = ".") -> list[Check]:
-    """All checks, in the order of the report. folder: where data and runs will be written."""
+def run_checks(folder: str | Path = ".") -> Iterator[Check]:
+    """The checks, each when it is done. folder: where data and runs will be written."""
     folder = Path(folder)
-    return [
-        *_packages(),
-        _attempt("torch computes", _torch_computes, REINSTALL),
-        _attempt("torchvision fits torch", _torchvision_computes, "install both from one source"),
-        _attempt("pycocotools computes", _masks, "pip install --force-reinstall pycocotools"),
-        _attempt("device", _device, REINSTALL),
-        _attempt("free disk", lambda: _enough(shutil.disk_usage(folder).free, DISK_GB),
-                 "make room; `hintpose clean` removes generated runs and data"),
-        _attempt("free memory", _memory, "close other programs"),
-        _attempt("writing", lambda: _can_write(folder), "choose a folder that you may write to"),
-        _attempt("shipped weights", _shipped, "get the checkout again: a file of it is missing"),
-    ]
+    yield from _packages()
+    yield _attempt("torch computes", _torch_computes, REINSTALL)
+    yield _attempt("torchvision fits torch", _torchvision_computes, "install both from one source")
+    yield _attempt("pycocotools computes", _masks, "pip install --force-reinstall pycocotools")
+    yield _attempt("device", _device, REINSTALL)
+    yield _attempt("free disk", lambda: _enough(shutil.disk_usage(folder).free, DISK_GB),
+                   "make room; `hintpose clean` removes generated runs and data")
+    yield _attempt("free memory", _memory, "close other programs")
+    yield _attempt("writing", lambda: _can_write(folder), "choose a folder that you may write to")
+    yield _attempt("shipped weights", _shipped, "get the checkout again: a file of it is missing")
 
 
 def main(folder: str | Path = ".") -> int:
     """Prints the report. Returns the exit status: 0 if nothing failed, else 1."""
-    checks = run_checks(folder)
-    print(*checks, sep="\n")
-    failed = sum(check.status == "FAIL" for check in checks)
-    print(f"{failed} of {len(checks)} checks failed" if failed else "everything needed is here")
+    failed = 0
+    for check in run_checks(folder):
+        print(check, flush=True)
+        failed += check.status == "FAIL"
+    print(f"checks that failed: {failed}" if failed else "everything needed is here")
     return int(failed > 0)
 
 

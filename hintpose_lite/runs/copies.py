@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-import shutil
+import re
 import sys
 from pathlib import Path
 
@@ -13,13 +13,15 @@ from ..files import write_whole
 
 RECORD = ".copies.json"  # what was copied last: name -> SHA-256
 KINDS = (".ipynb", ".json")
+UNASKED = re.compile(rb'"You have not chosen[.] .*(?:\n +".*)*')  # answers of `Predict`, as stored
 
 
 def refresh(source: Path, target: Path) -> list[str]:
     """Brings `target` up to date with the notebooks of `source`; returns lines to print.
 
-    New files are copied, and copies that nobody has changed follow their original. A copy that was
-    changed stays; where its original has changed since, that is put beside it as NAME.new.ipynb.
+    New files are copied without answers to questions that the reader has not been asked yet, and
+    copies that nobody has changed follow their original. A copy that was changed stays; where its
+    original has changed since, that is put beside it as NAME.new.ipynb.
     """
     record = target / RECORD
     copied = json.loads(record.read_text()) if record.exists() else {}
@@ -27,15 +29,16 @@ def refresh(source: Path, target: Path) -> list[str]:
     for file in sorted(path for path in source.rglob("*") if path.suffix in KINDS
                        and ".ipynb_checkpoints" not in path.parts):
         name = file.relative_to(source).as_posix()
-        place, now = target / name, _digest(file)
+        content = UNASKED.sub(b'"Choose above, and run this cell."', file.read_bytes())
+        place, now = target / name, _digest(content)
         if now == copied.get(name) and place.exists():
             continue
-        if place.exists() and _digest(place) not in (copied.get(name), now):
+        if place.exists() and _digest(place.read_bytes()) not in (copied.get(name), now):
             beside = place.with_suffix(f".new{place.suffix}")
             said.append(f"{place} has your work in it and stays; its new version is {beside}")
             place = beside
         place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
+        place.write_bytes(content)
         copied[name], fresh = now, fresh + 1
     write_whole(record, lambda part: part.write_text(json.dumps(copied, indent=1)))
     if fresh:
@@ -44,8 +47,8 @@ def refresh(source: Path, target: Path) -> list[str]:
     return said
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 if __name__ == "__main__":

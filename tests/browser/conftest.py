@@ -31,6 +31,23 @@ OUTPUT, STATUS = ".jp-OutputArea-output", "[role=status]"
 SCANNED = f"{OUTPUT}:not(.jp-RenderedImage)"
 KNOWN: list[str] = []
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a made-up film
+# Notes every second and more in which nothing on the page changes, and the cell that is running: a
+# bar changes the page, and so does every output.
+SILENCE = """() => {
+    const done = () => [...document.querySelectorAll(".jp-CodeCell .jp-InputArea .jp-InputPrompt")]
+        .findIndex(prompt => !/^\\[\\d+\\]:$/.test(prompt.textContent));
+    const start = performance.now();
+    let last = start, running = 0;
+    window.silences = [];
+    window.seconds = () => (last - start) / 1000;
+    new MutationObserver(() => {
+        const now = performance.now();
+        if (now - last > 1000 && running >= 0)
+            window.silences.push([running, (now - last) / 1000]);
+        last = now; running = done();
+    }).observe(document.querySelector(".jp-NotebookPanel .jp-Notebook"),
+               {subtree: true, childList: true, characterData: true, attributes: true});
+}"""
 SETTINGS = {  # no questions that cover the page; every cell in the document, also out of sight
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"}}
@@ -142,6 +159,7 @@ def opened(browser, lab, tmp_path):
             page.goto(f"{lab.url}/lab/tree/{path.name}?token={lab.token}&reset")
             page.locator(".jp-NotebookPanel .jp-CodeCell").first.wait_for()
             page.get_by_text("(ipykernel) | Idle").wait_for()
+            page.evaluate(SILENCE)
             page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
             page.locator('[data-command="runmenu:run-all"]').click()
             page.wait_for_function(

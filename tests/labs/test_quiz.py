@@ -31,6 +31,12 @@ def test_of_any_other_piece_it_is_said_what_is_observed(found, seen, capsys):
     assert seen in said and ("'ones'" in said or "not written" in said)
 
 
+def test_a_piece_that_changes_its_input_is_not_used_and_does_no_harm(capsys):
+    x = torch.ones(3)
+    assert piece(lambda x: x.mul_(2), double, {"ones": (x,)}) is double
+    assert "changes its input" in capsys.readouterr().out and (x == 1).all()
+
+
 def test_the_first_case_that_fails_is_named(capsys):
     assert piece(lambda x: 2 * x + (x.ndim == 0), double, CASES) is double
     said = capsys.readouterr().out

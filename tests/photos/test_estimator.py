@@ -198,28 +198,28 @@ def test_a_cue_without_a_box_around_it_gets_the_whole_picture_and_says_so(model,
 
 def test_looks_narrow_the_picture_to_the_person_a_click_names(tmp_path):
     people = make_crowd(tmp_path / "scenes", 5, seed=6_000_000, workers=1)
-    shipped, near = load_model("crowd-tiny"), {0: [], 3: []}
+    shipped, near = load_model("crowd-tiny"), {0: [], 2: []}
     for row in range(len(people)):
         cue, person = person_cue(people, row, "joint"), people[row]
         for looks, found in near.items():
-            with pytest.warns(UserWarning, match="looked for" if looks else "looks=3 would"):
+            with pytest.warns(UserWarning, match="looked for" if looks else "looks=2 would"):
                 pose, = PoseEstimator(shipped, flip=False, looks=looks)(person.path, cues=[cue])
             found.append(float(oks(torch.tensor(pose.keypoints)[None],
                                    torch.tensor(person.keypoints)[None],
                                    torch.tensor([person.area]), people.skeleton.sigmas)))
         assert (pose.box[:2] < cue.xy[0]).all() and (cue.xy[0] < pose.box[:2] + pose.box[2:]).all()
         assert pose.box[2:].prod() < 0.7 * 192**2
-    assert len(near[0]) > 10 and np.mean(near[3]) > np.mean(near[0]) + 0.2
+    assert len(near[0]) > 10 and np.mean(near[2]) > np.mean(near[0]) + 0.2
 
 
 def test_looks_leave_boxes_that_are_known_and_cues_that_name_nobody(model):
-    asked = PoseEstimator(model, lambda _: [BOX], flip=False, looks=3)
+    asked = PoseEstimator(model, lambda _: [BOX], flip=False, looks=2)
     inside, nobody = Cue.point(20, 20), Cue.points([(12, 30)], [-1])
     assert asked(PICTURE, cues=[inside])[0].box.tolist() == list(BOX)
     whole = (0, 0, 80, 60)
     assert asked(PICTURE, [whole], [inside])[0].box.tolist() == list(whole)
     with pytest.warns(UserWarning):
-        alone = PoseEstimator(model, flip=False, looks=3)(PICTURE, cues=[nobody, inside])
+        alone = PoseEstimator(model, flip=False, looks=2)(PICTURE, cues=[nobody, inside])
     assert alone[0].box.tolist() == list(whole) != alone[1].box.tolist()
 
 

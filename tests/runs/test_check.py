@@ -52,7 +52,7 @@ def test_too_old_and_missing_packages_are_named_with_the_fix(sound, tmp_path, ca
     assert main(tmp_path) == 1
     out = capsys.readouterr().out
     assert '[FAIL] torch: 2.10.1, needed is >=2.11\n       -> pip install "torch>=2.11"' in out
-    assert f"2 of {len(checks)} checks failed" in out
+    assert "checks that failed: 2" in out
 
 
 def test_the_notebooks_tools_are_optional(sound, tmp_path):
@@ -70,7 +70,7 @@ def test_not_installed_at_all(sound, tmp_path, monkeypatch):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
     monkeypatch.setattr(metadata, "metadata", missing)
-    first = run_checks(tmp_path)[0]
+    first = next(run_checks(tmp_path))
     assert first.status == "FAIL" and first.fix == "pip install -e . in the checkout"
 
 
