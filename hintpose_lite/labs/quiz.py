@@ -4,15 +4,13 @@ import textwrap
 from collections.abc import Callable
 
 import ipywidgets as widgets
+import numpy as np
 import torch
 
 
 class Predict(widgets.VBox):
-    """A question with answers to choose from; the first choice cannot be changed.
-
-    `reveal()` returns whether the choice was right, and why. It also works without a choice, so
-    that a notebook runs from top to bottom.
-    """
+    """A question with answers to choose from; the first choice cannot be changed. `reveal()` also
+    works without a choice, so that a notebook runs from top to bottom."""
 
     def __init__(self, question: str, answers: list[str], right: int, why: str):
         self.question, self.answers, self.chosen = question, answers, None
@@ -43,7 +41,7 @@ class Predict(widgets.VBox):
             self.said.value = f"Locked: {self.answers[number]}. Read on."
 
     def reveal(self) -> str:
-        """The right answer and its explanation, as lines of text."""
+        """Whether the choice was right, the right answer and its explanation, as lines of text."""
         verdict = {None: "You have not chosen.", self.right: "You were right."}.get(
             self.chosen, "You chose something else.")
         answer = f"{verdict} The answer: {self.answers[self.right]}. {self.why}"
@@ -52,9 +50,7 @@ class Predict(widgets.VBox):
 
 def exercise(check: Callable[[], bool], observed: str) -> bool:
     """Prints and returns whether an exercise is solved. Checks that raise count as not solved.
-
-    observed: what the check sees where it fails, such as a shape or an error; never the way out.
-    """
+    observed: what the check sees where it fails, such as a shape or an error; never the way out."""
     try:
         solved = bool(check())
     except Exception as error:
@@ -87,6 +83,8 @@ def _compare(own: Callable, package: Callable, arguments: tuple, close: float):
     try:
         if (found := own(*given)) is None or found is ...:
             return None
+        if isinstance(found, list | tuple) and any(hasattr(part, "shape") for part in found):
+            found = np.asarray(found)  # torch is slow with lists of arrays, and warns
         found = torch.as_tensor(found).double()
     except Exception as error:
         return f"it stopped with {type(error).__name__}: {error}"
@@ -95,8 +93,9 @@ def _compare(own: Callable, package: Callable, arguments: tuple, close: float):
     error = (found - wanted).abs().nan_to_num(torch.inf)
     if error.numel() and error.max() > close:
         place = [int(i) for i in torch.unravel_index(error.argmax(), error.shape)]
-        return (f"the largest error is {error.max():.3g}, at {place}: {found[*place]:.4g}, and "
-                f"should be {wanted[*place]:.4g}")
+        where = f"the result at {place} is" if place else "the result is"
+        return (f"{where} {found[*place]:.6g}, and should be {wanted[*place]:.6g} (the largest "
+                f"error: {error.max():.3g})")
     if not all(a is b or a.is_meta or a.equal(b) for a, b in zip(arguments, given)):
         return "it changes its input, which the next cells need as it is"
     return error.max().item() if error.numel() else 0.0

@@ -39,7 +39,23 @@ def test_a_piece_that_changes_its_input_is_not_used_and_does_no_harm(capsys):
 
 def test_the_first_case_that_fails_is_named(capsys):
     assert piece(lambda x: 2 * x + (x.ndim == 0), double, CASES) is double
-    assert "'a scalar'" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "'a scalar'" in said and "is 1, and should be 0" in said
+
+
+def test_a_list_of_arrays_is_read_without_a_warning(recwarn):
+    def rows(x):
+        return [2 * row.numpy() for row in x]
+
+    assert piece(rows, double, {"ones": (torch.ones(2, 3),)}) is rows and not recwarn.list
+
+
+def test_losses_that_still_hang_on_their_gradients_are_not_accepted(capsys):
+    def losses(x):
+        return [(2 * value).requires_grad_() for value in x]
+
+    assert piece(losses, double, {"ones": (torch.ones(3),)}) is double
+    assert "grad" in capsys.readouterr().out
 
 
 def test_an_exercise_whose_check_raises_is_not_solved(capsys):
