@@ -144,7 +144,8 @@ def detect(model, pictures: CocoPictures, detections: str | Path | list, *, cue:
                                        progress=progress)
     scores = rescore(queries.scores, joint_scores)[-1]
     found = _results(pictures, queries, model.spec, keypoints[-1], joint_scores[-1], scores)
-    return found, Counter({what: n for what, n in counts.items() if what.startswith("results")})
+    return found, Counter({what: n for what, n in counts.items()
+                           if what.startswith("results") and n})
 
 
 def displacement_curve(model, persons: CocoPersons, radii: Sequence[float] = RADII,
