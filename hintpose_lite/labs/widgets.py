@@ -193,11 +193,15 @@ class Lab(Plain, widgets.VBox):
         raise NotImplementedError
 
     def set(self, **values) -> None:
-        """Sets several controls by name, and renders once."""
+        """Sets several controls by name, and renders once. Sliders get whole steps: the browser
+        would send a rounded value back, perhaps after the next one."""
         self._busy = True
         try:
             for name, value in values.items():
-                getattr(self.controls, name).value = value
+                control = getattr(self.controls, name)
+                if isinstance(control, widgets.FloatSlider):
+                    value = round(round(value / control.step) * control.step, 9)
+                control.value = value
         finally:
             self._busy = False
         self.refresh()

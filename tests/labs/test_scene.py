@@ -84,6 +84,13 @@ def test_the_lab_follows_its_controls_and_tells_its_errors(model, scene, monkeyp
     assert "ValueError: no such thing" in lab.status.value and len(lab.errors) == 1
 
 
+def test_sliders_are_set_to_whole_steps(model, scene):
+    """Else the browser sends the rounded value back, and an older place may replace a newer one."""
+    lab = CueLab(model, scene)
+    lab.set(x=0.6103457, y=0.5195, hops=1)
+    assert (lab.controls.x.value, lab.controls.y.value, lab.controls.hops.value) == (0.61, 0.52, 1)
+
+
 def test_a_question_locks_its_first_answer_and_is_answered_without_one():
     question = Predict("Which?", ["one", "two"], right=1, why="Because.")
     assert repr(question) == "Predict: Which?\n( ) one\n( ) two"
