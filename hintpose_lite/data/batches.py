@@ -26,7 +26,9 @@ class Batch:
 
 def normalise(images: Tensor, mean: tuple, std: tuple) -> Tensor:
     """Images (N, 3, H, W) in [0, 255] to zero mean and unit deviation of each channel, float32."""
-    rows = images.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)  # rows: faster
+    # In whole rows of pixels and channels this is several times faster.
+    copy = images.to(torch.float32, copy=True, memory_format=torch.channels_last)
+    rows = copy.permute(0, 2, 3, 1).flatten(2)
     mean, std = (constant(values * images.shape[3], images.device) * 255 for values in (mean, std))
     return rows.sub_(mean).div_(std).unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
 

@@ -174,6 +174,10 @@ class PeopleFile:
             return "duplicate id (the first is used)"
         if picture is None:
             return "image_id names no usable image"
+        crowd = entry.get("iscrowd")
+        if crowd and not self.crowds_are_people:
+            self.counts["crowd"] += 1
+            return None
         keypoints, problem = entry.get("keypoints"), None
         if keypoints not in (None, [], ""):
             keypoints, problem = read_keypoints(keypoints, len(self.skeleton), self.repaired)
@@ -181,12 +185,12 @@ class PeopleFile:
         given = entry.get("bbox")
         box = self._box(keypoints) if labelled and not given else numbers(given, 4)
         wrong = box_problem(box, *picture[1:])
-        if entry.get("iscrowd") and (wrong or not labelled or not self.crowds_are_people):
+        if crowd and (wrong or not labelled):
             self.counts["crowd"] += 1
             return None
         if wrong:
             return problem or wrong
-        if entry.get("iscrowd"):
+        if crowd:
             self.repaired["people with joints, most of whom are marked as crowds"] += 1
         entry = {**entry, "id": identity, "bbox": box, "image_id": integer(entry, "image_id")}
         people[identity] = (entry, np.nan)
