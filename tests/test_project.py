@@ -25,7 +25,7 @@ LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 CORE = ("pose", "model", "cues", "data", "evaluation", "training")
 LIMITS = {"core": (CORE, 3790),  # aim: 2,400
           "rooms of their own, and the files beside them": (LEVEL.keys() - {*CORE, "labs"}, 5750),
-          "labs": (("labs",), 1900)}
+          "labs": (("labs",), 1925)}
 
 # Stated here a second time on purpose: notebooks and other people's scripts rely on these.
 CONTRACT = ["COCO17", "CocoPersons", "Cue", "HRNet", "HintPose", "PoseEstimator", "TrainConfig",

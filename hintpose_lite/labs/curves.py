@@ -20,7 +20,7 @@ from ..photos.draw import BLUE, GREEN, ORANGE, PURPLE
 from ..runs.watch import Status, status
 from ..training.folder import is_running, read_metrics
 from ..training.step import heatmap_loss
-from .widgets import encoded
+from .widgets import Moving, encoded
 
 STYLES = (("o-", BLUE), ("s--", ORANGE), ("^:", GREEN), ("D-.", PURPLE))
 # Key in metrics.jsonl, label, what its values are multiplied by.
@@ -136,7 +136,7 @@ def summary(now: Status) -> str:
     return ", ".join([f"step {now.step:,} of {now.steps:,}", *found])
 
 
-def follow(folder: str | Path, every: float = 2.0, limit: float | None = None) -> Status:
+def follow(folder: str | Path, every: float = 1.0, limit: float | None = None) -> Status:
     """Shows a run in a notebook, in a picture that is kept up to date: its status and its curves.
 
     Reads the folder every `every` seconds until the run ends or is stopped, or for `limit` seconds,
@@ -146,16 +146,17 @@ def follow(folder: str | Path, every: float = 2.0, limit: float | None = None) -
     picture, drawn = Shown(), None
     end = time.monotonic() + (math.inf if limit is None else limit)
     try:
-        while True:
-            running, now = is_running(folder), status(folder)  # in this order, so no entry is lost
-            if drawn != (running, now):
-                drawn, said, figure = (running, now), _headline(now, running), curves(folder)
-                figure.suptitle(said, fontsize=11)
-                figure.set_label(f"{said}. {figure.get_label()}")
-                picture.put(figure)
-            if not running or time.monotonic() >= end:
-                return now
-            time.sleep(every)
+        with Moving(f"following {Path(folder).name}"):
+            while True:
+                running, now = is_running(folder), status(folder)  # in this order
+                if drawn != (running, now):
+                    drawn, said, figure = (running, now), _headline(now, running), curves(folder)
+                    figure.suptitle(said, fontsize=11)
+                    figure.set_label(f"{said}. {figure.get_label()}")
+                    picture.put(figure)
+                if not running or time.monotonic() >= end:
+                    return now
+                time.sleep(every)
     except KeyboardInterrupt:
         print("No longer followed; the run itself goes on.")
         return status(folder)

@@ -7,6 +7,7 @@ import base64
 import html
 import io
 from collections.abc import Callable
+from importlib import import_module
 from types import SimpleNamespace
 
 import anywidget
@@ -72,6 +73,29 @@ def bar(total: int, what: str = "") -> Bar:
     shown = Bar(max=total, description=what, style={"description_width": "initial"})
     display(shown)
     return shown
+
+
+class Moving(widgets.HTML):
+    """A bar that moves while a `with` block runs, for work that cannot say how far it is."""
+
+    def __init__(self, what: str):
+        super().__init__(f"<progress></progress> {html.escape(what)}")
+        self.what = what
+
+    def __repr__(self) -> str:
+        return self.what
+
+    def __enter__(self) -> None:
+        display(self)
+
+    def __exit__(self, *_) -> None:
+        self.value = html.escape(self.what)
+
+
+def load(lab: str) -> None:
+    """Imports a module of the labs, and with it PyTorch, which takes seconds."""
+    with Moving("PyTorch and this chapter's lab are loaded"):
+        import_module(f".{lab}", __package__)
 
 
 class Pad(Plain, anywidget.AnyWidget):

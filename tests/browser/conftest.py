@@ -32,19 +32,20 @@ SCANNED = f"{OUTPUT}:not(.jp-RenderedImage)"
 KNOWN: list[str] = []
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a made-up film
 # Notes every second and more in which nothing on the page changes, and the cell that is running: a
-# bar changes the page, and so does every output.
+# bar changes the page, and so does every output. A `Moving` bar moves without changing it.
 SILENCE = """() => {
-    const done = () => [...document.querySelectorAll(".jp-CodeCell .jp-InputArea .jp-InputPrompt")]
-        .findIndex(prompt => !/^\\[\\d+\\]:$/.test(prompt.textContent));
+    const done = () => [...document.querySelectorAll(".jp-CodeCell")].findIndex(
+        cell => cell.querySelector(".jp-InputPrompt")?.textContent === "[*]:");
+    const moves = () => document.querySelector(".jp-OutputArea progress:not([value])") !== null;
     const start = performance.now();
-    let last = start, running = 0;
+    let last = start, running = 0, moving = false;
     window.silences = [];
     window.seconds = () => (last - start) / 1000;
     new MutationObserver(() => {
         const now = performance.now();
-        if (now - last > 1000 && running >= 0)
+        if (now - last > 1000 && running >= 0 && !moving)
             window.silences.push([running, (now - last) / 1000]);
-        last = now; running = done();
+        last = now; running = done(); moving = moves();
     }).observe(document.querySelector(".jp-NotebookPanel .jp-Notebook"),
                {subtree: true, childList: true, characterData: true, attributes: true});
 }"""

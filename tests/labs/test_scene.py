@@ -132,3 +132,15 @@ def test_a_bar_counts_people_and_scenes(tmp_path):
     evaluate(load_model("crowd-tiny"), persons, flip=False, hops=1, batch=4, progress=progress)
     assert [(bar.value, bar.max) for bar in bars] == [(3, 3), (len(persons), len(persons))]
     assert repr(bars[0]) == "Bar()"
+
+
+def test_a_bar_moves_until_its_block_ends(monkeypatch):
+    from hintpose_lite.labs import widgets
+    shown = []
+    monkeypatch.setattr(widgets, "display", shown.append)
+    with pytest.raises(ZeroDivisionError), widgets.Moving("a <b>"):
+        assert "<progress>" in shown[0].value and "a &lt;b&gt;" in shown[0].value
+        1 / 0  # noqa: B018
+    assert shown[0].value == "a &lt;b&gt;" and repr(shown[0]) == "a <b>"
+    widgets.load("scene")
+    assert "<progress>" not in shown[1].value and "PyTorch" in shown[1].value
