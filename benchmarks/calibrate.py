@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from hintpose_lite.cues.evaluation import person_cue
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.evaluation.evaluate import evaluated_people
-from hintpose_lite.evaluation.predict import calibrate, predict
+from hintpose_lite.evaluation.predict import predict
+from hintpose_lite.photos.estimator import calibrate
 from hintpose_lite.pose.geometry import union
 from hintpose_lite.weights.weights import load_model, save_model
 

@@ -27,7 +27,7 @@ from ..pose.skeleton import COCO17, Skeleton
 @dataclass(frozen=True)
 class Poses:
     """Poses of n people after each of T hops: keypoints (T, n, K, 2) in picture pixels, and scores
-    (T, n, K), the heights of the heatmaps' peaks as `calibrate` returns them."""
+    (T, n, K), the heights of the heatmaps' peaks."""
 
     keypoints: Tensor
     scores: Tensor
@@ -66,18 +66,7 @@ def predict_crops(model: HintPose, crops: Tensor, matrices: Tensor, cues: list[C
     points, scores = decode(maps.flatten(0, 1), spec.input_size, spec.codec, spec.target_sigma)
     shape, back = maps.shape[:2], invert(matrices if rows is None else matrices[rows])
     points = apply(back.repeat(shape[0], 1, 1), points)
-    scores = calibrate(scores, spec.calibration)
     return Poses(points.unflatten(0, shape), scores.unflatten(0, shape))
-
-
-def calibrate(heights: Tensor, calibration: tuple[float, float]) -> Tensor:
-    """Heights of peaks as probabilities that a joint is right (within two OKS sigmas):
-    sigmoid(slope x logit(height) + offset), after Platt ("Probabilistic outputs for support vector
-    machines", 1999), fitted by `benchmarks/calibrate.py` on people that were not trained on."""
-    slope, offset = calibration
-    if (slope, offset) == (1.0, 0.0):
-        return heights
-    return torch.sigmoid(slope * heights.logit(eps=1e-4) + offset)
 
 
 def prepare(spec: Spec, crops: Tensor, matrices: Tensor, cues: list[Cue] | None,

@@ -47,7 +47,7 @@ class Spec:
     cue_channels:  channels between the two convolutions of the correction.
     detach:        True: no gradient flows from a hop to the one before through the feedback.
     mean, std:     of the RGB channels, for pictures in [0, 1] (default: ImageNet's).
-    calibration:   slope and offset of `evaluation.predict.calibrate`; (1, 0) changes nothing.
+    calibration:   slope and offset of `photos.estimator.calibrate`; (1, 0) changes nothing.
 
     Raises ConfigError for other values.
     """

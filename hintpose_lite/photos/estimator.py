@@ -30,10 +30,10 @@ SIZES = 5  # squares in which a first look seeks a person, each half as wide as 
 class Pose:
     """One person's pose, in picture pixels; all arrays float32.
 
-    keypoints (K, 2) and scores (K,) after the last hop, the (calibrated) heights of the peaks;
-    score: box score (1 where none is known) x mean of the scores above 0.2; box: (x, y, w, h), not
-    padded; cue: as given or proposed, or None; hops: how many ran; by_hop (hops, K, 2): each one's
-    keypoints.
+    keypoints (K, 2) and scores (K,) after the last hop, the heights of the peaks as `calibrate`
+    returns them; score: box score (1 where none is known) x mean of the heights above 0.2; box:
+    (x, y, w, h), not padded; cue: as given or proposed, or None; hops: how many ran; by_hop
+    (hops, K, 2): each one's keypoints.
     """
 
     keypoints: np.ndarray
@@ -136,7 +136,7 @@ class PoseEstimator:
                                   rows=rows.to(device), hops=hops, flip=flip,
                                   skeleton=self.skeleton, precision=self.precision)
             poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen,
-                            scores[part])
+                            scores[part], self.model.spec.calibration)
         return poses
 
     def narrowed(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue]) -> Tensor:
@@ -292,14 +292,24 @@ def _box_of(pose: Pose, limits: tuple[int, int]) -> Tensor:
     return torch.tensor([*(low + (extent - size) / 2), *size]).float()
 
 
-def _poses(keypoints: Tensor, scores: Tensor, boxes: Tensor, cues: list[Cue] | None,
-           box_scores: Tensor) -> list[Pose]:
-    """Poses from keypoints (T, n, K, 2) and scores (T, n, K) in boxes (n, 4), with scores (n,)."""
-    finite = keypoints.isfinite().all(-1).all(-1).all(0) & scores.isfinite().all(-1).all(0)
+def _poses(keypoints: Tensor, heights: Tensor, boxes: Tensor, cues: list[Cue] | None,
+           box_scores: Tensor, calibration: tuple[float, float]) -> list[Pose]:
+    """Poses from keypoints (T, n, K, 2) and heights (T, n, K) in boxes (n, 4) with scores (n,)."""
+    finite = keypoints.isfinite().all(-1).all(-1).all(0) & heights.isfinite().all(-1).all(0)
     if not finite.all():
         raise DataError(f"the pose in the box {boxes[~finite][0].tolist()} is not finite: the box "
                         "is far too large or small, or the network's weights are damaged")
-    totals = rescore(box_scores, scores[-1])
-    return [Pose(keypoints[-1, i].numpy(), scores[-1, i].numpy(), float(totals[i]),
+    totals, scores = rescore(box_scores, heights[-1]), calibrate(heights[-1], calibration)
+    return [Pose(keypoints[-1, i].numpy(), scores[i].numpy(), float(totals[i]),
                  boxes[i].numpy(), cues[i] if cues else None, len(keypoints),
                  keypoints[:, i].numpy().copy()) for i in range(len(boxes))]
+
+
+def calibrate(heights: Tensor, calibration: tuple[float, float]) -> Tensor:
+    """Heights of peaks as probabilities that a joint is right (within two OKS sigmas):
+    sigmoid(slope x logit(height) + offset), after Platt ("Probabilistic outputs for support vector
+    machines", 1999), fitted by `benchmarks/calibrate.py` on people that were not trained on."""
+    slope, offset = calibration
+    if (slope, offset) == (1.0, 0.0):
+        return heights
+    return torch.sigmoid(slope * heights.logit(eps=1e-4) + offset)

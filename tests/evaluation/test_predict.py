@@ -7,7 +7,7 @@ import torch
 from hintpose_lite.cues.cue import Cue
 from hintpose_lite.data.batches import normalise
 from hintpose_lite.errors import ConfigError, DataError
-from hintpose_lite.evaluation.predict import calibrate, cut_crops, heatmaps, predict, prepare
+from hintpose_lite.evaluation.predict import cut_crops, heatmaps, predict, prepare
 from hintpose_lite.model.hintpose import HintPose, Spec
 from hintpose_lite.pose.geometry import apply, crop_matrix, pad, warp
 from hintpose_lite.pose.heatmaps import decode, encode, mirror
@@ -133,11 +133,3 @@ def test_misuse_is_refused(crowd, model):
         predict(fewer, crowd, [0], crowd.boxes[:1], None)
     with pytest.raises(DataError):
         predict(model.train(), crowd, [0], crowd.boxes[:1], None)
-
-
-def test_calibrated_scores_are_probabilities_in_the_same_order():
-    heights = torch.tensor([[-0.1, 0.0, 0.2, 0.5, 0.9, 1.3]])
-    assert calibrate(heights, (1.0, 0.0)) is heights
-    scores = calibrate(heights, (0.8, 1.5))
-    assert ((scores > 0) & (scores < 1)).all() and (scores.diff() >= 0).all()
-    assert scores[0, 3] == pytest.approx(torch.sigmoid(torch.tensor(1.5)))

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,14 @@ from hintpose_lite.evaluation.predict import Poses, predict
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.model.hrnet import HRNet
 from hintpose_lite.photos import estimator as estimator_module
-from hintpose_lite.photos.estimator import BATCH, Pose, PoseEstimator, _box_of, as_picture
+from hintpose_lite.photos.estimator import (
+    BATCH,
+    Pose,
+    PoseEstimator,
+    _box_of,
+    as_picture,
+    calibrate,
+)
 from hintpose_lite.pose.geometry import center
 from hintpose_lite.pose.oks import oks, rescore
 from hintpose_lite.pose.skeleton import Skeleton
@@ -74,6 +82,24 @@ def test_the_answers_are_predicts_to_the_last_digit(crowd, model, flip, hops):
     assert np.array_equal(points(again), points(found))
     without = PoseEstimator(model)(crowd[rows[0]].path, crowd.boxes[rows], flip=flip, hops=hops)
     assert without[0].cue is None and not np.array_equal(points(without), points(found))
+
+
+def test_calibrated_scores_are_probabilities_in_the_same_order():
+    heights = torch.tensor([[-0.1, 0.0, 0.2, 0.5, 0.9, 1.3]])
+    assert calibrate(heights, (1.0, 0.0)) is heights
+    scores = calibrate(heights, (0.8, 1.5))
+    assert ((scores > 0) & (scores < 1)).all() and (scores.diff() >= 0).all()
+    assert scores[0, 3] == pytest.approx(torch.sigmoid(torch.tensor(1.5)))
+
+
+def test_calibration_changes_the_joints_scores_and_not_the_poses():
+    plain = HintPose(**TINY).eval()
+    sure = HintPose.from_spec(replace(plain.spec, calibration=(0.8, 1.5)))
+    sure.load_state_dict(plain.state_dict())
+    one, two = (PoseEstimator(model)(PICTURE, [BOX])[0] for model in (plain, sure))
+    assert one.score == two.score and np.array_equal(one.keypoints, two.keypoints)
+    wanted = calibrate(torch.from_numpy(one.scores), (0.8, 1.5))
+    assert np.array_equal(two.scores, wanted.numpy())
 
 
 def test_every_kind_of_picture_gives_the_same(tmp_path, estimator):
