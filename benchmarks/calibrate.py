@@ -77,11 +77,11 @@ def print_table(raw: torch.Tensor, calibrated: torch.Tensor, right: torch.Tensor
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("model")
-    options.add_argument("data", nargs=2, metavar=("ANNOTATIONS", "IMAGES"))
+    options.add_argument("annotations")
+    options.add_argument("images")
     options.add_argument("--out")
     options = options.parse_args()
-    model, persons = load_model(options.model), CocoPersons(*options.data)
-    model.spec = replace(model.spec, calibration=(1.0, 0.0))
+    model, persons = load_model(options.model), CocoPersons(options.annotations, options.images)
     heights, right, images = joints_of(model, persons)
     fitted = images % 2 == 0
     calibration = fit(heights[fitted], right[fitted])

@@ -11,7 +11,7 @@ boxes, no flip test. Prints Markdown, in per cent.
 
 import argparse
 import platform
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -126,18 +126,12 @@ TRIES = {  # name: settings, or settings and what is changed while the training 
 def trained(config: TrainConfig, people: CocoPersons, change=None, name: str = ""):
     """A network after a training with these settings."""
     trainer = step.Trainer(config, people, "cpu")
-    with (change or no_change)(trainer) as after:
+    with change(trainer) if change else nullcontext() as after:
         for _ in tqdm(range(config.steps), desc=name, mininterval=10, leave=False):
             trainer.run_step()
             if after:
                 after()
     return trainer.model.eval()
-
-
-@contextmanager
-def no_change(_trainer):
-    """Changes nothing."""
-    yield
 
 
 def main():

@@ -132,7 +132,8 @@ def test_ctrl_c_ends_the_following(make_run, shown, monkeypatch, capsys):
     run = make_run("one", 1000, *LOSSES[:1])
     with locked(run):
         assert follow(run).step == 500
-    assert capsys.readouterr().out.endswith("No longer followed; the run itself goes on.\n")
+    said = capsys.readouterr().out
+    assert said == "following one\nNo longer followed; the run itself goes on.\n"
     assert not (run / "stop").exists()
 
 
