@@ -233,14 +233,14 @@ def evaluate(options):
     _make_room([options.out, options.results], options.overwrite)
     if options.out and options.out == options.results:
         raise ConfigError("--out and --results name the same file: give each its own")
-    if options.cue == "network":
-        from .photos.cue_network import CueNetwork
-        options.cue = CueNetwork(_cue_network(options.model), device=device)
     from .inputs.entries import has_annotations
     from .runs.check_data import refuse_bad_pictures
     if options.protocol == "detected" and not has_annotations(options.data[0]):
         return _detect(options, device)
     model, persons = _models(options.model, device), _persons(options.data, options)
+    if options.cue == "network":
+        from .photos.cue_network import CueNetwork, network_for
+        options.cue = CueNetwork(network_for(model), device=device)
     if not options.skip_bad:  # which has read them all
         refuse_bad_pictures(persons)
     report = score(model, persons,
@@ -276,6 +276,7 @@ def _detect(options, device):
 def predict(options):
     from .cues.cue import Cue
     from .files import write_whole
+    from .photos.cue_network import network_for
     from .photos.estimator import PoseEstimator
     from .photos.files import add_boxes, add_sources, describe, find_photos, predict_photos
     _refuse_two_ways(options)
@@ -283,11 +284,11 @@ def predict(options):
     photos = find_photos(options.pictures, options.box, options.out, options.recursive, unread)
     if options.boxes:
         add_boxes(photos, options.boxes, skeleton, options.category)
-    names = options.model or ["people-small"]
-    detector = add_sources(photos, options.cues, options.detector, options.image_id, device,
-                           _cue_network(names))
     _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
+    names = options.model or ["people-small"]
     model = _models(names, device)
+    detector = add_sources(photos, options.cues, options.detector, options.image_id, device,
+                           network_for(model))
     print(f"note: {describe(model, ', '.join(names))}", file=sys.stderr)
     estimator = PoseEstimator(model, detector, hops=options.hops, looks=options.looks,
                               precision=options.precision, skeleton=skeleton)
@@ -361,11 +362,6 @@ def _models(names: list[str], device):
         return models[0]
     from .model.hintpose import Ensemble
     return Ensemble(models).eval()
-
-
-def _cue_network(names: list[str]) -> str:
-    """The shipped cue network for pose networks of these names."""
-    return "crowd-cues" if all(name.startswith("crowd-") for name in names) else "people-cues"
 
 
 def _skeleton(options):

@@ -56,6 +56,7 @@ def calls(monkeypatch):
             "predict_photos": note("predict_photos", [{"image_id": 1}, {"image_id": 2}]),
             "describe": note("describe", "what it knows")},
         "photos.cue_network": {"train_cuenet": note("train_cuenet"),
+                               "network_for": lambda model: f"cues for {model}",
                                "CueNetwork": lambda name, device: f"{name} on {device}"},
         "crowd.folder": {"crowd_scenes": note("crowd_scenes", "scenes"),
                          "make_crowd": note("make_crowd", persons)},
@@ -180,8 +181,9 @@ def test_predict(calls, tmp_path, capsys):
                  ]) == 0
     assert calls == [
         ("find_photos", (["a.jpg", "b.jpg"], [[-1, 2, 3, 4]], out, False, []), {}),
-        ("add_sources", (PHOTOS, None, False, None, "best", "people-cues"), {}),
-        ("load_model", ("m", "best"), {}), ("describe", ("model", "m"), {}),
+        ("load_model", ("m", "best"), {}),
+        ("add_sources", (PHOTOS, None, False, None, "best", "cues for model"), {}),
+        ("describe", ("model", "m"), {}),
         ("PoseEstimator", ("model", "detector"),
          {"hops": 2, "looks": 2, "precision": "float32", "skeleton": COCO17}),
         ("predict_photos", ("estimator", PHOTOS, [("points", [(5, 6.5), (7, 8)])], [], 0.0),
@@ -191,9 +193,10 @@ def test_predict(calls, tmp_path, capsys):
 
 def test_predict_hands_on_where_boxes_and_cues_come_from(calls):
     assert main("predict a --model m --boxes ann.json --cues r.json --image-id 7".split()) == 0
-    assert calls[:3] == [("find_photos", (["a"], None, None, False, []), {}),
-                         ("add_boxes", (PHOTOS, "ann.json", COCO17, None), {}),
-                         ("add_sources", (PHOTOS, "r.json", False, [7], "best", "people-cues"), {})]
+    assert calls[:4] == [
+        ("find_photos", (["a"], None, None, False, []), {}),
+        ("add_boxes", (PHOTOS, "ann.json", COCO17, None), {}), ("load_model", ("m", "best"), {}),
+        ("add_sources", (PHOTOS, "r.json", False, [7], "best", "cues for model"), {})]
 
 
 @pytest.mark.parametrize("arguments", [
@@ -247,7 +250,7 @@ def test_evaluate_a_result_file(calls, capsys):
 
 def test_evaluate_with_the_cue_network(calls):
     assert main("evaluate --model m --cue network --data a.json a".split()) == 0
-    assert calls[-1][2]["cue"] == "people-cues on best"
+    assert calls[-1][2]["cue"] == "cues for model on best"
 
 
 @pytest.mark.parametrize("command", [

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
+from ..crowd.folder import DESCRIPTION
 from ..cues.cue import Cue
 from ..cues.evaluation import person_cue
 from ..data.batches import normalise, relight
@@ -36,6 +37,11 @@ from ..weights.weights import load_model, save_model
 SPEC = Spec(width=16, stem=16, modules=(1, 1, 1), blocks=1, joints=1, cue=False, hops=1,
             input_size=(96, 128), codec="quarter", target_sigma=1.5)
 MIDDLE = Skeleton(names=("middle",), swaps=(), limbs=(), sigmas=(0.1,))
+
+
+def network_for(model) -> str:
+    """The name of the shipped cue network for a pose network: trained on drawings, or on photos."""
+    return "crowd-cues" if model.trained_on == DESCRIPTION else "people-cues"
 
 
 def people_maps(points: Tensor, shown: Tensor, spec: Spec) -> Tensor:

@@ -20,7 +20,6 @@ from ..inputs import entries
 from ..inputs.people import PeopleFile
 from ..inputs.pictures import read_picture
 from ..pose.skeleton import COCO17, Skeleton
-from ..weights.weights import SHIPPED
 from .cue_network import CueNetwork
 from .detectors import NETWORKS, PERSON, Detector, ResultFile
 from .draw import draw_people
@@ -162,7 +161,7 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
 
 def describe(model, name: str) -> str:
     """Says what a network was trained on, and what else to take if it was drawn people only."""
-    if model.trained_on == DESCRIPTION or name in SHIPPED and name.startswith("crowd-"):
+    if model.trained_on == DESCRIPTION:
         return (f"the weights {name} have seen {DESCRIPTION} only and are not meant for "
                 "photographs; for those take --model people-small (small, takes cues), or "
                 "--model hrnet-w32-coco (public, takes no cue)")

@@ -19,6 +19,7 @@ from hintpose_lite.photos.cue_network import (
     CueNetwork,
     find_peaks,
     first_network,
+    network_for,
     people_maps,
     train_cuenet,
 )
@@ -38,6 +39,14 @@ def peaks_by_hand(heat: np.ndarray, low: float, most: int) -> list[tuple]:
             found.append((heat[y, x], x + sum(max(0, h) * (a - x) for h, a, _ in near) / mass,
                           y + sum(max(0, h) * (b - y) for h, _, b in near) / mass))
     return sorted(found, reverse=True)[:most]
+
+
+@pytest.mark.parametrize("name, cues", [("crowd-tiny", "crowd-cues"),
+                                        ("people-small", "people-cues")])
+def test_a_pose_network_gets_cues_from_one_that_was_trained_on_the_same(name, cues, tmp_path):
+    model = load_model(name)
+    assert network_for(model) == cues
+    assert network_for(load_model(save_model(model, tmp_path / "mine.safetensors"))) == cues
 
 
 @given(st.integers(0, 10_000), st.integers(5, 12), st.integers(5, 12), st.integers(1, 6))
