@@ -1,6 +1,6 @@
 """How much accuracy the hops lose because they share the batch norms' running statistics.
 
-    python benchmarks/norms.py crowd-tiny runs/study/both-0/model.safetensors
+    python benchmarks/norms.py runs/switches/hops-from-the-start-0/model.safetensors
 
 In training every hop is normalised by its own batch; in evaluation all hops share one running
 average. Evaluates networks hop by hop on held-out scenes: with their running statistics, and with

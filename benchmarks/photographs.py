@@ -2,6 +2,7 @@
 
     python benchmarks/photographs.py VAL                                # people-small
     python benchmarks/photographs.py VAL --model M --twin T --no-flip   # other networks
+    python benchmarks/photographs.py VAL --rivals THREE ONE             # trained with hops or one
 
 VAL is a folder with people.json and images/; if they are there, also peers.json, poses of published
 networks for the same people, and detections_AP_H_56.json, person detections. Otherwise boxes are
@@ -14,6 +15,8 @@ import json
 import platform
 import warnings
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,31 +88,52 @@ def peer_verdicts(persons: CocoPersons, protocol: str, poses: list[dict]
     return rows, judge(persons, rows, points, scores)
 
 
-def interval(persons: CocoPersons, rows: np.ndarray, found: Verdicts, key: str
-             ) -> tuple[float, float]:
-    """95 % interval of person AP ("ap") or of the right person ("accuracy"): pictures are drawn
-    with replacement."""
-    draw, images = np.random.default_rng(0), persons.image_ids[rows]
+def ap(found: Verdicts, some: np.ndarray) -> float:
+    """Person AP of the people at these places, who may be there several times."""
+    return average_precision(found.oks[some], found.scores[some], len(some))
+
+
+def accuracy(found: Verdicts, some: np.ndarray) -> float:
+    """The share of them for whom the right person was found."""
+    outcome = found.outcome[some]
+    counted = np.isin(outcome, ("meant", "other", "neither")).sum()
+    return (outcome == "meant").sum() / max(counted, 1)
+
+
+def interval(images: np.ndarray, figure: Callable[[np.ndarray], float]) -> str:
+    """The 95 % interval of a figure of people in these pictures (n,), in per cent, as text: the
+    pictures are drawn with replacement."""
+    draw, values = np.random.default_rng(0), []
     of_picture = [np.flatnonzero(images == image) for image in np.unique(images)]
-    values = []
     for _ in range(SAMPLES):
-        some = np.concatenate([of_picture[i] for i in draw.integers(len(of_picture),
-                                                                    size=len(of_picture))])
-        if key == "ap":
-            values.append(average_precision(found.oks[some], found.scores[some], len(some)))
-        else:
-            outcome = found.outcome[some]
-            counted = np.isin(outcome, ("meant", "other", "neither")).sum()
-            values.append((outcome == "meant").sum() / max(counted, 1))
-    return tuple(np.percentile(values, (2.5, 97.5)))
+        chosen = draw.integers(len(of_picture), size=len(of_picture))
+        values.append(100 * figure(np.concatenate([of_picture[i] for i in chosen])))
+    low, high = np.percentile(values, (2.5, 97.5))
+    return f"[{low:.1f}, {high:.1f}]"
+
+
+def ahead(persons: CocoPersons, rows: np.ndarray, one: Verdicts, other: Verdicts) -> str:
+    """A row of the table of differences: how much more AP one has than the other, among all people
+    and among the contested ones."""
+    cells = []
+    for places in (np.arange(len(rows)), np.flatnonzero(persons.contested[rows])):
+        def more(some, places=places):
+            return ap(one, places[some]) - ap(other, places[some])
+        if not len(places):
+            cells.append("–")
+            continue
+        everybody = np.arange(len(places))
+        cells.append(f"{100 * more(everybody):+.1f} "
+                     f"{interval(persons.image_ids[rows[places]], more)}")
+    return " | ".join(cells)
 
 
 def line(persons: CocoPersons, name: str, rows: np.ndarray, found: Verdicts) -> str:
     """A row of a table: AP and right person with their intervals, contested AP, strata."""
     figures, cells = found.figures(), [name, str(len(rows))]
-    for key in ("ap", "accuracy"):
-        low, high = interval(persons, rows, found, key)
-        cells.append(f"{100 * figures[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+    for key, figure in (("ap", ap), ("accuracy", accuracy)):
+        cells.append(f"{100 * figures[key]:.1f} "
+                     f"{interval(persons.image_ids[rows], partial(figure, found))}")
     both = figures["both"]
     cells.append("–" if both is None else f"{100 * both:.1f} of {figures['pairs']}")
     contested = persons.contested[rows]
@@ -160,6 +184,8 @@ def main():
     options.add_argument("val", type=Path)
     options.add_argument("--model", default="people-small")
     options.add_argument("--twin", help="the cueless network it is compared with")
+    options.add_argument("--rivals", nargs=2, metavar=("THREE", "ONE"),
+                         help="networks whose training differs in its hops only")
     options.add_argument("--networks", nargs="*", default=[], help="cue networks to compare")
     options.add_argument("--no-flip", action="store_true")
     options = options.parse_args()
@@ -170,19 +196,30 @@ def main():
     print(f"{len(persons)} people in {len(persons.pictures)} held-out pictures of val2017; "
           f"{options.model}, {'flip test' if flip else 'no flip test'}; python "
           f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}\n")
+    differences = []
     for protocol in ("own", "shared"):
+        found_with = {}
         lines = [line(persons, name, *peer_verdicts(persons, protocol, poses[protocol]))
                  for name, poses in peers.items()]
         if options.twin:
-            lines.append(line(persons, "twin, no cue", *verdicts_of(
-                load_model(options.twin), persons, protocol, "none", flip)))
+            rows, found_with["the twin"] = verdicts_of(load_model(options.twin), persons, protocol,
+                                                       "none", flip)
+            lines.append(line(persons, "twin, no cue", rows, found_with["the twin"]))
         for cue in (*CUES, *CONTROLS, *(["wrong"] if protocol == "shared" else [])):
-            rows, found = verdicts_of(model, persons, protocol, cue, flip)
-            lines.append(line(persons, f"cue {cue}", rows, found))
-            if cue == "wrong":
-                followed = 100 * found.figures()["swap_rate"]
-        lines.append(line(persons, "cue joint, one hop",
-                          *verdicts_of(model, persons, protocol, "joint", flip, hops=1)))
+            rows, found_with[cue] = verdicts_of(model, persons, protocol, cue, flip)
+            lines.append(line(persons, f"cue {cue}", rows, found_with[cue]))
+        rows, found_with["one hop"] = verdicts_of(model, persons, protocol, "joint", flip, hops=1)
+        lines.append(line(persons, "cue joint, one hop", rows, found_with["one hop"]))
+        for one, other in (("joint", "none"), ("joint", "the twin"), ("mask", "none"),
+                           ("mask", "the twin"), ("joint", "one hop")):
+            if other in found_with:
+                differences.append(f"| {protocol} boxes: {one} and {other} | " + ahead(
+                    persons, rows, found_with[one], found_with[other]) + " |")
+        if options.rivals:
+            three, one = (verdicts_of(load_model(name), persons, protocol, "joint", flip, hops)[1]
+                          for name, hops in zip(options.rivals, (3, 1), strict=True))
+            differences.append(f"| {protocol} boxes: trained with three hops, and with one | "
+                               f"{ahead(persons, rows, three, one)} |")
         for name in options.networks:
             given = peaks(persons, CueNetwork(name), protocol)
             lines.append(line(persons, f"peak of {name}",
@@ -194,7 +231,10 @@ def main():
             lines.append(line(persons, f"cue: pose of {name}",
                               *verdicts_of(model, persons, protocol, given, flip)))
         print_table(f"{protocol} boxes", lines)
-    print(f"Wrong cue followed in shared boxes: {followed:.1f}\n")
+    followed = found_with["wrong"].figures()["swap_rate"]
+    print(f"Wrong cue followed in shared boxes: {100 * followed:.1f}\n\n"
+          "## How much more AP the first has\n\n| | all | contested |\n|---|---:|---:|")
+    print(*differences, "", sep="\n", flush=True)
     print_table("Two clicks at once on the two people of a shared box",
                 [line(persons, "joint", *both_at_once(model, persons))])
     print_table("A click without a box", [line(persons, "joint", *clicks(model, persons))])

@@ -3,8 +3,8 @@
     python benchmarks/switches.py --out runs/switches
     python benchmarks/switches.py --out runs/switches --set steps=1500 --seeds 0 1
 
-Every row is preset crowd-quick with cue and three hops, and one setting changed. Only a loss on the
-last hop alone needs hops from the start, so compare it with that row. Prints Markdown; finished
+Every row is preset crowd-quick with cue and three hops, and one setting changed. Rows that begin
+with "hops from the start" are to be compared with the plain one of these. Prints Markdown; finished
 runs are kept. "equal compute" takes as many steps with one hop as cost the same as the default's.
 Their ratio is measured here after the other rows, with both kinds of step in turn.
 """
@@ -26,17 +26,18 @@ from hintpose_lite.training.loop import Trainer
 
 SWITCHES = {
     "default": {},
+    "one hop, equal steps": {"hops": 1},
+    "hops from the start": {"hops_after": 0.0},
+    "hops from the start, statistics frozen after 0.6": {"hops_after": 0.0, "freeze_after": 0.6},
+    "hops from the start, loss on the last only": {"hops_after": 0.0,
+                                                   "hop_weights": (0.0, 0.0, 1.0)},
+    "statistics frozen after 0.6": {"freeze_after": 0.6},
+    "hop dropout 0.5": {"hop_dropout": 0.5},
     "gradient through the feedback": {"detach": False},
     "cue at the stem": {"cue_level": "stem"},
     "cue sigma 2": {"cue_sigma": 2.0},
     "cue sigma 8": {"cue_sigma": 8.0},
     "cue amplitude 4": {"cue_amplitude": 4.0},
-    "hops from the start": {"hops_after": 0.0},
-    "hops from the start, loss on the last only": {"hops_after": 0.0,
-                                                   "hop_weights": (0.0, 0.0, 1.0)},
-    "hop dropout 0.5": {"hop_dropout": 0.5},
-    "statistics frozen after 0.6": {"freeze_after": 0.6},
-    "one hop, equal steps": {"hops": 1},
 }
 
 
