@@ -97,7 +97,7 @@ def loader_share(options, device: str) -> None:
 def real_training(options, device: str) -> None:
     """A short training of people-small, and its exam in own and in shared boxes."""
     people, held_out = people_of(options)
-    config = config_of("people-small", options, sources="", batch=64, compile=False,
+    config = config_of("people-small", options, batch=64, compile=False,
                        validate_every=10_000, steps=options.steps)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

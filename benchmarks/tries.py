@@ -3,7 +3,7 @@
     python benchmarks/tries.py TRAIN VAL                  # all of them
     python benchmarks/tries.py TRAIN VAL --only default "weights averaged"
 
-TRAIN and VAL are folders with people.json and images/, in which the file names of people.json lie.
+TRAIN and VAL are folders with people.json and images/, as `split.py` makes them.
 Every row is the preset people-quick, the cue network with three hops, from `crowd-tiny`, with fewer
 steps and one thing changed; what is not a setting is changed here. Own and shared boxes, no flip
 test where nothing else is said. Prints Markdown, in per cent.
@@ -110,6 +110,7 @@ def taught(trainer: step.Trainer, teacher: str = "people-small"):
 
 
 DEFAULT = "default"
+SOURCES = "coco=2 lspet=0.3 stanford40=0.6"  # how often each source is drawn where nothing is said
 SETTINGS = {
     DEFAULT: {},
     "another seed": dict(seed=1),
@@ -173,7 +174,8 @@ def main():
     columns = "own AP | own AP, no cue | shared AP, joint | right | shared AP, mask | right"
     print(f"| change | {columns} |\n|---|{'---:|' * 6}", flush=True)
     for name in options.only:
-        settings = {"steps": options.steps, "init": "crowd-tiny", **SETTINGS.get(name, {})}
+        settings = {"steps": options.steps, "init": "crowd-tiny", "sources": SOURCES,
+                    **SETTINGS.get(name, {})}
         config = TrainConfig.preset("people-quick", **settings).resolve(len(people), 17, 1, "cpu")
         model = trained(config, people, CHANGES.get(name), name)
         print(f"| {name} | {figures(model, val)} |", flush=True)

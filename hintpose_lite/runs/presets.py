@@ -21,8 +21,7 @@ PEOPLE = TrainConfig(
     augment=Augment(rotation=30.0, rotate=0.5, scale=0.25, half_body=0.2, shared=0.6,
                     cue_height=0.625, paste=0.4),
     steps=8000, lr=2.5e-3, weight_decay=0.05, hop_dropout=0.5, hops_after=0.8,
-    freeze_after=0.8, sources="coco=2 lspet=0.3 stanford40=0.6", validate_every=2000,
-    checkpoint_every=250)
+    freeze_after=0.8, validate_every=2000, checkpoint_every=250)
 LARGE = Spec(cue=False, hops=1, width=48, input_size=(288, 384), target_sigma=3.0)
 # HintPose on top: hops come late and batch norms are frozen at the first drop of the rate, so that
 # the network gets used to statistics that all hops share (chapter 04).
