@@ -26,7 +26,7 @@ import torch
 from hintpose_lite.crowd.folder import make_crowd
 from hintpose_lite.data.batches import make_batch
 from hintpose_lite.data.coco import CocoPersons
-from hintpose_lite.data.crops import Augment, PersonCrops
+from hintpose_lite.data.crops import Augment, PersonCrops, stack
 from hintpose_lite.model.hintpose import Spec
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -83,7 +83,7 @@ def per_sample(persons, spec, rng, order):
 def ours(crops, generator, order, on_device=True):
     for rows in order:
         crops.pictures.values.clear()
-        items = crops.__getitems__([(0, row) for row in rows])
+        items = stack([crops.item(0, row) for row in rows])
         if on_device:
             make_batch(items, crops.spec, crops.augment, crops.persons.skeleton, generator)
 

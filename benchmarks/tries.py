@@ -27,7 +27,7 @@ from hintpose_lite.crowd.folder import crowd_scenes
 from hintpose_lite.cues.training import KINDS, draw_cues
 from hintpose_lite.data import batches
 from hintpose_lite.data.coco import CocoPersons
-from hintpose_lite.data.crops import PersonCrops, stack
+from hintpose_lite.data.crops import PersonCrops
 from hintpose_lite.evaluation.evaluate import evaluate
 from hintpose_lite.evaluation.report import percent
 from hintpose_lite.runs.presets import TrainConfig
@@ -52,9 +52,9 @@ def partly_drawn(trainer: step.Trainer, scenes: int = 2000, every: int = 4):
     drawn = PersonCrops(people, config.spec, config.augment, config.cues, config.seed)
 
     def mixed(crops, places):
-        return stack([drawn.item(epoch, row % len(people), turn) if i % every == 0 else
-                      crops.item(epoch, row, turn) for i, (epoch, row, turn) in enumerate(places)])
-    with patch.object(PersonCrops, "__getitems__", mixed):
+        return [drawn.item(epoch, row % len(people), turn) if i % every == 0 else
+                crops.item(epoch, row, turn) for i, (epoch, row, turn) in enumerate(places)]
+    with patch.object(PersonCrops, "__getitems__", mixed, create=True):
         yield
 
 
@@ -86,7 +86,7 @@ def borrowed_limbs(trainer: step.Trainer):
             limb = LIMBS[row % 4]
             if row % 2 and (people.neighbours[row, limb, 2] > 0).all():
                 keypoints[row, limb] = people.neighbours[row, limb]
-        return draw_cues(replace(people, keypoints=keypoints), kinds, sigmas, size, sigma,
+        return draw_cues(people._replace(keypoints=keypoints), kinds, sigmas, size, sigma,
                          generator, jitter)
     with patch.object(batches, "draw_cues", swapped):
         yield

@@ -125,8 +125,7 @@ def point_maps(points: Tensor, labels: Tensor, size: tuple[int, int], sigma: flo
 def box_maps(boxes: Tensor, matrices: Tensor, size: tuple[int, int], softness: float) -> Tensor:
     """Maps (N, 1, H, W) of filled boxes (N, 4) in picture pixels, with edges `softness` crop pixels
     wide, for turned crops too: what counts is how deep in the box a crop pixel lies."""
-    grid = pixel_grid(size, matrices).expand(len(matrices), -1, -1)
-    places = apply(invert(matrices), grid)
+    places = apply(invert(matrices), pixel_grid(size, matrices))
     low, high = corners(boxes)[:, None].split(2, dim=-1)
     depth = torch.cat([places - low, high - places], -1) * scale_of(matrices)[:, None, None]
     return torch.sigmoid(depth / softness).prod(-1).view(-1, 1, size[1], size[0])

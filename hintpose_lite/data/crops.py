@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,11 +22,6 @@ from .pictures import crop
 
 CACHED = 512 * 2**20  # bytes of decoded pictures that are kept; half as many of cut-outs
 AHEAD = 4  # batches that each worker prepares in advance
-
-
-def as_tensor(crops: list[np.ndarray]) -> Tensor:
-    """Crops (h, w, 3) as one tensor (N, 3, h, w)."""
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -56,13 +52,13 @@ class Augment:
 
     def __post_init__(self):
         settle(self, limits={
-            **dict.fromkeys(("rotate", "flip", "half_body", "shared", "light"), (0, 1)),
+            **dict.fromkeys(("rotate", "flip", "half_body", "shared", "light", "paste"),
+                            (0, 1)),
             **dict.fromkeys(("rotation", "shift"), (0, math.inf)),
             "scale": (0, BELOW_1), "cue_height": (ABOVE_0, math.inf)})
 
 
-@dataclass(frozen=True)
-class Items:
+class Items(NamedTuple):
     """A batch of N people's crops, as the loader gives it.
 
     crops (N, 3, H, W) uint8; masks (N, 1, H, W) uint8, 255 where the person is visible, all 0 where
@@ -85,11 +81,7 @@ class Items:
     def to(self, device: torch.device) -> "Items":
         """The same batch on a device, but for `kinds`."""
         return Items(**{name: value if name == "kinds" else value.to(device, non_blocking=True)
-                        for name, value in vars(self).items()})
-
-    def pin_memory(self) -> "Items":
-        """The same batch in memory that a GPU can copy from by itself."""
-        return Items(**{name: value.pin_memory() for name, value in vars(self).items()})
+                        for name, value in self._asdict().items()})
 
 
 class PersonCrops(Dataset):
@@ -112,14 +104,8 @@ class PersonCrops(Dataset):
         if self.paster:
             self.paster.kept.limit //= workers
 
-    def __len__(self) -> int:
-        return len(self.persons)
-
     def __getitem__(self, place: tuple[int, ...]) -> dict[str, np.ndarray]:
         return self.item(*place)
-
-    def __getitems__(self, places: list[tuple[int, ...]]) -> Items:
-        return stack([self.item(*place) for place in places])
 
     def item(self, epoch: int, row: int, turn: int = 0, *, kind: str | None = None
              ) -> dict[str, np.ndarray]:
@@ -261,14 +247,10 @@ def load(crops: Dataset, batches: Iterable[list[tuple[int, int]]], device: torch
     workers = 0
     if device.type == "cuda":
         workers = max(2, min(8, (os.cpu_count() or 2) // processes - 1))
-    loader = DataLoader(crops, batch_sampler=batches, collate_fn=_same, num_workers=workers,
+    loader = DataLoader(crops, batch_sampler=batches, collate_fn=stack, num_workers=workers,
                         pin_memory=workers > 0, prefetch_factor=AHEAD if workers else None,
                         worker_init_fn=_alone, generator=torch.Generator())
     return (items.to(device) for items in loader)
-
-
-def _same(items: Items) -> Items:  # the data set stacks its items by itself
-    return items
 
 
 def _alone(_worker: int) -> None:

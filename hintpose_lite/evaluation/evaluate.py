@@ -23,8 +23,8 @@ from ..cues.evaluation import CUES, nearest_cue, person_cue
 from ..data.coco import STRATA, CocoPersons, CocoPictures
 from ..errors import ConfigError, DataError
 from ..files import write_whole
-from ..inputs import entries
 from ..inputs.detections import read_detections
+from ..inputs.entries import numbers
 from ..inputs.masks import decode_mask
 from ..inputs.pictures import read_picture
 from ..model.hintpose import Spec, as_hintpose
@@ -236,9 +236,10 @@ def _own_cue(persons: CocoPersons, image: int, entry: dict, source: str) -> Cue:
     if source == "box":
         return Cue.box(entry["bbox"]) if "bbox" in entry else Cue.none()
     if source == "pose":
-        if not entries.finite(entry.get("keypoints"), 3 * len(persons.skeleton)):
+        keypoints = numbers(entry.get("keypoints"), 3 * len(persons.skeleton))
+        if keypoints is None:
             raise DataError(f"{where} has no keypoints, so the cue cannot be its pose")
-        return Cue.pose(np.reshape(entry["keypoints"], (-1, 3)))
+        return Cue.pose(np.reshape(keypoints, (-1, 3)))
     try:
         mask = decode_mask(segmentation, *persons.pictures[image][1:])
     except (ValueError, TypeError) as error:

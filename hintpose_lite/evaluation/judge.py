@@ -131,12 +131,10 @@ def score_results(persons: CocoPersons, results: str | Path | list) -> dict:
     """
     found = [{"image_id": image, "category_id": 1, "keypoints": points, "score": score}
              for image, points, score, _ in read_results(persons, results, "keypoints")]
-    if not found:  # COCOeval fails on an empty list, so it gets one pose that matches nobody
-        found = [{"image_id": next(iter(persons.pictures)), "category_id": 1, "score": 0.0,
-                  "keypoints": [-1e9] * 3 * len(persons.skeleton)}]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints at every step
         truth = _ground_truth(persons)
-        scorer = COCOeval(truth, truth.loadRes(found), "keypoints")
+        poses = truth.loadRes(found) if found else COCO()  # loadRes fails on an empty list
+        scorer = COCOeval(truth, poses, "keypoints")
         scorer.params.kpt_oks_sigmas = np.array(persons.skeleton.sigmas)
         for step in (scorer.evaluate, scorer.accumulate, scorer.summarize):
             step()

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..cues.cue import Cue, render_cues
 from ..data.batches import normalise
 from ..data.coco import CocoPersons
-from ..data.crops import as_tensor, crop
+from ..data.pictures import crop
 from ..errors import ConfigError, DataError
 from ..model.device import autocast
 from ..model.hintpose import HintPose, Spec
@@ -85,8 +85,9 @@ def cut_crops(pictures: Iterable[np.ndarray], boxes: Tensor, spec: Spec) -> tupl
     and the matrices from picture to crop (n, 2, 3)."""
     size = spec.input_size
     matrices = crop_matrix(pad(boxes, size[0] / size[1]), size)
-    return as_tensor([crop(picture, matrix, size) for picture, matrix
-                      in zip(pictures, matrices, strict=True)]), matrices
+    crops = np.stack([crop(picture, matrix, size) for picture, matrix
+                      in zip(pictures, matrices, strict=True)])
+    return torch.from_numpy(crops).permute(0, 3, 1, 2), matrices
 
 
 def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] | None, *,
@@ -138,15 +139,12 @@ def _read(persons: CocoPersons, rows: np.ndarray) -> Iterator[np.ndarray]:
         yield picture
 
 
-def ahead(work: Callable, items: Iterable, threads: int, depth: int = 2) -> Iterator:
-    """As map(work, items), but in threads, up to `depth` + 1 items in advance; closing the iterator
-    ends the threads."""
-    pool = ThreadPoolExecutor(threads)
-    try:
+def ahead(work: Callable, items: Iterable, threads: int) -> Iterator:
+    """As map(work, items), but in threads, up to three items in advance; closing the iterator ends
+    the threads."""
+    with ThreadPoolExecutor(threads) as pool:
         coming = (pool.submit(work, item) for item in items)
-        waiting = deque(islice(coming, depth))
+        waiting = deque(islice(coming, 2))
         while waiting:
             waiting.extend(islice(coming, 1))
             yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

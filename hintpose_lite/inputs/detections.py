@@ -1,12 +1,9 @@
 """Detections of people, as COCO results with boxes, and whose they are."""
 
-from __future__ import annotations
-
 import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +12,6 @@ from ..pose.geometry import iou
 from .entries import LEAST_SIDE
 from .results import read_results
 from .suspicions import readings
-
-if TYPE_CHECKING:
-    from ..data.coco import CocoPersons, CocoPictures
 
 MATCH = .5  # box IoU from which a detection is a person's
 
@@ -34,10 +28,10 @@ class Detections:
     person: np.ndarray
 
 
-def read_detections(persons: CocoPersons | CocoPictures, source: str | Path | list,
-                    counts: Counter) -> Detections:
+def read_detections(persons, source: str | Path | list, counts: Counter) -> Detections:
     """The detections of a COCO result file or list that have a box with an area. What is left out
-    is counted, and a suspicion that the boxes are of another convention becomes a warning."""
+    is counted, and a suspicion that the boxes are of another convention becomes a warning.
+    persons: `CocoPersons`, or `CocoPictures`, which have nobody."""
     found = read_results(persons, source, "bbox", counts)
     solid = [result for result in found if min(result[1][2:]) >= LEAST_SIDE]
     counts["results left out, of a box without area"] = len(found) - len(solid)
@@ -52,8 +46,8 @@ def read_detections(persons: CocoPersons | CocoPictures, source: str | Path | li
     return Detections(image_ids, boxes, scores, [entry for *_, entry in solid], person)
 
 
-def match_detections(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
-                     scores: np.ndarray) -> np.ndarray:
+def match_detections(persons, image_ids: np.ndarray, boxes: np.ndarray, scores: np.ndarray
+                     ) -> np.ndarray:
     """The person (row) of each detection (D,), -1 for none: by falling score, one to one."""
     person = np.full(len(boxes), -1)
     for image_id in np.intersect1d(image_ids, persons.image_ids):
@@ -68,8 +62,8 @@ def match_detections(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndar
     return person
 
 
-def _warn_of_other_boxes(persons: CocoPersons, image_ids: np.ndarray, boxes: np.ndarray,
-                         scores: np.ndarray, matched: int) -> None:
+def _warn_of_other_boxes(persons, image_ids: np.ndarray, boxes: np.ndarray, scores: np.ndarray,
+                         matched: int) -> None:
     """Warns if hardly any detections match, or more would if read in another convention."""
     sizes = np.array([persons.pictures[image][1:] for image in image_ids.tolist()])
     matches = {name: int((match_detections(persons, image_ids, read.astype(np.float32), scores)

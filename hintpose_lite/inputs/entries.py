@@ -178,20 +178,13 @@ def numbers(values, count: int) -> list | None:
     """`count` finite numbers as a list, also from a tuple, an array or text entries; else None."""
     if isinstance(values, np.ndarray):
         values = values.ravel()
-    if isinstance(values, list) and finite(values, count):
-        return values
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != count:
         return None
-    values = [number(value) for value in values]
-    return values if None not in values and finite(values, count) else None
-
-
-def finite(values: list, count: int) -> bool:
-    """Whether `values` is a list of `count` finite numbers. Text and booleans are not numbers."""
-    return (isinstance(values, list) and len(values) == count
-            and {int, float}.issuperset(map(type, values))
-            and min(values) > -1e9 and max(values) < 1e9  # min and max may overlook a NaN,
-            and math.isfinite(sum(values)))               # but the sum does not
+    if not isinstance(values, list) or not {int, float}.issuperset(map(type, values)):
+        values = [number(value) for value in values]
+    # min and max may overlook a NaN, but the sum does not
+    good = None not in values and min(values) > -1e9 and max(values) < 1e9
+    return values if good and math.isfinite(sum(values)) else None
 
 
 def box_problem(box: list, width: int, height: int) -> str | None:
@@ -209,11 +202,9 @@ def read_keypoints(keypoints, joints: int, repaired: Counter) -> tuple[list | No
     """The flat list x, y, v, x, y, v, ... of a person, and what is wrong with it (None: nothing).
     Joints may be lists of their own. Those with v below 0, with v = 0 and no place (null or NaN),
     and at (0, 0), where labelling tools put unknown ones, are taken as unlabelled, and counted."""
-    if isinstance(keypoints, np.ndarray):
-        keypoints = keypoints.ravel().tolist()
     if isinstance(keypoints, list) and all(isinstance(joint, list) for joint in keypoints):
         keypoints = [value for joint in keypoints for value in joint]
-    if not isinstance(keypoints, list | tuple) or len(keypoints) != 3 * joints:
+    if not isinstance(keypoints, list) or len(keypoints) != 3 * joints:
         return None, (f"keypoints are not {3 * joints} numbers, as the skeleton's {joints} "
                       "joints need; for other joints, there is --skeleton")
     values = [*keypoints]

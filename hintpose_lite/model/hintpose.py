@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import CheckpointError, ConfigError
 from ..pose.heatmaps import CODECS
 from ..settings import ABOVE_0, settle
-from .hrnet import HRNet, check_images, check_size, conv_bn
+from .hrnet import ConvBN, HRNet, check_images, check_size
 
 CHOICES = {"codec": CODECS, "cue_level": ("image", "stem")}
 LIMITS = {**dict.fromkeys(("hops", "cue_channels"), (1, inf)),
@@ -115,7 +115,7 @@ class InputRefinement(nn.Module):
 
     def __init__(self, channels: int, hidden: int):
         super().__init__()
-        self.embed = conv_bn(channels + 1, hidden)
+        self.embed = ConvBN(channels + 1, hidden)
         self.correct = nn.Conv2d(hidden, channels, 3, padding=1)
         _zero(self.correct)
 
@@ -129,7 +129,7 @@ class RecurrentRefinement(nn.Module):
 
     def __init__(self, channels: int, outputs: int, hidden: int):
         super().__init__()
-        self.extract = conv_bn(outputs, hidden, kernel=1)
+        self.extract = ConvBN(outputs, hidden, 1)
         self.update = nn.Conv2d(channels + hidden, channels, 1)
         _zero(self.update)
 
@@ -181,18 +181,15 @@ class HintPose(HRNet):
         """All that runs once for a cue: (N, 3, H, W), (N, 1, H, W) -> (N, 4 * stem, H/4, W/4)."""
         check_images(images)
         cues = self._check_cues(images, cues, len(images) if rows is None else len(rows))
-        if self.spec.cue_level == "image":
-            images = images if rows is None else images[rows]
-            if cues is not None:
-                images = images + self.input_refinement(images, cues)
-            return self.layer1(self.stem(images))
-        x = self.stem(images)  # knows no cue, so its work is shared
+        late = self.spec.cue_level == "stem"
+        x = self.stem(images) if late else images  # that stem knows no cue, so its work is shared
         x = x if rows is None else x[rows]
         if cues is not None:
-            for _ in range(2):  # windows as the stem's two strided convolutions have them
-                cues = F.avg_pool2d(cues, 3, stride=2, padding=1, count_include_pad=False)
+            if late:
+                for _ in range(2):  # windows as the stem's two strided convolutions have them
+                    cues = F.avg_pool2d(cues, 3, stride=2, padding=1, count_include_pad=False)
             x = x + self.input_refinement(x, cues)
-        return self.layer1(x)
+        return self.layer1(x if late else self.stem(x))
 
     def _check_cues(self, images: Tensor, cues: Tensor | None, count: int) -> Tensor | None:
         """Cue maps scaled by their amplitude; zeros where none were given; None without a cue."""

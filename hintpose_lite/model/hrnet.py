@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck  # HRNet takes ResNet's as they are
+from torchvision.ops import Conv2dNormActivation as ConvBN  # no bias; by default 3 x 3, with a ReLU
 
 from ..errors import ConfigError
 
@@ -17,24 +18,17 @@ STRIDE = 4  # input pixels per heatmap pixel
 COARSEST = 32  # stride of the coarsest branch; inputs must be whole multiples of it
 
 
-def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1,
-            relu: bool = True) -> nn.Sequential:
-    """Convolution without bias, batch norm and, unless relu=False, ReLU."""
-    layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-              nn.BatchNorm2d(outputs)]
-    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
-
-
 def fuse_path(channels: list[int], source: int, target: int) -> nn.Module:
     """What takes branch `source` to the channels and resolution of branch `target`."""
     if source == target:
         return nn.Identity()
     if source > target:  # from coarse to fine: one jump
-        return nn.Sequential(*conv_bn(channels[source], channels[target], kernel=1, relu=False),
+        return nn.Sequential(*ConvBN(channels[source], channels[target], 1, activation_layer=None),
                              nn.Upsample(scale_factor=2 ** (source - target), mode="nearest"))
     steps = target - source  # from fine to coarse: halve the resolution, one step at a time
-    halve = [conv_bn(channels[source], channels[source], stride=2) for _ in range(steps - 1)]
-    return nn.Sequential(*halve, conv_bn(channels[source], channels[target], stride=2, relu=False))
+    halve = [ConvBN(channels[source], channels[source], stride=2) for _ in range(steps - 1)]
+    return nn.Sequential(*halve, ConvBN(channels[source], channels[target], stride=2,
+                                        activation_layer=None))
 
 
 class FuseModule(nn.Module):
@@ -90,11 +84,11 @@ class HRNet(nn.Module):
         self.conv2 = nn.Conv2d(stem, stem, 3, 2, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(stem)
         self.layer1 = nn.Sequential(
-            Bottleneck(stem, stem, downsample=conv_bn(stem, wide, kernel=1, relu=False)),
+            Bottleneck(stem, stem, downsample=ConvBN(stem, wide, 1, activation_layer=None)),
             *(Bottleneck(wide, stem) for _ in range(blocks - 1)))
         # A transition adds a branch; the extra Sequential keeps the published parameter names.
         self.transition1 = nn.ModuleList([
-            conv_bn(wide, channels[0]), nn.Sequential(conv_bn(wide, channels[1], stride=2))])
+            ConvBN(wide, channels[0]), nn.Sequential(ConvBN(wide, channels[1], stride=2))])
         self.stage2 = _stage(channels[:2], modules[0], blocks)
         self.transition2 = _new_branch(channels, 2)
         self.stage3 = _stage(channels[:3], modules[1], blocks)
@@ -155,7 +149,7 @@ def _stage(channels, count, blocks, finest_only=False) -> nn.Sequential:
 
 def _new_branch(channels, index) -> nn.ModuleList:
     """Keeps the branches there are; branch `index` starts from the coarsest of them."""
-    new = nn.Sequential(conv_bn(channels[index - 1], channels[index], stride=2))
+    new = nn.Sequential(ConvBN(channels[index - 1], channels[index], stride=2))
     return nn.ModuleList([*(nn.Identity() for _ in range(index)), new])
 
 

@@ -79,7 +79,7 @@ def _turn(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def apply(matrix: Tensor, points: Tensor) -> Tensor:
-    """Points (N, P, 2) through maps (N, 2, 3): (N, P, 2)."""
+    """Points (N, P, 2) or (P, 2) through maps (N, 2, 3): (N, P, 2)."""
     matrix = matrix[..., None, :, :]
     return _turn(matrix, points) + matrix[..., 2]
 
@@ -110,12 +110,9 @@ def warp(pictures: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     `matrix` takes picture points to crop points, as for `apply`. Bilinear; what lies outside the
     picture counts as 0, like cv2.warpAffine with a constant border. Returns (N, C, height, width).
     """
-    x, y = (torch.arange(n, device=matrix.device, dtype=matrix.dtype) for n in size)
-    # To the picture's own coordinates from -1 to 1, once 1 is taken away.
-    extent = ((2 / max(pictures.shape[3] - 1, 1),), (2 / max(pictures.shape[2] - 1, 1),))
-    back = invert(matrix) * constant(extent, matrix.device, matrix.dtype)
-    rows = back[:, :, 1, None] * y + back[:, :, 2, None] - 1
-    columns = back[:, :, 0, None] * x
-    grid = rows.transpose(1, 2)[:, :, None] + columns.transpose(1, 2)[:, None]
+    places = apply(invert(matrix), pixel_grid(size, matrix))  # of the crop's pixels, in the picture
+    last = constant((max(pictures.shape[3] - 1, 1), max(pictures.shape[2] - 1, 1)), matrix.device,
+                    matrix.dtype)
+    grid = (2 * places / last - 1).view(-1, size[1], size[0], 2)  # outermost centres at -1 and 1
     return F.grid_sample(pictures, grid.to(pictures.dtype), mode="bilinear", padding_mode="zeros",
                          align_corners=True)

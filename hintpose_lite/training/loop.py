@@ -20,10 +20,11 @@ from ..data.coco import CocoPersons
 from ..errors import RunError
 from ..evaluation.evaluate import evaluate
 from ..files import write_whole
+from ..model.device import choose_device
 from ..weights.weights import save_model
 from . import folder as run_folder
 from .config import TrainConfig
-from .processes import ProcessGroup, own_device, process_group
+from .processes import ProcessGroup, process_group
 from .step import Trainer, learning_rate
 
 VALIDATED = 500  # people of each validation
@@ -58,7 +59,7 @@ def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: C
     step of a new run. Raises RunError if `out` is not a run folder, another process trains there,
     memory runs out, or the loss is not finite; ConfigError, DataError for settings and data.
     """
-    out, place = Path(out), own_device(device)
+    out, place = Path(out), choose_device(device)
     with process_group(place) as group:
         progress = progress and group.is_first
         with group.first_alone():  # which makes the folder

@@ -14,7 +14,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..model.device import choose_device
 
 PATIENCE = timedelta(hours=2)  # the others wait while the first draws scenes or validates
 
@@ -72,7 +71,10 @@ class ProcessGroup:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """Opens the process group that torchrun describes, and closes it after the block."""
+    """Opens the process group that torchrun describes, and closes it after the block. A GPU also
+    becomes the one that this process uses by default."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     size = os.environ.get("WORLD_SIZE", "1")
     if size == "1":
         yield ProcessGroup()
@@ -88,11 +90,3 @@ def process_group(device: torch.device) -> Iterator[ProcessGroup]:
         dist.barrier()
     finally:
         dist.destroy_process_group()
-
-
-def own_device(name: str | torch.device | None) -> torch.device:
-    """As `choose_device`; a GPU also becomes the one that this process uses by default."""
-    chosen = choose_device(name)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-    return chosen

@@ -67,7 +67,8 @@ class Trainer:
             torch.manual_seed(config.seed)
             self.model = HintPose.from_spec(config.spec)
         if initial:
-            self._initialise()
+            with group.first_alone():  # it may download them; the others find them in the cache
+                initialise(self.model, config.init, say=print if group.is_first else lambda _: None)
         if config.batch_norm == "synchronised":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.model.checkpoint_hops = config.checkpoint_hops
@@ -84,13 +85,6 @@ class Trainer:
             self.forward = torch.compile(self.eager)
         torch.backends.cudnn.benchmark = self.device.type == "cuda"  # sizes stay the same
         self.ready()
-
-    def _initialise(self) -> None:
-        """Gives the model its first weights. The first process may have to download them; the
-        others then find them in the cache."""
-        with self.group.first_alone():
-            initialise(self.model, self.config.init,
-                       say=print if self.group.is_first else lambda _: None)
 
     def ready(self) -> None:
         """Puts the model into training mode; from `freeze_after` on, batch norms into eval mode."""

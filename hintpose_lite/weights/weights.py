@@ -131,9 +131,6 @@ def load_weights(model: HRNet, source: str | Path | Mapping | StoredWeights) -> 
             raise CheckpointError(f"{found.source} has {problem}: {few(names)}; build the network "
                                   f"with the settings (cue, hops, ...) the file was trained with")
     model.load_state_dict(found.state, strict=False)  # nothing is left that strict could find
-    for name in missing:
-        if name.endswith(".num_batches_tracked"):
-            wanted[name].zero_()
     return missing
 
 

@@ -74,8 +74,8 @@ def cuda(crowd, monkeypatch):
     monkeypatch.setattr(F, "grid_sample", grid_sample)
     constant.cache_clear()  # constants must be fake in here, and real after it
     with FakeTensorMode(allow_non_fake_inputs=True):
-        yield Items(**{field.name: EachKindOnce() if field.name == "kinds" else torch.empty_like(
-            getattr(items, field.name), device="cuda") for field in fields(Items)})
+        yield Items(**{name: EachKindOnce() if name == "kinds" else torch.empty_like(
+            getattr(items, name), device="cuda") for name in Items._fields})
     constant.cache_clear()
 
 

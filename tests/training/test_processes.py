@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from hintpose_lite.errors import ConfigError
+from hintpose_lite.model.device import choose_device
 from hintpose_lite.model.hrnet import HRNet
 from hintpose_lite.runs.presets import TrainConfig
-from hintpose_lite.training.processes import ProcessGroup, own_device, process_group
+from hintpose_lite.training.processes import ProcessGroup, process_group
 from hintpose_lite.training.step import Trainer
 
 SETTINGS = {"width": 4, "stem": 8, "cue_channels": 4, "input_size": (32, 64),
@@ -113,7 +114,8 @@ def test_each_process_uses_its_own_gpu_by_default(monkeypatch, asked, rank, chos
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", used.append)
     monkeypatch.setenv("LOCAL_RANK", rank)
-    assert own_device(asked) == torch.device(chosen)
+    with process_group(choose_device(asked)):
+        pass
     assert used == [torch.device(chosen)] * (chosen != "cpu")
 
 
