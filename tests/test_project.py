@@ -23,7 +23,7 @@ LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 # The largest number of lines. Raising one is a decision that belongs into the Package map.
 CORE = ("pose", "model", "cues", "data", "evaluation", "training")
-LIMITS = {"core": (CORE, 3780),  # aim: 2,400
+LIMITS = {"core": (CORE, 3735),  # aim: 2,400
           "rooms of their own, and the files beside them": (LEVEL.keys() - {*CORE, "labs"}, 5750),
           "labs": (("labs",), 1925)}
 
