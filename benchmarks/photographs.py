@@ -24,7 +24,7 @@ import torch
 
 from hintpose_lite.cues.cue import Cue
 from hintpose_lite.cues.evaluation import nearest_cue, person_cue
-from hintpose_lite.data.coco import STRATA, CocoPersons
+from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.evaluation.evaluate import displacement_curve, evaluate, evaluated_people
 from hintpose_lite.evaluation.judge import Verdicts, average_precision, judge
 from hintpose_lite.evaluation.predict import predict
@@ -129,8 +129,8 @@ def ahead(persons: CocoPersons, rows: np.ndarray, one: Verdicts, other: Verdicts
 
 
 def line(persons: CocoPersons, name: str, rows: np.ndarray, found: Verdicts) -> str:
-    """A row of a table: AP and right person with their intervals, contested AP, strata."""
-    figures, cells = found.figures(), [name, str(len(rows))]
+    """A row of a table: AP and right person with their intervals, contested AP, overlaps."""
+    figures, cells = found.figures(), [name]
     for key, figure in (("ap", ap), ("accuracy", accuracy)):
         cells.append(f"{100 * figures[key]:.1f} "
                      f"{interval(persons.image_ids[rows], partial(figure, found))}")
@@ -139,16 +139,15 @@ def line(persons: CocoPersons, name: str, rows: np.ndarray, found: Verdicts) -> 
     contested = persons.contested[rows]
     cells.append(f"{100 * (found.figures(contested)['ap'] or 0):.1f}")
     overlap = persons.overlap[rows]
-    for low, high in [*STRATA.values()][1:]:
-        part = found.figures((low <= overlap) & (overlap < high))["accuracy"]
+    for some in ((overlap >= 0.1) & (overlap < 0.3), overlap >= 0.3):
+        part = found.figures(some)["accuracy"]
         cells.append("–" if part is None else f"{100 * part:.1f}")
     return "| " + " | ".join(cells) + " |"
 
 
-def print_table(title: str, lines: list[str]) -> None:
-    labels = [f"right, {label}" for label in [*STRATA][1:]]
-    print(f"## {title}\n\n| | people | AP | right person | both of a pair | AP, contested | "
-          + " | ".join(labels) + " |\n|---|" + "---:|" * (5 + len(labels)))
+def print_table(title: str, rows: np.ndarray, lines: list[str]) -> None:
+    print(f"## {title}, {len(rows)} people\n\n| | AP | right person | both of a pair | "
+          "AP, contested | right, overlap .1 to .3 | right, from .3 |\n|---|" + "---:|" * 6)
     print(*lines, "", sep="\n", flush=True)
 
 
@@ -230,14 +229,16 @@ def main():
                          persons.annotation_ids == pose["annotation_id"]).tolist()}
             lines.append(line(persons, f"cue: pose of {name}",
                               *verdicts_of(model, persons, protocol, given, flip)))
-        print_table(f"{protocol} boxes", lines)
+        rows = evaluated_people(persons, protocol, "joint")
+        print_table(f"{protocol} boxes", rows, lines)
     followed = found_with["wrong"].figures()["swap_rate"]
     print(f"Wrong cue followed in shared boxes: {100 * followed:.1f}\n\n"
           "## How much more AP the first has\n\n| | all | contested |\n|---|---:|---:|")
     print(*differences, "", sep="\n", flush=True)
-    print_table("Two clicks at once on the two people of a shared box",
-                [line(persons, "joint", *both_at_once(model, persons))])
-    print_table("A click without a box", [line(persons, "joint", *clicks(model, persons))])
+    for title, look in (("Two clicks at once on the two people of a shared box", both_at_once),
+                        ("A click without a box", clicks)):
+        rows, found = look(model, persons)
+        print_table(title, rows, [line(persons, "joint", rows, found)])
     if (options.val / DETECTIONS).exists():
         print("## Detected boxes (56.4 AP), COCO's figures on whole pictures\n")
         for cue in ("none", "joint"):
