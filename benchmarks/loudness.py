@@ -2,9 +2,11 @@
 
     python benchmarks/loudness.py                       # the shipped network
     python benchmarks/loudness.py MODEL --learned 1.0   # another, which learned at that amplitude
+    python benchmarks/loudness.py people-small --val VAL   # people.json and images/ of photographs
 
-Evaluates people in shared boxes and in their own, on two sets of scenes that `shipped.py` does not
-use, with several values of `cue_amplitude`. Prints Markdown, in per cent; no flip test.
+Evaluates people in shared boxes and in their own with several values of `cue_amplitude`, on two
+sets of scenes that `shipped.py` does not use, or on photographs. Prints Markdown, in per cent; no
+flip test.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import torch
 from shipped import LABELS
 
 from hintpose_lite.crowd.folder import GENERATOR, make_crowd
+from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.evaluation.evaluate import evaluate
 from hintpose_lite.weights.weights import load_model
 
@@ -41,14 +44,20 @@ def main():
     options.add_argument("model", nargs="?", default="crowd-tiny")
     options.add_argument("--learned", type=float, default=1.0)
     options.add_argument("--images", type=int, default=400)
+    options.add_argument("--val", type=Path)
     options = options.parse_args()
     model = load_model(options.model)
     columns = ["AP", "right", *(f"right {label}" for label in LABELS), "own AP",
                *(f"right, {cue}" for cue in CUES[1:])]
     with tempfile.TemporaryDirectory() as folder:
-        sets = [make_crowd(Path(folder) / str(seed), options.images, seed) for seed in SEEDS]
-        print(f"{options.images} scenes of {GENERATOR} each, seeds {SEEDS}; python "
-              f"{platform.python_version()}, torch {torch.__version__}, {platform.machine()}\n")
+        if options.val:
+            sets = [CocoPersons(options.val / "people.json", options.val / "images")]
+            what = f"{len(sets[0])} people in {len(sets[0].pictures)} pictures"
+        else:
+            sets = [make_crowd(Path(folder) / str(seed), options.images, seed) for seed in SEEDS]
+            what = f"{options.images} scenes of {GENERATOR} each, seeds {SEEDS}"
+        print(f"{what}; python {platform.python_version()}, torch {torch.__version__}, "
+              f"{platform.machine()}\n")
         print(f"| times | {' | '.join(columns)} |\n|---:|{'---:|' * len(columns)}")
         for factor in FACTORS:
             model.spec = replace(model.spec, cue_amplitude=options.learned * factor)
