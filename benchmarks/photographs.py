@@ -151,10 +151,11 @@ def print_table(title: str, rows: np.ndarray, lines: list[str]) -> None:
     print(*lines, "", sep="\n", flush=True)
 
 
-def clicks(model, persons: CocoPersons) -> tuple[np.ndarray, Verdicts]:
-    """Everybody from one joint, without a box."""
-    estimator, rows = PoseEstimator(model, looks=2), np.arange(len(persons))
-    poses = []
+def clicks(model, persons: CocoPersons, rows: np.ndarray | None = None, looks: int = 2,
+           flip: bool = True) -> tuple[np.ndarray, Verdicts]:
+    """People `rows` (None: everybody), each named by one joint, without a box."""
+    rows = np.arange(len(persons)) if rows is None else rows
+    estimator, poses = PoseEstimator(model, looks=looks, flip=flip), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that there is no box
         for row in rows.tolist():

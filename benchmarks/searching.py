@@ -10,17 +10,15 @@ name the people of a shared box. No flip test. Prints Markdown, AP and "right" i
 
 import argparse
 import platform
-import warnings
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from photographs import clicks
 
-from hintpose_lite.cues.evaluation import person_cue
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.evaluation.evaluate import evaluate, evaluated_people
-from hintpose_lite.evaluation.judge import judge
 from hintpose_lite.photos import estimator
 from hintpose_lite.photos.cue_network import CueNetwork
 from hintpose_lite.photos.estimator import PoseEstimator
@@ -33,17 +31,6 @@ LOOKS = {"two looks": (2, {}), "three looks": (3, {}),
          "two looks, margin .15": (2, {"MARGIN": 0.15})}
 SOURCES = {"no source": None, "crowd-cues": ("crowd-cues", 0.3),
            "people-cues": ("people-cues", 0.3), "people-cues, low=.2": ("people-cues", 0.2)}
-
-
-def clicks(model, persons: CocoPersons, rows: np.ndarray, looks: int, constants: dict) -> dict:
-    """The figures of people `rows`, each named by a joint."""
-    finder, poses = PoseEstimator(model, looks=looks, flip=False), []
-    with patch.dict(vars(estimator), constants), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that there is no box
-        for row in rows.tolist():
-            poses += finder(persons.read(row), cues=[person_cue(persons, row, "joint")])
-    points = torch.tensor(np.stack([pose.keypoints for pose in poses]))
-    return judge(persons, rows, points, torch.tensor([pose.score for pose in poses])).figures()
 
 
 def everybody(model, persons: CocoPersons, rows: list[int], source) -> tuple[int, int]:
@@ -76,7 +63,8 @@ def main():
     own = evaluate(model, persons, rows=rows, flip=False)
     print(f"| own boxes | {100 * own.ap:.1f} | {100 * own.identity['accuracy']:.1f} |")
     for name, (looks, constants) in LOOKS.items():
-        figures = clicks(model, persons, rows, looks, constants)
+        with patch.dict(vars(estimator), constants):
+            figures = clicks(model, persons, rows, looks, flip=False)[1].figures()
         print(f"| click, {name} | {100 * figures['ap']:.1f} | {100 * figures['accuracy']:.1f} |",
               flush=True)
     rows = [row for row in evaluated_people(persons, "shared", "joint").tolist()

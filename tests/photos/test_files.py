@@ -218,6 +218,7 @@ def test_people_of_a_result_file_are_asked_for(crowd, tmp_path, estimator):
 
 def test_weights_say_what_they_were_trained_on():
     model = HintPose(width=4, stem=4, modules=(1, 1, 1), blocks=1)
+    assert "people-small" in describe(load_model("crowd-tiny"), "crowd-tiny")
     assert "people-small" not in describe(model, "runs/mine/model.safetensors")
     model.trained_on = "procedural crowd scenes"
     assert "people-small" in describe(model, "runs/mine/model.safetensors")
