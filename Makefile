@@ -23,7 +23,7 @@ lab: $(READY) ## open copies of the notebooks, in work/, in JupyterLab
 	    $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 # pytest comes last, in one call, so that its summary is the last line.
-# One thread a worker: two single-thread jobs finish sooner than two that share their threads.
+# One thread per worker: two single-thread jobs finish sooner than two that share their threads.
 # loadscope keeps a notebook's cells, and all tests in the browser, on one worker.
 test: $(READY) ## lint the code, run the tests and the notebooks
 	$(BIN)/ruff check .

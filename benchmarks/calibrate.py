@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from hintpose_lite.cues.evaluation import person_cue
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.evaluation.evaluate import evaluated_people
-from hintpose_lite.evaluation.predict import predict
+from hintpose_lite.evaluation.predict import Predictor
 from hintpose_lite.photos.estimator import calibrate
 from hintpose_lite.pose.geometry import union
 from hintpose_lite.weights.weights import load_model, save_model
@@ -34,7 +34,7 @@ def joints_of(model, persons: CocoPersons) -> tuple[torch.Tensor, torch.Tensor, 
         boxes = boxes[rows] if protocol == "own" else union(boxes[rows],
                                                             boxes[persons.partner[rows]])
         cues = [person_cue(persons, int(row), "joint") for row in rows]
-        found = predict(model, persons, rows, boxes, cues)
+        found = Predictor(model).predict_people(persons, rows, boxes, cues)
         truth = torch.as_tensor(persons.keypoints[rows])
         scale = 2 * torch.tensor(persons.skeleton.sigmas) * torch.as_tensor(
             persons.areas[rows]).float().sqrt()[:, None]

@@ -27,7 +27,7 @@ from hintpose_lite.cues.evaluation import nearest_cue, person_cue
 from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.evaluation.evaluate import displacement_curve, evaluate, evaluated_people
 from hintpose_lite.evaluation.judge import Verdicts, average_precision, judge
-from hintpose_lite.evaluation.predict import predict
+from hintpose_lite.evaluation.predict import Predictor
 from hintpose_lite.evaluation.report import coco_table
 from hintpose_lite.photos.cue_network import CueNetwork
 from hintpose_lite.photos.estimator import PoseEstimator
@@ -35,7 +35,7 @@ from hintpose_lite.pose.geometry import center, union
 from hintpose_lite.pose.oks import rescore
 from hintpose_lite.weights.weights import load_model
 
-CUES = ("joint", "interior", "centroid", "box", "mask", "pose")
+CUES = ("joint", "any-joint", "interior", "centroid", "points", "box", "mask", "pose")
 CONTROLS = ("none", "centre")
 DETECTIONS = "detections_AP_H_56.json"
 SAMPLES = 1000
@@ -64,7 +64,7 @@ def verdicts_of(model, persons: CocoPersons, protocol: str, cues: str | dict, fl
     else:
         given = [cues.get(int(row), Cue.none()) for row in rows]
     given = given if model.spec.cue else None
-    found = predict(model, persons, rows, boxes, given, hops=hops, flip=flip)
+    found = Predictor(model, hops, flip).predict_people(persons, rows, boxes, given)
     scores = rescore(torch.ones(len(rows)), found.scores[-1])
     return rows, judge(persons, rows, found.keypoints[-1], scores)
 
@@ -242,11 +242,14 @@ def main():
         print_table(title, rows, [line(persons, "joint", rows, found)])
     if (options.val / DETECTIONS).exists():
         print("## Detected boxes (56.4 AP), COCO's figures on whole pictures\n")
-        for cue in ("none", "joint"):
-            report = evaluate(model, persons, protocol="detected", cue=cue, flip=flip,
+        asked = [(options.model, model, cue) for cue in ("none", "box", "joint")]
+        if options.twin:
+            asked.insert(0, (options.twin, load_model(options.twin), "none"))
+        for name, network, cue in asked:
+            report = evaluate(network, persons, protocol="detected", cue=cue, flip=flip,
                               detections=options.val / DETECTIONS)
             note = " (cues from the labels: not comparable with published AP)" * (cue == "joint")
-            print(f"cue {cue}{note}:\n\n{coco_table(report.picture_ap)}\n", flush=True)
+            print(f"{name}, cue {cue}{note}:\n\n{coco_table(report.picture_ap)}\n", flush=True)
     print("## The joint cue moved by radius x sqrt(area), shared boxes\n\n"
           "| radius | people | AP | right |\n|---:|---:|---:|---:|")
     for row in displacement_curve(model, persons, protocol="shared", flip=flip):

@@ -124,6 +124,7 @@ SETTINGS = {
     "more masks": dict(mask=0.3),
     "one hop": dict(hops=1),
     "input 128 x 160": dict(input_size=(128, 160), target_sigma=1.5, cue_sigma=6.7),
+    "input 192 x 256": dict(input_size=(192, 256), target_sigma=2.0, cue_sigma=10.0),
     "from random weights": dict(init="none"),
     "from random weights, width 24": dict(init="none", width=24, stem=24),
     "from random weights, modules (1, 3, 3)": dict(init="none", modules=(1, 3, 3)),

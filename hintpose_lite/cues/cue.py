@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import DataError
-from ..pose.geometry import apply, corners, invert, pixel_grid, scale_of, warp
+from ..pose.geometry import apply, corners, crop, invert, pixel_grid, scale_of
 from ..pose.heatmaps import gaussians
 
 
@@ -53,7 +53,7 @@ class Cue:
         labels = np.ones(len(xy)) if labels is None else _numbers(labels, "cue labels").ravel()
         if len(xy) == 0 or len(labels) != len(xy):
             raise DataError(f"{len(xy)} cue points but {len(labels)} labels: give at least one "
-                            "point, and one label (+1 or -1) a point")
+                            "point, and one label (+1 or -1) per point")
         return cls("points", xy=xy, labels=np.where(labels > 0, 1, -1).astype(np.float32))
 
     @classmethod
@@ -144,6 +144,5 @@ def render_cues(cues: list[Cue], matrices: Tensor, size: tuple[int, int], sigma:
         maps[boxes] = box_maps(values, matrices[boxes], size, sigma / 4)
     for i, cue in enumerate(cues):  # masks have the sizes of their pictures, so one by one
         if cue.kind == "mask":
-            mask = torch.from_numpy(cue.array).to(matrices)[None, None]
-            maps[i] = warp(mask, matrices[i:i + 1], size)[0]
+            maps[i, 0] = torch.from_numpy(crop(cue.array, matrices[i].cpu(), size)).to(maps)
     return maps

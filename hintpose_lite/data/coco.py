@@ -88,7 +88,7 @@ class CocoPersons(PeopleFile):
     image_ids, annotation_ids: (N,) int64.
     overlap:        (N,) float64: the largest box IoU with any other non-crowd person.
     partner:        (N,) int64: row of the labelled person with that IoU (ties go to the lower
-                    annotation id); -1 if nobody overlaps, or only an unlabelled person does.
+                    annotation id); -1 if nobody overlaps, or if that one is unlabelled.
     has_mask:       (N,) bool.
     contested:      (N,) bool: one other labelled person has at least 3 labelled joints in the box.
     """

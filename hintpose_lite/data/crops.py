@@ -1,8 +1,9 @@
 """From a person of a file to a crop, and to the batches of a training: everything that happens
-before the device. Crops are cut with `pictures.crop`, as in evaluation, estimator and labs."""
+before the device. Crops are cut with `geometry.crop`, as in evaluation, estimator and labs."""
 
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,11 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..cues.training import JOINT_KINDS, KINDS, MASK_KINDS, CueMix, inside
-from ..pose.geometry import PADDING
+from ..pose.geometry import PADDING, crop
 from ..settings import ABOVE_0, BELOW_1, settle
 from .coco import CocoPersons, Person
 from .paste import Paster, Recent
-from .pictures import crop
 
 CACHED = 512 * 2**20  # bytes of decoded pictures that are kept; half as many of cut-outs
 AHEAD = 4  # batches that each worker prepares in advance
@@ -97,12 +97,8 @@ class PersonCrops(Dataset):
         self.seed, self.pictures = seed, Recent(cached)
         self.mirror = list(persons.skeleton.mirror)
         self.paster = Paster(persons, self.picture, seed, cached // 2) if augment.paste else None
-
-    def share_memory(self, workers: int) -> None:
-        """Divides the memory limits of the caches among the workers."""
-        self.pictures.limit //= workers
-        if self.paster:
-            self.paster.kept.limit //= workers
+        if self.paster and not len(self.paster.rows):
+            warnings.warn(self.paster.summary(), stacklevel=2)
 
     def __getitem__(self, place: tuple[int, ...]) -> dict[str, np.ndarray]:
         return self.item(*place)
@@ -240,12 +236,13 @@ def places_of_steps(people: int, batch: int, seed: int, start: int, steps: int,
         yield places
 
 
-def load(crops: Dataset, batches: Iterable[list[tuple[int, int]]], device: torch.device,
-         processes: int = 1) -> Iterator:
+def load(crops: Dataset, batches: Iterable[list[tuple[int, ...]]], device: torch.device
+         ) -> Iterator:
     """The batch of each list of places, on the device. For a GPU, workers prepare them in advance;
-    `processes` trainings share the machine's cores."""
+    the processes that torchrun starts on this machine share its cores."""
     workers = 0
     if device.type == "cuda":
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         workers = max(2, min(8, (os.cpu_count() or 2) // processes - 1))
     loader = DataLoader(crops, batch_sampler=batches, collate_fn=stack, num_workers=workers,
                         pin_memory=workers > 0, prefetch_factor=AHEAD if workers else None,
@@ -254,7 +251,6 @@ def load(crops: Dataset, batches: Iterable[list[tuple[int, int]]], device: torch
 
 
 def _alone(_worker: int) -> None:
-    """Gives a worker one thread, since there is one per core, and its share of the caches."""
-    info = torch.utils.data.get_worker_info()
-    info.dataset.share_memory(info.num_workers)
-    cv2.setNumThreads(1)
+    """A worker does without OpenCV's threads: there is one worker per core, and another number
+    than 0 ends a forked process whose parent has used them."""
+    cv2.setNumThreads(0)

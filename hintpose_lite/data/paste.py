@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from torch.utils.data import get_worker_info
 
 from ..cues.evaluation import covered
+from ..pose.geometry import crop
 from ..pose.skeleton import Skeleton
 from .coco import CocoPersons, Person
-from .pictures import crop
 
 SCALES = (0.7, 1.35)  # of the pasted person's size, against the first person's
 OVERLAPS = (0.12, 0.75)  # box IoU of the two
@@ -36,7 +37,9 @@ class Recent:
         if key not in self.values:
             self.values[key] = value = make()
             self.used += getattr(value, "nbytes", 0)
-            while self.used > self.limit and len(self.values) > 1:
+            info = get_worker_info()  # workers of a loader share the memory
+            limit = self.limit // (info.num_workers if info else 1)
+            while self.used > limit and len(self.values) > 1:
                 self.used -= getattr(self.values.popitem(last=False)[1], "nbytes", 0)
         self.values.move_to_end(key)
         return self.values[key]
@@ -66,9 +69,17 @@ def candidates(persons: CocoPersons) -> np.ndarray:
                           & (labelled >= min(JOINTS, len(persons.skeleton))))
 
 
+def holds_joints(mask: np.ndarray, keypoints: np.ndarray) -> bool:
+    """Whether a mask (H, W) uint8 can be the person's: at least three quarters of the visible
+    keypoints (K, 3) lie in it, give or take three pixels."""
+    near = covered(keypoints[:, :2], cv2.dilate(mask, np.ones((7, 7), np.uint8)))
+    shown = keypoints[:, 2] == 2
+    return bool(near[shown].sum() >= 0.75 * shown.sum())
+
+
 def cut_out(picture: np.ndarray, person: Person) -> CutOut | None:
     """Cuts a person out of a picture (H, W, 3). None if the mask is not that of one whole person:
-    a quarter of the visible joints lie outside it, or it has several large parts."""
+    it does not hold the joints, or it has several large parts."""
     mask = person.mask()
     if mask is None or not mask.any():
         return None
@@ -78,10 +89,8 @@ def cut_out(picture: np.ndarray, person: Person) -> CutOut | None:
     piece = mask[part].astype(np.uint8)
     keypoints = person.keypoints.copy()
     keypoints[:, :2] -= low
-    near = covered(keypoints[:, :2], cv2.dilate(piece, np.ones((7, 7), np.uint8)))
     _, _, parts, _ = cv2.connectedComponentsWithStats(piece)
-    shown = keypoints[:, 2] == 2
-    if (near[shown].sum() < 0.75 * shown.sum() or not piece.any()
+    if (not holds_joints(piece, keypoints) or not piece.any()
             or parts[1:, cv2.CC_STAT_AREA].max() < 0.85 * piece.sum()):
         return None
     return CutOut(picture[part].copy(), piece * 255, keypoints)
@@ -230,11 +239,12 @@ class Paster:
                 f"{len(self.rows)} can be cut out for that, if their masks hold their joints")
 
     def draw(self, row: int, epoch: int, random: np.random.Generator) -> Pasted | None:
-        """A pasted person for the picture of person `row`; None if that person has no mask, or no
-        cut-out fits."""
+        """A pasted person for the picture of person `row`; None if that person has no mask, or
+        another person's, or if no cut-out fits."""
         person = self.persons[row]
         mask = person.mask() if len(self.rows) else None
-        if mask is None or not mask.any():
+        if mask is None or not mask.any() or not holds_joints(mask.view(np.uint8),
+                                                              person.keypoints):
             return None
         if self.pool[0] != epoch:
             chosen = np.random.default_rng([self.seed, epoch, len(self.rows)])

@@ -31,7 +31,7 @@ from ..model.hintpose import Spec, as_hintpose
 from ..pose.geometry import center, pad, union
 from ..pose.oks import oks_nms, rescore
 from .judge import judge, score_results
-from .predict import predict
+from .predict import Predictor
 from .report import CUE_WORDS, Report
 
 PROTOCOLS = ("own", "shared", "detected")
@@ -40,7 +40,6 @@ RADII = (0, .05, .1, .2, .3, .5)
 OVERLAPPING = .1  # box IoU from which two people share a box, and a partner's cue is a wrong one
 SHARED_JOINTS = 5  # labelled joints that both people of a shared box need
 PEOPLE_A_PICTURE = 20
-CHUNK = 512  # people whose cues are in memory at once; a mask is as large as its picture
 
 
 def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
@@ -87,14 +86,14 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
                         f"{len(persons)} people nobody shares a box with another labelled person. "
                         "Take own boxes")
     if protocol == "detected":
-        queries = _detection_queries(persons, detections, source, counts)
+        queries = _detection_queries(persons, detections, counts)
     else:
         boxes = torch.as_tensor(persons.boxes)
         shared = union(boxes, boxes[persons.partner]) if protocol == "shared" else boxes
         queries = _Queries(persons, chosen, shared[chosen], torch.ones(len(chosen)), chosen)
-    keypoints, joint_scores = _predict(model, persons, queries, source, seed, radius, counts,
-                                       hops=hops, flip=flip, batch=batch, precision=precision,
-                                       progress=progress)
+    predictor = Predictor(model, hops, flip, persons.skeleton, precision)
+    cues = _Cues(persons, queries, source, seed, radius, counts)
+    keypoints, joint_scores = _predict(predictor, queries, cues, batch, progress)
     scores = rescore(queries.scores, joint_scores)
     place = np.full(len(persons), -1)  # of each person's query; else the entry past the end
     place[queries.person[queries.person >= 0]] = np.flatnonzero(queries.person >= 0)
@@ -138,10 +137,10 @@ def detect(model, pictures: CocoPictures, detections: str | Path | list, *, cue:
         raise ConfigError(f"cue {cue!r} comes from labels, and {pictures.annotations} has none: "
                           f"choose none, {', '.join(OWN_CUES)}")
     model, counts = as_hintpose(model), Counter()
-    queries = _detection_queries(pictures, detections, cue if model.spec.cue else "none", counts)
-    keypoints, joint_scores = _predict(model, pictures, queries, "none", 0, 0.0, counts, hops=hops,
-                                       flip=flip, batch=batch, precision=precision,
-                                       progress=progress)
+    queries = _detection_queries(pictures, detections, counts)
+    predictor = Predictor(model, hops, flip, pictures.skeleton, precision)
+    cues = _Cues(pictures, queries, cue if model.spec.cue else "none", 0, 0.0, counts)
+    keypoints, joint_scores = _predict(predictor, queries, cues, batch, progress)
     scores = rescore(queries.scores, joint_scores)[-1]
     found = _results(pictures, queries, model.spec, keypoints[-1], joint_scores[-1], scores)
     return found, Counter({what: n for what, n in counts.items()
@@ -187,14 +186,14 @@ def _check_settings(protocol, cue, detections, radius, seed, batch, results, who
 @dataclass(frozen=True, eq=False)
 class _Queries:
     """D boxes (D, 4) with scores (D,), the pictures that they lie in (rows (D,) of `source`), and
-    whose they are (person (D,), a row of the data set or -1). cues: where not from the labels."""
+    whose they are (person (D,), a row of the data set or -1). entries: of detections."""
 
     source: CocoPersons | SimpleNamespace
     rows: np.ndarray
     boxes: Tensor
     scores: Tensor
     person: np.ndarray
-    cues: list[Cue] | None = None
+    entries: list[dict] | None = None
 
 
 def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
@@ -213,12 +212,9 @@ def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
     return chosen[paired] if protocol == "shared" or cue == "wrong" else chosen
 
 
-def _detection_queries(persons: CocoPersons | CocoPictures, detections, source,
-                       counts: Counter) -> _Queries:
-    found, cues = read_detections(persons, detections, counts), None
-    if source in OWN_CUES:
-        cues = [_own_cue(persons, image, entry, source)
-                for image, entry in zip(found.image_ids.tolist(), found.entries, strict=True)]
+def _detection_queries(persons: CocoPersons | CocoPictures, detections, counts: Counter
+                       ) -> _Queries:
+    found = read_detections(persons, detections, counts)
 
     def read(row: int) -> np.ndarray:
         name, *size = persons.pictures[int(found.image_ids[row])]
@@ -227,19 +223,21 @@ def _detection_queries(persons: CocoPersons | CocoPictures, detections, source,
     # Stands in for the data set in `predict`: a detection has a picture, but perhaps no person.
     pictures = SimpleNamespace(skeleton=persons.skeleton, image_ids=found.image_ids, read=read)
     return _Queries(pictures, np.arange(len(found.boxes)), torch.from_numpy(found.boxes),
-                    torch.from_numpy(found.scores).float(), found.person, cues)
+                    torch.from_numpy(found.scores).float(), found.person, found.entries)
 
 
-def _own_cue(persons: CocoPersons, image: int, entry: dict, source: str) -> Cue:
-    """The cue of a detection, from its own box, mask or pose."""
+def _own_cue(persons: CocoPersons | CocoPictures, image: int, box: Tensor, entry: dict,
+             source: str) -> Cue:
+    """The cue of a detection, from its own box (4,), mask or pose."""
     where, segmentation = f"the detection on image {image}", entry.get("segmentation")
     if source == "box":
-        return Cue.box(entry["bbox"]) if "bbox" in entry else Cue.none()
+        return Cue.box(box)
     if source == "pose":
         keypoints = numbers(entry.get("keypoints"), 3 * len(persons.skeleton))
         if keypoints is None:
             raise DataError(f"{where} has no keypoints, so the cue cannot be its pose")
-        return Cue.pose(np.reshape(keypoints, (-1, 3)))
+        pose = np.reshape(keypoints, (-1, 3))
+        return Cue.pose(pose) if (pose[:, 2] > 0).any() else Cue.none()
     try:
         mask = decode_mask(segmentation, *persons.pictures[image][1:])
     except (ValueError, TypeError) as error:
@@ -249,27 +247,44 @@ def _own_cue(persons: CocoPersons, image: int, entry: dict, source: str) -> Cue:
     return Cue.mask(mask) if mask.any() else Cue.none()
 
 
-def _predict(model, persons: CocoPersons, queries: _Queries, source: str | Callable, seed: int,
-             radius: float, counts: Counter, progress, **settings) -> tuple[Tensor, Tensor]:
-    """Keypoints (T, D, K, 2) and joint scores (T, D, K) of all queries, chunk by chunk."""
-    parts, bar = [], progress and progress(len(queries.rows))
-    for start in range(0, max(len(queries.rows), 1), CHUNK):
-        part, cues = slice(start, start + CHUNK), None
-        if queries.cues is not None:
-            cues = queries.cues[part]
-        elif source != "none":
-            cues = [Cue.none() if row < 0 else
-                    nearest_cue(persons, row, source, box, counts) if callable(source) else
-                    person_cue(persons, row, source, middle=center(box).tolist(), seed=seed,
-                               radius=radius, counts=counts)
-                    for row, box in zip(queries.person[part].tolist(), queries.boxes[part],
-                                        strict=True)]
-        parts.append(predict(model, queries.source, queries.rows[part], queries.boxes[part], cues,
-                             progress=bar and bar.update, **settings))
+@dataclass(frozen=True, eq=False)
+class _Cues(Sequence):
+    """The cue of each query, made when it is needed: a mask is as large as its picture. source,
+    seed, radius: the arguments of `evaluate`."""
+
+    persons: CocoPersons | CocoPictures
+    queries: _Queries
+    source: str | Callable
+    seed: int
+    radius: float
+    counts: Counter
+
+    def __len__(self) -> int:
+        return len(self.queries.rows)
+
+    def __getitem__(self, i: int) -> Cue:
+        row, box, entries = int(self.queries.person[i]), self.queries.boxes[i], self.queries.entries
+        if entries is not None and self.source in OWN_CUES:
+            image = int(self.queries.source.image_ids[i])
+            return _own_cue(self.persons, image, box, entries[i], self.source)
+        if row < 0:
+            return Cue.none()
+        if callable(self.source):
+            return nearest_cue(self.persons, row, self.source, box, self.counts)
+        return person_cue(self.persons, row, self.source, middle=center(box).tolist(),
+                          seed=self.seed, radius=self.radius, counts=self.counts)
+
+
+def _predict(predictor: Predictor, queries: _Queries, cues: _Cues, batch: int, progress
+             ) -> tuple[Tensor, Tensor]:
+    """Keypoints (T, D, K, 2) and joint scores (T, D, K) of all queries."""
+    bar = progress and progress(len(queries.rows))
+    found = predictor.predict_people(queries.source, queries.rows, queries.boxes,
+                                     None if cues.source == "none" else cues, batch=batch,
+                                     progress=bar and bar.update)
     if bar:
         bar.close()
-    keypoints = torch.cat([part.keypoints for part in parts], 1)
-    scores = torch.cat([part.scores for part in parts], 1)
+    keypoints, scores = found.keypoints, found.scores
     if not (keypoints.isfinite().all() and scores.isfinite().all()):
         raise DataError("the network's output is not finite: its weights are damaged or diverged")
     return keypoints, scores

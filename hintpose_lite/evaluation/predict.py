@@ -1,11 +1,11 @@
-"""Crops and cues in, poses in picture pixels out: through `predict_crops`, in evaluation, estimator
+"""Crops and cues in, poses in picture pixels out: through a `Predictor`, in evaluation, estimator
 and labs, so the same person with the same cue gets the same pose everywhere."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -15,11 +15,10 @@ from torch import Tensor
 from ..cues.cue import Cue, render_cues
 from ..data.batches import normalise
 from ..data.coco import CocoPersons
-from ..data.pictures import crop
 from ..errors import ConfigError, DataError
 from ..model.device import autocast
 from ..model.hintpose import HintPose, Spec
-from ..pose.geometry import apply, crop_matrix, invert, pad
+from ..pose.geometry import apply, crop, crop_matrix, invert, pad
 from ..pose.heatmaps import decode, mirror
 from ..pose.skeleton import COCO17, Skeleton
 
@@ -33,40 +32,89 @@ class Poses:
     scores: Tensor
 
 
-@torch.inference_mode()
-def heatmaps(model: HintPose, images: Tensor, cues: Tensor | None, *, rows: Tensor | None = None,
-             hops: int | None = None, flip: bool = True, skeleton: Skeleton = COCO17) -> Tensor:
-    """Heatmaps (T, N, K, h, w) of normalised crops (M, 3, H, W) and cue maps (N, 1, H, W) or None,
-    float32 also under autocast. rows: (N,), the crop of each cue; None: one cue per crop. flip:
-    average with the heatmaps of the mirrored crop and cue (HRNet's flip test)."""
-    straight = model(images, cues, hops, rows).float()
-    if not flip:
-        return straight
-    mirrored = model(images.flip(-1), None if cues is None else cues.flip(-1), hops, rows)
-    return (straight + mirror(mirrored.float(), skeleton, model.spec.codec)) / 2
+@dataclass(frozen=True)
+class Predictor:
+    """A network, and how it is used.
 
-
-@torch.inference_mode()
-def predict_crops(model: HintPose, crops: Tensor, matrices: Tensor, cues: list[Cue] | None, *,
-                  rows: Tensor | None = None, hops: int | None = None, flip: bool = True,
-                  skeleton: Skeleton = COCO17, precision: str = "float32") -> Poses:
-    """Poses of N people in crops (M, 3, H, W) uint8, as `cut_crops` makes them.
-
-    matrices: (M, 2, 3), from picture to crop; cues: one for each person, or None for none at all;
-    rows: (N,), each person's crop, where several share one (None: each has its own). precision:
-    of the network, see `autocast`. Everything lies on the model's device.
+    hops: None for those of its spec. flip: average with the heatmaps of the mirrored crop and cue
+    (HRNet's flip test). skeleton: of its joints (`predict_people` takes the data set's). precision:
+    of the network, see `autocast`.
     """
-    if model.training:
-        raise DataError("the model is in training mode, in which a batch changes its own answers: "
-                        "call model.eval() first")
-    spec = model.spec
-    images, maps = prepare(spec, crops, matrices, cues, rows)
-    with autocast(precision, images.device):
-        maps = heatmaps(model, images, maps, rows=rows, hops=hops, flip=flip, skeleton=skeleton)
-    points, scores = decode(maps.flatten(0, 1), spec.input_size, spec.codec, spec.target_sigma)
-    shape, back = maps.shape[:2], invert(matrices if rows is None else matrices[rows])
-    points = apply(back.repeat(shape[0], 1, 1), points)
-    return Poses(points.unflatten(0, shape), scores.unflatten(0, shape))
+
+    model: HintPose
+    hops: int | None = None
+    flip: bool = True
+    skeleton: Skeleton = COCO17
+    precision: str = "float32"
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @torch.inference_mode()
+    def heatmaps(self, images: Tensor, cues: Tensor | None, rows: Tensor | None = None) -> Tensor:
+        """Heatmaps (T, N, K, h, w), float32, of normalised crops (M, 3, H, W) and cue maps
+        (N, 1, H, W) or None. rows: (N,), the crop of each cue; None: one cue per crop."""
+        images, cues = (maps if maps is None else maps.to(self.device) for maps in (images, cues))
+        with autocast(self.precision, self.device):
+            straight = self.model(images, cues, self.hops, rows).float()
+            if not self.flip:
+                return straight
+            cues = None if cues is None else cues.flip(-1)
+            mirrored = self.model(images.flip(-1), cues, self.hops, rows).float()
+        return (straight + mirror(mirrored, self.skeleton, self.model.spec.codec)) / 2
+
+    @torch.inference_mode()
+    def predict_crops(self, crops: Tensor, matrices: Tensor, cues: list[Cue] | None,
+                      rows: Tensor | None = None) -> Poses:
+        """Poses of N people in crops (M, 3, H, W) uint8, as `cut_crops` makes them, on the CPU.
+
+        matrices: (M, 2, 3), from picture to crop; cues: one for each person, or None for none at
+        all; rows: (N,), each person's crop, where several share one (None: each has its own).
+        """
+        if self.model.training:
+            raise DataError("the model is in training mode, in which a batch changes its own "
+                            "answers: call model.eval() first")
+        spec = self.model.spec
+        crops, matrices = crops.to(self.device), matrices.to(self.device)
+        rows = None if rows is None else rows.to(self.device)
+        maps = self.heatmaps(*prepare(spec, crops, matrices, cues, rows), rows)
+        points, scores = decode(maps.flatten(0, 1), spec.input_size, spec.codec, spec.target_sigma)
+        shape, back = maps.shape[:2], invert(matrices if rows is None else matrices[rows])
+        points = apply(back.repeat(shape[0], 1, 1), points)
+        return Poses(points.unflatten(0, shape).cpu(), scores.unflatten(0, shape).cpu())
+
+    def predict_people(self, persons: CocoPersons, rows, boxes, cues: list[Cue] | None, *,
+                       batch: int = 64, progress: Callable[[int], object] | None = None) -> Poses:
+        """Poses of people `rows` (n,) of a data set, each in its box (n, 4) with its cue.
+
+        boxes: picture pixels, not yet padded; cues: one per row, or None. Pictures are decoded in
+        the background. progress: called after every batch with the number of people in it.
+        """
+        rows, spec = np.asarray(rows) if len(rows) else np.zeros(0, int), self.model.spec
+        boxes = torch.tensor(np.asarray(boxes), dtype=torch.float32)
+        if not len(rows) == len(boxes) == (len(rows) if cues is None else len(cues)):
+            raise DataError(f"{len(rows)} people, {len(boxes)} boxes, "
+                            f"{'no' if cues is None else len(cues)} cues: give one of each per "
+                            "person")
+        if spec.joints != len(persons.skeleton):
+            raise ConfigError(f"the network has {spec.joints} joints, the data set's skeleton "
+                              f"{len(persons.skeleton)}: take a network trained on such a skeleton")
+
+        def cut(chosen: np.ndarray):
+            return chosen, *cut_crops(_read(persons, rows[chosen]), boxes[chosen], spec)
+
+        predictor = replace(self, skeleton=persons.skeleton)
+        order = np.argsort(persons.image_ids[rows], kind="stable")  # a picture is decoded once
+        chunks = (order[start:start + batch] for start in range(0, len(order), batch))
+        scores = torch.zeros(self.hops or spec.hops, len(rows), spec.joints)
+        points = torch.zeros(*scores.shape, 2)
+        for chosen, *crops in ahead(cut, chunks, min(4, os.cpu_count() or 1)):
+            part = predictor.predict_crops(*crops, cues and [cues[i] for i in chosen])
+            points[:, chosen], scores[:, chosen] = part.keypoints, part.scores
+            if progress:
+                progress(len(chosen))
+        return Poses(points, scores)
 
 
 def prepare(spec: Spec, crops: Tensor, matrices: Tensor, cues: list[Cue] | None,
@@ -88,43 +136,6 @@ def cut_crops(pictures: Iterable[np.ndarray], boxes: Tensor, spec: Spec) -> tupl
     crops = np.stack([crop(picture, matrix, size) for picture, matrix
                       in zip(pictures, matrices, strict=True)])
     return torch.from_numpy(crops).permute(0, 3, 1, 2), matrices
-
-
-def predict(model: HintPose, persons: CocoPersons, rows, boxes, cues: list[Cue] | None, *,
-            hops: int | None = None, flip: bool = True, batch: int = 64,
-            precision: str = "float32", progress: Callable[[int], object] | None = None) -> Poses:
-    """Poses of people `rows` (n,) of a data set, each in its box (n, 4) with its cue.
-
-    boxes: picture pixels, not yet padded; cues: one per row, or None. Pictures are decoded in the
-    background. progress: called after every batch with the number of people in it.
-    """
-    rows = np.asarray(rows) if len(rows) else np.zeros(0, int)
-    boxes = torch.tensor(np.asarray(boxes), dtype=torch.float32)
-    if not len(rows) == len(boxes) == (len(rows) if cues is None else len(cues)):
-        raise DataError(f"{len(rows)} people, {len(boxes)} boxes, "
-                        f"{'no' if cues is None else len(cues)} cues: give one of each per person")
-    device = next(model.parameters()).device
-    if model.spec.joints != len(persons.skeleton):
-        raise ConfigError(f"the network has {model.spec.joints} joints, the data set's skeleton "
-                          f"{len(persons.skeleton)}: take a network trained on such a skeleton")
-
-    def cut(chosen: np.ndarray):
-        return chosen, *cut_crops(_read(persons, rows[chosen]), boxes[chosen], model.spec)
-
-    order, parts = np.argsort(persons.image_ids[rows], kind="stable"), []
-    chunks = (order[start:start + batch] for start in range(0, len(order), batch))
-    for chosen, crops, matrices in ahead(cut, chunks, min(4, os.cpu_count() or 1)):
-        part = predict_crops(model, crops.to(device), matrices.to(device),
-                             cues and [cues[i] for i in chosen], hops=hops, flip=flip,
-                             skeleton=persons.skeleton, precision=precision)
-        parts.append((part.keypoints.cpu(), part.scores.cpu()))
-        if progress:
-            progress(len(chosen))
-    if not parts:
-        joints, count = len(persons.skeleton), hops or model.spec.hops
-        return Poses(torch.zeros(count, 0, joints, 2), torch.zeros(count, 0, joints))
-    back = torch.from_numpy(np.argsort(order))
-    return Poses(*(torch.cat(part, 1)[:, back] for part in zip(*parts, strict=True)))
 
 
 def _read(persons: CocoPersons, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from ..errors import DataError
 
+# Pillow refuses pictures of twice the size that it warns of.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 
 def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A picture file (path or open file) as uint8 RGB (height, width, 3), upright by its EXIF tag.
@@ -22,7 +25,7 @@ def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
     if str(name).startswith(("http://", "https://", "ftp://")):
         raise DataError(f"{name}: that is an address; download the picture, and give its file")
     try:
-        with open_picture(path) as stored:
+        with Image.open(path) as stored:
             picture = _upright(stored)
             if size and stored.size == tuple(size) != picture.size:
                 picture = stored
@@ -39,16 +42,9 @@ def read_picture(path, size: tuple[int, int] | None = None) -> np.ndarray:
                         "replace it, or leave it out") from error
 
 
-def open_picture(path) -> Image.Image:
-    """`Image.open` without a warning of large pictures: Pillow refuses those of twice the size."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path)
-
-
 def picture_size(path) -> tuple[int, int]:
     """(width, height) of a picture file, upright by its EXIF tag. Raises what Pillow raises."""
-    with open_picture(path) as stored:
+    with Image.open(path) as stored:
         return _upright(stored).size
 
 

@@ -74,7 +74,9 @@ def mixture_figure(scene: Scene, share: float, noise: float = 0.0) -> Figure:
     figure.colorbar(shown, ax=heat, label="height")
     bars.barh(range(len(mixed.which)), mixed.heights.numpy(), color=INKS[mixed.owner],
               hatch=[("", "//")[who] for who in mixed.owner], edgecolor="white")
-    bars.vlines([share, 1 - share], -1, len(mixed.which), "black", ["--", ":"], lw=1)
+    for value, style, name in ((share, "--", "A"), (1 - share, ":", "B")):
+        bars.axvline(value, color="black", ls=style, lw=1, label=f"share of {name}")
+    bars.legend(loc="lower right", fontsize=8)
     bars.set(yticks=range(len(mixed.which)), ylim=(len(mixed.which), -1), xlim=(0, 1.05),
              yticklabels=[COCO17.names[joint].replace("_", " ") for joint in mixed.which],
              xlabel="height (hatched: B's)", title="peaks")

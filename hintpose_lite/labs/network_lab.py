@@ -159,8 +159,8 @@ def change_figure(spec, crop: Tensor, changes: Mapping[str, Tensor], limit: floa
         pair[0].imshow(((crop + change).movedim(0, 2) * std + mean).clamp(0, 1))
         pair[0].set_title(f"crop + {name}", fontsize=10)
         pair[1].imshow(shades.to_rgba(change[1].numpy()), interpolation="nearest")
-        pair[1].set_title(f"{name}, in green", fontsize=10)
-    figure.colorbar(shades, ax=axes, aspect=40, label="added (deviations)")
+        pair[1].set_title(f"{name}: added to green", fontsize=10)
+    figure.colorbar(shades, ax=axes, aspect=40, label="added (standard deviations)")
     return figure
 
 

@@ -13,7 +13,7 @@ from ..cues.evaluation import person_cue
 from ..data.coco import STRATA, CocoPersons
 from ..evaluation.evaluate import evaluated_people
 from ..evaluation.judge import Verdicts, judge
-from ..evaluation.predict import predict
+from ..evaluation.predict import Predictor
 from ..photos.draw import BLUE, GREY, ORANGE, RED, blank_figure, draw_poses
 from ..pose.geometry import pad, union
 from ..pose.oks import oks, rescore
@@ -33,8 +33,8 @@ def ask(model, persons: CocoPersons, progress: Callable | None = None) -> Simple
     rows = evaluated_people(persons, "shared", "joint")
     boxes = union(*torch.as_tensor(persons.boxes[np.stack([rows, persons.partner[rows]])]))
     cues = [person_cue(persons, row, "joint") for row in rows] if model.spec.cue else None
-    found = predict(model, persons, rows, boxes, cues, flip=False,
-                    progress=progress and progress(len(rows)).update)
+    found = Predictor(model, flip=False).predict_people(
+        persons, rows, boxes, cues, progress=progress and progress(len(rows)).update)
     scores = rescore(torch.ones(len(rows)), found.scores)
     verdicts = [judge(persons, rows, *hop) for hop in zip(found.keypoints, scores, strict=True)]
     return SimpleNamespace(rows=rows, boxes=boxes, cues=cues, points=found.keypoints,
@@ -115,15 +115,16 @@ def contest_figure(result: SimpleNamespace, names: tuple[str, str]) -> Figure:
         for who, (mark, ink) in enumerate(zip("os", (BLUE, ORANGE), strict=True)):
             left.plot([*ends[:, who]], [who, who], color=np.array(ink) / 255, lw=2)
             left.plot(result.seen[who, i], who, mark, color=np.array(ink) / 255, ms=8)
-        left.set(xlim=(-3, 103), ylim=(1.6, -0.6), yticks=[0, 1], yticklabels=names,
+        left.set(xlim=(-4, 107), ylim=(1.6, -0.6), yticks=[0, 1], yticklabels=names,
                  xlabel=f"{name} (per cent)")
         counts, edges = np.histogram(result.others[:, 0, i] - result.others[:, 1, i],
                                      np.arange(-82.5, 83, 5))
-        right.stairs(counts / counts.max(), edges, fill=True, color=np.array(GREY) / 255, alpha=0.5)
+        right.stairs(counts / counts.max(), edges, fill=True, color=np.array(GREY) / 255, alpha=0.5,
+                     label=f"{len(result.others)} other draws")
         right.plot([low[i], high[i]], [1.15, 1.15], "k", lw=2)
-        right.plot(delta[i], 1.15, "kD")
-        right.axvline(0, color="black", lw=1)
-        right.axvline(everybody[i], color=np.array(RED) / 255, ls="--")
+        right.plot(delta[i], 1.15, "kD", label="these people, 95 % interval")
+        right.axvline(everybody[i], color=np.array(RED) / 255, ls="--", lw=2, label="all people")
+        right.axvline(0, color="black", ls=":", lw=1)
         right.set(xlim=(-60, 80), ylim=(0, 1.3), yticks=[],
                   xlabel=f"{name}: {names[0]} minus {names[1]} (points)")
         gap, least, most = np.round((delta[i], low[i], high[i]), 1) + 0.0  # no "-0"
@@ -131,7 +132,8 @@ def contest_figure(result: SimpleNamespace, names: tuple[str, str]) -> Figure:
         said.append(f"{name}: {names[0]} {result.seen[0, i]:.1f}, {names[1]} "
                     f"{result.seen[1, i]:.1f}, " + ("no difference on anybody drawn" if same else
                     f"difference {gap:+.1f}, interval {least:+.1f} to {most:+.1f}"))
-    axes[0, 1].set_title("black: these people; grey: other draws; dashed: all people", fontsize=9)
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper right", ncols=3,
+                  fontsize=9)
     figure.set_label("; ".join(said))
     return figure
 

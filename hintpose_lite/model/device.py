@@ -27,7 +27,8 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device):
-    """A context in which networks compute in bf16 or float32. "auto" takes bf16 where it is fast:
+    """A context in which networks compute in bf16 or float32 (of which PyTorch rounds convolutions
+    on a GPU to TF32, unless it is told not to). "auto" takes bf16 where it is fast:
     on CUDA GPUs from Ampere on (older ones only emulate it), and on CPUs with AVX512-BF16."""
     if precision not in PRECISIONS:
         raise ConfigError(f"precision {precision!r} does not exist; choose {', '.join(PRECISIONS)}")

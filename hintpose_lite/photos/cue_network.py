@@ -23,11 +23,11 @@ from ..data.batches import normalise, relight
 from ..data.coco import CocoPersons
 from ..data.crops import Augment, PersonCrops, load, places_of_steps
 from ..errors import ConfigError, RunError
-from ..evaluation.predict import cut_crops, heatmaps, prepare
+from ..evaluation.predict import Predictor, cut_crops, prepare
 from ..model.device import autocast
 from ..model.hintpose import HintPose, Spec
 from ..model.hrnet import STRIDE
-from ..pose.geometry import apply, invert
+from ..pose.geometry import apply, constant, invert
 from ..pose.heatmaps import encode
 from ..pose.skeleton import Skeleton
 from ..training.config import TrainConfig
@@ -50,7 +50,8 @@ def people_maps(points: Tensor, shown: Tensor, spec: Spec) -> Tensor:
     points (N, P, 2): the middles of the people of each crop, in crop pixels; shown (N, P): which
     of them exist. A person whose middle lies outside the crop has no peak.
     """
-    inside = ((points >= 0) & (points <= points.new_tensor(spec.input_size) - 1)).all(-1)
+    last = constant(tuple(side - 1 for side in spec.input_size), points.device)
+    inside = ((points >= 0) & (points <= last)).all(-1)
     heights = (inside & shown).to(points.dtype)
     maps = encode(points, spec.input_size, spec.target_sigma, spec.codec, heights=heights)
     return maps.amax(1, keepdim=True)
@@ -101,10 +102,10 @@ class CueNetwork:
         if not len(boxes):
             return []
         boxes = torch.as_tensor(boxes, dtype=torch.float32)
-        spec, device = self.model.spec, next(self.model.parameters()).device
+        spec = self.model.spec
         crops, matrices = cut_crops([picture] * len(boxes), boxes, spec)
         images, _ = prepare(spec, crops, matrices, None)
-        maps = heatmaps(self.model, images.to(device), None, skeleton=MIDDLE)[-1].float().cpu()
+        maps = Predictor(self.model, skeleton=MIDDLE).heatmaps(images, None)[-1].cpu()
         points, heights = find_peaks(maps, self.low, self.most)
         points = apply(invert(matrices), points * STRIDE)
         edge = torch.tensor(picture.shape[1::-1], dtype=torch.float32) - 1

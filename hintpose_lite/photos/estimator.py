@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..cues.cue import Cue, call_source
 from ..errors import ConfigError, DataError
-from ..evaluation.predict import cut_crops, predict_crops
+from ..evaluation.predict import Predictor, cut_crops
 from ..inputs.pictures import as_picture
 from ..model.hintpose import Ensemble, as_hintpose
 from ..model.hrnet import HRNet
@@ -127,16 +127,15 @@ class PoseEstimator:
     def _predict(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue] | None, flip: bool,
              hops: int | None, scores: Tensor | None = None) -> list[Pose]:
         scores = torch.ones(len(boxes)) if scores is None else scores
-        device, poses = next(self.model.parameters()).device, []
+        predictor = Predictor(self.model, hops, flip, self.skeleton, self.precision)
+        poses = []
         for part in torch.arange(len(boxes)).split(BATCH) if len(boxes) else ():
             chosen = cues and [cues[i] for i in part]
             places, rows = boxes[part].unique(dim=0, return_inverse=True)  # several cues in one
             crops, matrices = cut_crops([picture] * len(places), places, self.model.spec)
-            found = predict_crops(self.model, crops.to(device), matrices.to(device), chosen,
-                                  rows=rows.to(device), hops=hops, flip=flip,
-                                  skeleton=self.skeleton, precision=self.precision)
-            poses += _poses(found.keypoints.cpu(), found.scores.cpu(), boxes[part], chosen,
-                            scores[part], self.model.spec.calibration)
+            found = predictor.predict_crops(crops, matrices, chosen, rows)
+            poses += _poses(found.keypoints, found.scores, boxes[part], chosen, scores[part],
+                            self.model.spec.calibration)
         return poses
 
     def narrowed(self, picture: np.ndarray, boxes: Tensor, cues: list[Cue]) -> Tensor:

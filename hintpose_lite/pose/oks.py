@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-PAIRS_AT_ONCE = 1 << 17  # bounds the memory of oks_nms: this many pairs of poses in one step
 LOW = 0.2  # a joint up to this score does not count for a pose's score
 EPSILON = 2.0**-52  # COCO adds it to every area, so that an area of 0 divides nothing by 0
 
@@ -53,39 +52,14 @@ def oks_nms(keypoints: Tensor, scores: Tensor, areas: Tensor, sigmas, threshold:
         images = torch.zeros_like(scores, dtype=torch.long)
     ranking = torch.argsort(scores, descending=True, stable=True)
     ranking = ranking[torch.argsort(images[ranking], stable=True)]  # picture by picture, best first
-    points, area, picture = keypoints[ranking], areas[ranking], images[ranking]
-
-    better, worse = _pairs(picture)
-    parts = zip(better.split(PAIRS_AT_ONCE), worse.split(PAIRS_AT_ONCE), strict=True)
-    similar = torch.cat([pose_oks(points[i], points[j], (area[i] + area[j]) / 2, sigmas) > threshold
-                         for i, j in parts])
-    stays = _settle(better[similar], worse[similar], len(scores))
-    if limit is not None:
-        ahead = torch.bincount(worse[stays[better]], minlength=len(scores))
-        stays &= ahead < limit
-    kept = ranking[stays].sort().values
-    return kept[torch.argsort(scores[kept], descending=True, stable=True)]
-
-
-def _pairs(groups: Tensor) -> tuple[Tensor, Tensor]:
-    """All positions i < j with equal groups (N,), which must be sorted: two (P,) tensors."""
-    ends = torch.searchsorted(groups, groups, right=True)
-    position = torch.arange(len(groups), device=groups.device)
-    partners = ends - position - 1  # how many of the same group come later
-    first = position.repeat_interleave(partners)
-    starts = (partners.cumsum(0) - partners).repeat_interleave(partners)
-    second = first + 1 + torch.arange(len(first), device=groups.device) - starts
-    return first, second
-
-
-def _settle(better: Tensor, worse: Tensor, count: int) -> Tensor:
-    """Which poses stay (count,), when pose better[p] removes worse[p] if it stays itself. The
-    greedy answer is the only fixed point, since a pair always points down the ranking, and it is
-    reached after as many rounds as the longest chain has steps."""
-    stays = torch.ones(count, dtype=torch.bool, device=better.device)
-    while True:
-        following = torch.ones_like(stays)
-        following[worse[stays[better]]] = False
-        if torch.equal(following, stays):
-            return stays
-        stays = following
+    stays = [ranking[:0]]
+    for rows in ranking.split(images.unique(return_counts=True)[1].tolist()):
+        same = (pose_oks(keypoints[rows, None], keypoints[rows],
+                         (areas[rows, None] + areas[rows]) / 2, sigmas) > threshold).tolist()
+        kept = []
+        for i in range(len(rows)):
+            if not any(same[i][j] for j in kept):
+                kept.append(i)
+        stays.append(rows[kept[:limit]])
+    stays = torch.cat(stays).sort().values
+    return stays[torch.argsort(scores[stays], descending=True, stable=True)]

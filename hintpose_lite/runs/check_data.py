@@ -5,12 +5,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data.coco import CocoPersons
 from ..errors import DataError, RunError
 from ..files import write_whole
-from ..inputs.pictures import open_picture
 
 FIRST = 3  # examples of each kind
 
@@ -62,7 +62,7 @@ def bad_pictures(persons: CocoPersons, quick: bool) -> list[tuple[str, str]]:
 
 def _open(path: Path) -> None:
     """Raises ValueError or OSError for a picture that cannot be opened, or a JPEG that is cut."""
-    with open_picture(path) as picture:
+    with Image.open(path) as picture:
         kind = picture.format
     if kind == "JPEG":
         with open(path, "rb") as file:

@@ -48,7 +48,7 @@ def announce(trainer: Trainer, out: Path) -> None:
         print(f"{out}: nobody of the training people shares a box with somebody else, so the "
               "validation in shared boxes may have nobody, too; that in own boxes stands beside it",
               flush=True)
-    if trainer.group.is_first and trainer.crops.paster is not None:
+    if trainer.group.is_first and trainer.crops.paster and len(trainer.crops.paster.rows):
         print(f"{out}: {trainer.crops.paster.summary()}", flush=True)
     if trainer.config.steps >= LONG and trainer.group.size == 1:
         estimate = preflight(trainer)

@@ -26,7 +26,7 @@ LIMITS = {name: limits for names, limits in {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides what a run learns; two runs with equal configs do the same."""
+    """Everything that decides what a run learns, beside the number of processes."""
 
     spec: Spec = Spec()
     # The network, and how it is used.
@@ -95,7 +95,7 @@ class TrainConfig:
     def __post_init__(self):
         settle(self, CHOICES, LIMITS)
         hops, weights = self.spec.hops, self.hop_weights
-        if not re.fullmatch(r"\s*([^\s=]+=\d+(\.\d*)?\s*)*", self.sources):
+        if not re.fullmatch(r"(\s*[^\s=]+=\d+(\.\d*)?(?!\S))*\s*", self.sources):
             raise ConfigError(f"sources={self.sources!r}: write it as \"coco=2 lspet=0.5\"")
         if self.compile and self.checkpoint_hops:
             raise ConfigError("compile and checkpoint_hops do not go together: choose one")

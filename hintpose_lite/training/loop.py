@@ -52,7 +52,7 @@ def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: C
           before: Callable[[Trainer, Path], None] | None = None) -> Path:
     """Trains into the run folder `out` (see `folder`) and returns it; a run of the same config is
     continued. Under torchrun all processes train this one run together. SIGTERM ends a run like the
-    file `stop`: it saves after the current step.
+    file `stop`: it saves after the current step (with several processes, at most 20 steps later).
 
     people are trained on, held_out are for validation. position: the line of the progress bar,
     where several runs share a screen. before: called with the trainer and `out` before the first
@@ -135,6 +135,8 @@ def fitting_batch(config: TrainConfig, people: CocoPersons, device) -> int:
 def _resume(trainer: Trainer, path: Path) -> None:
     try:
         trainer.load(torch.load(path, map_location=trainer.device, weights_only=True))
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
     except Exception as error:  # unpickling a damaged file raises nearly anything
         raise RunError(f"cannot resume from {path} ({type(error).__name__}): it is damaged, or "
                        "of another run. Restore a copy of it, or train into another folder, "

@@ -1,7 +1,8 @@
 """One step of training: its batch, the loss, the learning rate, and the `Trainer` that runs it.
 
-The batch and the learning rate of step t depend on (seed, t) only, so a run that is stopped and
-started again gives the same weights as one that never stopped (bit for bit on a CPU).
+The batch and the learning rate of step t depend on (seed, t) only, and with several processes on
+their number. So a run that is stopped and started again, with as many processes, gives the same
+weights as one that never stopped (bit for bit on a CPU).
 """
 
 import math
@@ -99,8 +100,7 @@ class Trainer:
         if self.batches is None:
             places = places_of_steps(len(self.people), config.batch, config.seed, self.step,
                                      config.steps, person_weights(config, self.people))
-            self.batches = load(self.crops, map(self.group.share, places), self.device,
-                                self.group.size)
+            self.batches = load(self.crops, map(self.group.share, places), self.device)
         if self.step == self.frozen_from:
             self.ready()
         hops = draw_hops(config, self.step)

@@ -10,11 +10,13 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from ..errors import FetchError
@@ -29,7 +31,8 @@ MAX_RATIO = 100  # of unpacked to packed bytes: JSON has 10, a zip made to fill 
 
 def fetch(url: str, path: str | Path, sha256: str | None = None, *,
           progress: bool | Callable[[int], None] = True) -> Path:
-    """Download url to path and return path; an existing file is checked and kept.
+    """Download url to path and return path; an existing file is checked and kept. Of several
+    processes that want the same path, one downloads it and the others wait.
 
     An interrupted download leaves path.part, where the next call continues. sha256: the first 8 or
     more hex digits. progress: whether to show a bar; or a function that is called after every chunk
@@ -39,26 +42,32 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
     _refuse_bad_address(url)
     if sha256 is not None and not re.fullmatch("[0-9a-f]{8,64}", digest):
         raise FetchError(f"{sha256!r} is no SHA-256: give at least its first 8 hex digits")
-    part = path.with_name(path.name + ".part")
+    part, lock = (path.with_name(path.name + end) for end in (".part", ".lock"))
     try:
-        if path.exists():
-            if _matches(path, digest):
-                return path
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock):
+                if not path.exists():
+                    _download(url, part, bool(digest), progress)
+                    if not _matches(part, digest):
+                        _forget(part)
+                        raise FetchError(f"{url}: the SHA-256 of what came does not start with "
+                                         f"{digest}. It was thrown away; try again, or get {path} "
+                                         "from elsewhere")
+                    os.replace(part, path)
+                    _forget(part)
+                    return path
+        if not _matches(path, digest):
             raise FetchError(f"{path} exists, but its SHA-256 does not start with {digest}, so it "
                              f"is not the file at {url}: move it away, then try again")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, part, bool(digest), progress)
-        if not _matches(part, digest):
-            _forget(part)
-            raise FetchError(f"{url}: the SHA-256 of what came does not start with {digest}. It "
-                             f"was thrown away; try again, or get {path} from elsewhere")
-        os.replace(part, path)
-        _forget(part)
     except (OSError, http.client.HTTPException) as error:
         kept = f" {_size(part)} bytes stay in {part}, the next try continues there." * part.exists()
         raise FetchError(f"{url} could not be downloaded: {getattr(error, 'reason', error)}. Look "
                          f"at the address, the network and the space on the disk.{kept} Or get "
                          f"the file another way and put it at {path}") from error
+    finally:
+        with suppress(OSError):  # whoever has waited for it finds the file
+            lock.unlink()
     return path
 
 

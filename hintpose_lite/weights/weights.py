@@ -156,6 +156,7 @@ def initialise(model: HRNet, init: str | Path, say: Callable[[str], None] = prin
         path, known = _download(IMAGENET[width]), {}
     else:
         path, known = _locate(init)
+        known = known or settings_in_name(path)
     found = read_state(path)
     if codec := found.spec.codec if found.spec else known.get("codec"):
         _same_family(codec, as_hintpose(model).spec.codec, path)

@@ -1,5 +1,8 @@
 """Crops: they show what the matrix says, do not alias, and are the same in training and in use."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -179,6 +182,21 @@ def test_people_come_up_in_proportion_to_their_weights():
     assert all(seen == {*range(len(seen))} for seen in turns.values())
     assert [*places_of_steps(10, 4, 7, 6, 10, weights)] == [
         *places_of_steps(10, 4, 7, 0, 10, weights)][6:]
+
+
+def test_workers_start_after_opencv_has_used_its_threads():
+    """In a process of its own, since such a worker would end with a fault."""
+    code = """
+import cv2, numpy as np
+from torch.utils.data import DataLoader
+from hintpose_lite.data.crops import _alone
+cv2.setNumThreads(8)
+cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 3)
+print(len([*DataLoader(range(4), num_workers=2, worker_init_fn=_alone)]))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                           timeout=300)
+    assert ended.stdout.split() == ["4"], ended.stderr[-2000:]
 
 
 def test_the_loader_gives_the_batches_in_turn(crowd):

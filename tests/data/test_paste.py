@@ -170,6 +170,15 @@ def test_masks_of_somebody_else_or_in_pieces_are_not_cut_out():
         assert cut_out(picture, replace(subject, segmentation=mask)) is None
 
 
+def test_nobody_is_pasted_beside_a_person_with_somebody_elses_mask(crowd):
+    paster = PersonCrops(crowd, SPEC, Augment(paste=1)).paster
+    row = next(row for row in range(len(crowd)) if paster.draw(row, 0, np.random.default_rng(1)))
+    mask = np.zeros_like(crowd[row].mask())
+    mask[:4] = True
+    paster.persons = {row: replace(crowd[row], segmentation=mask)}
+    assert paster.draw(row, 0, np.random.default_rng(1)) is None
+
+
 def test_a_pasted_item_depends_on_seed_epoch_and_row_only(crowd):
     one, two = (PersonCrops(crowd, SPEC, Augment(paste=1), seed=3) for _ in range(2))
     two[0, 1]
@@ -203,9 +212,9 @@ def test_cut_outs_are_whole_and_have_a_mask(crowd):
 def test_a_set_without_masks_says_so_and_is_used_as_it_is(crowd):
     bare = copy.copy(crowd)
     bare.has_mask = np.zeros(len(crowd), bool)
-    people = PersonCrops(bare, SPEC, Augment(paste=1))
-    assert "paste=0" in people.paster.summary() and "paste=0" not in PersonCrops(
-        crowd, SPEC, Augment(paste=1)).paster.summary()
+    with pytest.warns(UserWarning, match="paste=0"):
+        people = PersonCrops(bare, SPEC, Augment(paste=1))
+    assert "paste=0" not in PersonCrops(crowd, SPEC, Augment(paste=1)).paster.summary()
     assert people.paster.draw(0, 0, np.random.default_rng(0)) is None
     assert people[0, 0]["crops"].any()
 

@@ -7,7 +7,7 @@ import torch
 from hintpose_lite.cues.cue import Cue
 from hintpose_lite.data.batches import normalise
 from hintpose_lite.errors import ConfigError, DataError
-from hintpose_lite.evaluation.predict import cut_crops, heatmaps, predict, prepare
+from hintpose_lite.evaluation.predict import Predictor, cut_crops, prepare
 from hintpose_lite.model.hintpose import HintPose, Spec
 from hintpose_lite.pose.geometry import apply, crop_matrix, pad, warp
 from hintpose_lite.pose.heatmaps import decode, encode, mirror
@@ -40,7 +40,8 @@ def test_poses_come_back_to_the_picture(crowd, monkeypatch):
     order = np.argsort(crowd.image_ids, kind="stable")
     truth = encode(points[order], (64, 96), 1.2, "dark")
     monkeypatch.setattr(HintPose, "forward", lambda self, images, cues, hops, rows: truth[None])
-    found = predict(model, crowd, np.arange(len(crowd)), boxes, None, flip=False, batch=1000)
+    found = Predictor(model, flip=False).predict_people(
+        crowd, np.arange(len(crowd)), boxes, None, batch=1000)
     inside = ((points > 10) & (points < points.new_tensor([54.0, 86]))).all(-1)
     inside &= torch.as_tensor(crowd.keypoints)[..., 2] > 0
     assert inside.sum() > 50
@@ -51,17 +52,18 @@ def test_poses_come_back_to_the_picture(crowd, monkeypatch):
 def test_batches_and_order_do_not_matter(crowd, model):
     rows = np.arange(len(crowd))
     cues = cues_of(crowd)
-    one = predict(model, crowd, rows, crowd.boxes, cues, batch=64)
-    two = predict(model, crowd, rows[::-1], crowd.boxes[::-1].copy(), cues[::-1], batch=3)
+    predictor = Predictor(model)
+    one = predictor.predict_people(crowd, rows, crowd.boxes, cues, batch=64)
+    two = predictor.predict_people(crowd, rows[::-1], crowd.boxes[::-1].copy(), cues[::-1], batch=3)
     assert one.keypoints.shape == (2, len(crowd), 17, 2)
     torch.testing.assert_close(one.scores, two.scores.flip(1), atol=1e-4, rtol=1e-3)
 
 
 def test_the_cue_reaches_the_answer(crowd, model):
     rows = np.arange(len(crowd))
-    with_cue = predict(model, crowd, rows, crowd.boxes, cues_of(crowd))
-    without = predict(model, crowd, rows, crowd.boxes, None)
-    nothing = predict(model, crowd, rows, crowd.boxes, [Cue.none()] * len(crowd))
+    with_cue, without, nothing = (
+        Predictor(model).predict_people(crowd, rows, crowd.boxes, cues)
+        for cues in (cues_of(crowd), None, [Cue.none()] * len(crowd)))
     assert not torch.equal(with_cue.scores, without.scores)
     torch.testing.assert_close(without.scores, nothing.scores)
 
@@ -73,10 +75,11 @@ def test_the_flip_test_is_mirror_symmetric():
     torch.nn.init.normal_(model.final_layer.weight)
     torch.nn.init.normal_(model.input_refinement.correct.weight)
     images, cues = torch.randn(2, 3, 96, 64), torch.rand(2, 1, 96, 64)
-    straight = heatmaps(model, images, cues)
-    back = mirror(heatmaps(model, images.flip(-1), cues.flip(-1)), COCO17, "udp")
+    heatmaps = Predictor(model).heatmaps
+    straight = heatmaps(images, cues)
+    back = mirror(heatmaps(images.flip(-1), cues.flip(-1)), COCO17, "udp")
     torch.testing.assert_close(back, straight, atol=1e-4, rtol=1e-3)
-    forgotten = mirror(heatmaps(model, images.flip(-1), cues), COCO17, "udp")
+    forgotten = mirror(heatmaps(images.flip(-1), cues), COCO17, "udp")
     assert not torch.allclose(forgotten, straight, atol=1e-2)
 
 
@@ -98,9 +101,10 @@ def test_autocast_rounds_the_network_and_not_the_places(crowd, monkeypatch):
     model = HintPose(cue=False, hops=1, codec="dark", **TINY).eval()
     maps = torch.rand(1, len(crowd), 17, 24, 16, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(HintPose, "forward", lambda self, images, cues, hops, rows: maps)
-    plain = predict(model, crowd, np.arange(len(crowd)), crowd.boxes, None, flip=False)
+    predictor, rows = Predictor(model, flip=False), np.arange(len(crowd))
+    plain = predictor.predict_people(crowd, rows, crowd.boxes, None)
     with torch.autocast("cpu", torch.bfloat16):
-        cast = predict(model, crowd, np.arange(len(crowd)), crowd.boxes, None, flip=False)
+        cast = predictor.predict_people(crowd, rows, crowd.boxes, None)
     torch.testing.assert_close(cast.keypoints, plain.keypoints, atol=0.01, rtol=0)
 
 
@@ -119,17 +123,17 @@ def test_the_network_runs_in_bf16_and_places_are_decoded_in_float32(crowd, model
     monkeypatch.setattr("hintpose_lite.evaluation.predict.decode", decoding)
     for precision, dtype in (("bf16", torch.bfloat16), ("float32", torch.float32)):
         seen.clear()
-        found = predict(model, crowd, [0, 1], crowd.boxes[:2], cues_of(crowd)[:2],
-                        precision=precision)
+        found = Predictor(model, precision=precision).predict_people(
+            crowd, [0, 1], crowd.boxes[:2], cues_of(crowd)[:2])
         assert {maps.dtype for maps in seen} == {dtype} and len(seen) == 2  # with the mirror image
         assert found.keypoints.dtype == found.scores.dtype == torch.float32
 
 
 def test_misuse_is_refused(crowd, model):
     with pytest.raises(DataError):
-        predict(model, crowd, [0, 1], crowd.boxes[:1], None)
+        Predictor(model).predict_people(crowd, [0, 1], crowd.boxes[:1], None)
     fewer = HintPose(joints=14, **TINY).eval()
     with pytest.raises(ConfigError, match="14 joints"):
-        predict(fewer, crowd, [0], crowd.boxes[:1], None)
+        Predictor(fewer).predict_people(crowd, [0], crowd.boxes[:1], None)
     with pytest.raises(DataError):
-        predict(model.train(), crowd, [0], crowd.boxes[:1], None)
+        Predictor(model.train()).predict_people(crowd, [0], crowd.boxes[:1], None)

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from hintpose_lite.cues.cue import Cue, render_cues
 from hintpose_lite.errors import ConfigError, DataError
 from hintpose_lite.labs import figures
-from hintpose_lite.labs.figures import cue_figure, hop_strip
+from hintpose_lite.labs.figures import hop_strip
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.photos import draw
 from hintpose_lite.photos.draw import (
@@ -217,24 +217,6 @@ def test_overlays_show_sign_and_strength():
     small = overlay(GREEN_FIELD, np.full((5, 4), 0.5), (40, 220, 40), strength=1.0)
     assert near(small, (40, 170, 40), 1).all()
     assert np.array_equal(overlay(GREEN_FIELD, values * 9), overlay(GREEN_FIELD, values))
-
-
-def test_the_cue_figure_is_labelled_and_has_a_panel_for_each_hop(crowd):
-    torch.manual_seed(0)
-    model, twin = HintPose(hops=2, **SMALL), HintPose(cue=False, hops=1, **SMALL)
-    row = int(np.flatnonzero(crowd.partner >= 0)[0])
-    figure = cue_figure(model, crowd, row, twin)
-    assert len(figure.axes) == 9 and [len(axis.images) for axis in figure.axes] == [1] * 8 + [0]
-    assert [axis.get_ylabel() for axis in figure.axes[::3]] == ["cue on person A",
-                                                               "cue on person B", "no cue"]
-    assert figure.axes[1].get_title() == "hop 1"
-    assert "with cue on person B it finds " in figure.get_label()
-    first, second = (figure.axes[i].images[0].get_array() for i in (0, 3))
-    assert not np.array_equal(first, second), "another cue, another picture"
-    assert_all_fits(figure)
-    crowd_of_one = SimpleNamespace(partner=np.array([-1]))
-    with pytest.raises(DataError):
-        cue_figure(model, crowd_of_one, 0)
 
 
 # --- hop strips -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from hintpose_lite.cues.cue import Cue
 from hintpose_lite.cues.evaluation import person_cue
 from hintpose_lite.errors import ConfigError, DataError
 from hintpose_lite.evaluation.evaluate import CUES, evaluate
-from hintpose_lite.evaluation.predict import Poses, predict
+from hintpose_lite.evaluation.predict import Poses, Predictor
 from hintpose_lite.model.hintpose import HintPose
 from hintpose_lite.model.hrnet import HRNet
 from hintpose_lite.photos import estimator as estimator_module
@@ -68,7 +68,7 @@ def test_the_answers_are_predicts_to_the_last_digit(crowd, model, flip, hops):
     rows = np.flatnonzero(crowd.image_ids == crowd.image_ids[0])
     assert len(rows) > 1
     cues = [Cue.point(*crowd.keypoints[row][crowd.keypoints[row][:, 2] > 0][0, :2]) for row in rows]
-    wanted = predict(model, crowd, rows, crowd.boxes[rows], cues, flip=flip, hops=hops)
+    wanted = Predictor(model, hops, flip).predict_people(crowd, rows, crowd.boxes[rows], cues)
     found = PoseEstimator(model, flip=flip, hops=hops)(crowd[rows[0]].path, crowd.boxes[rows], cues)
     assert np.array_equal(points(found), wanted.keypoints[-1].numpy())
     assert np.array_equal(np.stack([p.by_hop for p in found], 1), wanted.keypoints.numpy())
@@ -313,7 +313,7 @@ def asked(monkeypatch):
         last[:] = [boxes]
         return cut(pictures, boxes, spec)
 
-    def answer(model, crops, matrices, cues, rows, **_):
+    def answer(self, crops, matrices, cues, rows):
         boxes, = last
         assert len(crops) == len(matrices) == len(boxes) == len(boxes.unique(dim=0))
         boxes = boxes[rows]
@@ -325,7 +325,7 @@ def asked(monkeypatch):
         return Poses(points[None], (boxes[None, :, 2:3] / 100).expand(1, -1, 17))
 
     monkeypatch.setattr(estimator_module, "cut_crops", remember)
-    monkeypatch.setattr(estimator_module, "predict_crops", answer)
+    monkeypatch.setattr(estimator_module.Predictor, "predict_crops", answer)
     return batches
 
 

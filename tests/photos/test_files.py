@@ -149,6 +149,15 @@ def test_clicks_boxes_and_tiny_or_moving_pictures(folder, capsys):
         assert words in said.out + said.err
 
 
+def test_a_click_alone_asks_the_network_for_photographs_and_says_so_once(folder, tmp_path, capsys):
+    assert main(["predict", str(folder / "a.png"), str(folder / "b.JPG"), "--click", "40,50",
+                 "--json", str(tmp_path / "poses.json")]) == 0
+    assert capsys.readouterr().err.count(load_model("people-small").trained_on) == 1
+    poses = json.loads((tmp_path / "poses.json").read_text())
+    assert len(poses) == 2 and len(poses[0]["keypoints"]) == 51
+    assert PoseEstimator().model.trained_on == load_model("people-small").trained_on
+
+
 def test_clicks_mean_different_people(folder):
     asked = []
 

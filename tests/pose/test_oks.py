@@ -106,16 +106,6 @@ def test_a_suppressed_pose_suppresses_nobody():
     assert oks_nms(chain, scores, areas, COCO17.sigmas, threshold, apart).tolist() == [0, 1, 2]
 
 
-def test_nms_works_through_many_pairs_piece_by_piece(monkeypatch):
-    keypoints, _, areas = people(1, 40)
-    keypoints = keypoints[torch.arange(40) // 2]
-    scores = torch.linspace(1, 0, 40, dtype=torch.float64)
-    whole = oks_nms(keypoints, scores, areas, COCO17.sigmas)
-    monkeypatch.setattr("hintpose_lite.pose.oks.PAIRS_AT_ONCE", 7)
-    pieces = oks_nms(keypoints, scores, areas, COCO17.sigmas)
-    assert pieces.tolist() == whole.tolist() == list(range(0, 40, 2))
-
-
 @few
 @given(seeds)
 def test_rescore_is_the_loop(seed):

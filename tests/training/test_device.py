@@ -17,15 +17,17 @@ from hintpose_lite.cues.cue import Cue
 from hintpose_lite.cues.training import KINDS
 from hintpose_lite.data.batches import make_batch
 from hintpose_lite.data.crops import Items, PersonCrops, stack
-from hintpose_lite.evaluation.predict import heatmaps, prepare
+from hintpose_lite.evaluation.predict import Predictor, prepare
 from hintpose_lite.model.hintpose import HintPose
+from hintpose_lite.photos.cue_network import people_maps
 from hintpose_lite.pose.geometry import apply, constant, invert
 from hintpose_lite.pose.heatmaps import decode
 from hintpose_lite.pose.skeleton import COCO17
 from hintpose_lite.runs.presets import TrainConfig
 from hintpose_lite.training.step import Trainer, heatmap_loss
 
-CONFIG = TrainConfig.preset("crowd-quick")
+CONFIG = TrainConfig.preset("w32-256x192", init="none")
+CUDA = torch.device("cuda")
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "item")
 
 
@@ -58,7 +60,7 @@ class Waits(TorchDispatchMode):
 
 @pytest.fixture()
 def cuda(crowd, monkeypatch):
-    """In it, tensors are fake. Gives one item of each kind of cue, on a GPU."""
+    """In it, tensors are fake. Gives one item of each kind of cue, as the loader does."""
     people = PersonCrops(crowd, CONFIG.spec, CONFIG.augment)
     items = stack([people.item(0, row % len(crowd), kind=kind) for row, kind in enumerate(KINDS)])
 
@@ -75,7 +77,7 @@ def cuda(crowd, monkeypatch):
     constant.cache_clear()  # constants must be fake in here, and real after it
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield Items(**{name: EachKindOnce() if name == "kinds" else torch.empty_like(
-            getattr(items, name), device="cuda") for name in Items._fields})
+            getattr(items, name)) for name in Items._fields})
     constant.cache_clear()
 
 
@@ -94,21 +96,26 @@ def fake_model(spec):
         return HintPose.from_spec(spec)
 
 
-def step(items, model, weights):
-    batch = make_batch(items, CONFIG.spec, CONFIG.augment, COCO17, None)
-    loss = heatmap_loss(model(batch.images, batch.cues), batch, constant(weights, torch.device(
-        "cuda")))
+def step(items, model, optimiser):
+    batch = make_batch(items.to(CUDA), CONFIG.spec, CONFIG.augment, COCO17, None)
+    loss = heatmap_loss(model(batch.images, batch.cues), batch, constant(CONFIG.hop_weights, CUDA))
+    optimiser.zero_grad(set_to_none=True)
     if torch.cuda.is_available():  # autograd asks the driver, even for fake tensors
         loss.backward()
+    else:
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter)
+    optimiser.step()
     return batch, loss
 
 
 def test_a_training_step_stays_there_and_waits_for_nothing(cuda):
     model = fake_model(CONFIG.spec)
-    batch, loss = step(cuda, model, (1.0, 1.0, 1.0))  # makes the constants
+    optimiser = torch.optim.AdamW(model.parameters(), fused=True)
+    batch, loss = step(cuda, model, optimiser)  # makes the constants and the optimiser's state
     assert loss.is_cuda and all(getattr(batch, field.name).is_cuda for field in fields(batch))
     with Waits() as waits:
-        step(cuda, model, (1.0, 1.0, 1.0))
+        step(cuda, model, optimiser)
     assert not waits.found
     with Waits() as waits:  # it would find them
         batch.points[batch.weights > 0] = 0
@@ -117,14 +124,23 @@ def test_a_training_step_stays_there_and_waits_for_nothing(cuda):
     assert len(waits.found) >= 2
 
 
+def test_targets_of_a_cue_network_wait_for_nothing(cuda):
+    points = cuda.to(CUDA).keypoints[..., :2]
+    people_maps(points, points[..., 0] > 0, CONFIG.spec)  # makes the constants
+    with Waits() as waits:
+        assert people_maps(points, points[..., 0] > 0, CONFIG.spec).is_cuda
+    assert not waits.found
+
+
 @pytest.mark.parametrize("codec", ["quarter", "dark", "udp"])
 def test_a_prediction_stays_there(cuda, codec):
     cues = [Cue.point(1, 2), Cue.box((1, 1, 4, 4)), Cue.mask(np.ones((9, 9))), Cue.none()]
     model = fake_model(replace(CONFIG.spec, codec=codec))
-    rows = torch.zeros(4, dtype=torch.long, device="cuda")
+    rows, cuda = torch.zeros(4, dtype=torch.long, device="cuda"), cuda.to(CUDA)
+    predictor = Predictor(model.eval())
     images, cues = prepare(model.spec, cuda.crops[:2], cuda.matrices[:2], cues, rows)
-    maps = heatmaps(model.eval(), images, cues, rows=rows)
-    points, scores = decode(maps.flatten(0, 1), (96, 128), codec, model.spec.target_sigma)
+    maps = predictor.heatmaps(images, cues, rows)
+    points, scores = decode(maps.flatten(0, 1), model.spec.input_size, codec, 2.0)
     back = invert(cuda.matrices[:2][rows])
     assert apply(back.repeat(3, 1, 1), points).is_cuda and scores.is_cuda
 

@@ -216,5 +216,6 @@ def test_people_are_weighted_by_source_and_by_being_contested(crowd):
     for wrong in ("mpii=2", "coco=0 lspet=0"):
         with pytest.raises(ConfigError):
             person_weights(TrainConfig(sources=wrong), people)
-    with pytest.raises(ConfigError, match="coco"):
-        TrainConfig(sources="coco")
+    for wrong in ("coco", "coco=2lspet=0.5", "coco=2 lspet"):
+        with pytest.raises(ConfigError, match="coco"):
+            TrainConfig(sources=wrong)

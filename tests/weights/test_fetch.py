@@ -7,6 +7,7 @@ import shutil
 import socket
 import stat
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 
@@ -93,6 +94,13 @@ def test_downloads_once_and_then_keeps_the_file(server, tmp_path):
     get(server, path, DIGEST.upper())
     get(server, path)
     assert len(server.requests) == 1
+
+
+def test_one_of_several_downloads_a_file_and_the_others_wait(server, tmp_path):
+    path = tmp_path / "weights.bin"
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(lambda _: get(server, path, DIGEST), range(4))] == [path] * 4
+    assert len(server.requests) == 1 and [*tmp_path.iterdir()] == [path]
 
 
 @settings(deadline=None, max_examples=15,

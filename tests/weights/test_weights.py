@@ -396,6 +396,9 @@ def test_a_codec_of_the_other_family_is_refused(server, tmp_path):
     initialise(hint_net(codec="udp"), path, lambda _: None)
     with pytest.raises(ConfigError, match="udp"):
         initialise(hint_net(codec="dark"), path)
+    torch.save(mmpose("keypoint_head")(pose_net().state_dict()), tmp_path / "hrnet_udp.pth")
+    with pytest.raises(ConfigError, match="udp"):  # by its name
+        initialise(hint_net(codec="dark", cue=False, hops=1), tmp_path / "hrnet_udp.pth")
 
 
 def test_imagenet_is_fetched_for_its_width(server, monkeypatch):
