@@ -1,10 +1,12 @@
-"""Time and memory to open an annotation file of COCO's size.
+"""Time and memory to open an annotation file of COCO's size, and memory of a loader's workers.
 
     python benchmarks/index.py --people 150000
 
 Writes crowd-like annotations with COCO's counts (per picture 2.6 people and 1.8 more without
 keypoints, with polygons), opens them with `CocoPersons`, and times single records at the start and
-at the end. Memory is the growth of the process's peak.
+at the end. Memory is the growth of the process's peak. Then forks as many workers as a training on
+a GPU does, each of which reads every record once, and adds up what they and this process hold
+(their proportional set sizes). Linux only.
 """
 
 import argparse
@@ -45,9 +47,25 @@ def write(path: Path, people: int, seed: int = 0) -> None:
         {"id": 1, "name": "person", "keypoints": COCO17.names}]}))
 
 
+def held() -> int:
+    """KiB that this process holds; what several share is divided among them."""
+    rows = dict(line.split()[:2] for line in Path("/proc/self/smaps_rollup").read_text()
+                .splitlines()[1:])
+    return int(rows["Pss:"])
+
+
+def read_all(persons: CocoPersons, barrier, sizes, place: int) -> None:
+    for row in range(len(persons)):
+        persons[row].segmentation  # noqa: B018 (looking at it is the point)
+    barrier.wait()
+    sizes[place] = held()
+    barrier.wait()
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--people", type=int, default=150_000)
+    options.add_argument("--workers", type=int, default=8)
     options = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "annotations.json"
@@ -70,6 +88,18 @@ def main():
               f"{len(persons):,} people of {path.stat().st_size / 2**20:.0f} MiB opened in "
               f"{seconds:.1f} s, {memory:.2f} GiB more memory at the highest; a record takes "
               f"{times[0]:.1f} us at the start and {times[1]:.1f} us at the end")
+        fork = multiprocessing.get_context("fork")
+        barrier = fork.Barrier(options.workers + 1)
+        sizes = fork.Array("l", options.workers + 1)
+        workers = [fork.Process(target=read_all, args=(persons, barrier, sizes, place))
+                   for place in range(options.workers)]
+        for worker in workers:
+            worker.start()
+        barrier.wait()
+        sizes[options.workers] = held()
+        barrier.wait()
+        print(f"{options.workers} workers that have read every record, and this process: "
+              f"{sum(sizes) / 2**20:.2f} GiB in all")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def draw_owners(axis, crop: np.ndarray, points, owner, which=range(17)) -> None:
 
 def mixture_figure(scene: Scene, share: float, noise: float = 0.0) -> Figure:
     """The pose, the heatmaps and the peaks' heights of a mixture; get_label() describes them."""
-    mixed, figure = mix(scene, share, noise), Figure(figsize=(9.5, 4.2), layout="compressed")
+    mixed, figure = mix(scene, share, noise), Figure(figsize=(9.5, 4.5), layout="compressed")
     pose, heat, bars = figure.subplots(1, 3, width_ratios=(1.35, 1.4, 1))
     crop = crop_of(scene, (ZOOM * SIZE[0], ZOOM * SIZE[1])).round().byte().numpy()
     draw_owners(pose, crop, ZOOM * mixed.points, mixed.owner, mixed.which)
@@ -76,7 +76,7 @@ def mixture_figure(scene: Scene, share: float, noise: float = 0.0) -> Figure:
               hatch=[("", "//")[who] for who in mixed.owner], edgecolor="white")
     for value, style, name in ((share, "--", "A"), (1 - share, ":", "B")):
         bars.axvline(value, color="black", ls=style, lw=1, label=f"share of {name}")
-    bars.legend(loc="lower right", fontsize=8)
+    figure.legend(loc="outside lower right", ncols=2, fontsize=9)
     bars.set(yticks=range(len(mixed.which)), ylim=(len(mixed.which), -1), xlim=(0, 1.05),
              yticklabels=[COCO17.names[joint].replace("_", " ") for joint in mixed.which],
              xlabel="height (hatched: B's)", title="peaks")

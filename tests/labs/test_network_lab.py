@@ -167,7 +167,7 @@ def test_the_figure_shows_crop_sum_and_signed_green():
     change[0], change[1, :4], change[1, 4:] = 4.0, 4.0, -4.0
     pictures = change_figure(spec, crop, {"here": change, "none": change * 0}).axes[:4]
     titles = [axis.get_title() for axis in pictures]
-    assert titles == ["crop + here", "crop + none", "here, in green", "none, in green"]
+    assert titles == ["crop + here", "crop + none", "here: added to green", "none: added to green"]
     here, plain, shades, white = (np.asarray(axis.images[0].get_array()) for axis in pictures)
     mean = np.array(spec.mean)
     assert plain[0, 0] == pytest.approx(mean, abs=1e-6)

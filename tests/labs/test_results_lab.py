@@ -142,7 +142,7 @@ def test_the_figure_says_the_numbers():
     assert figure.get_label() == (
         "person AP: new 60.0, old 50.0, difference +10.0, interval -3.0 to +24.0; "
         "right person: new 90.0, old 95.0, difference -5.0, interval -12.0 to +2.0")
-    interval, delta, zero, everybody = figure.axes[1].lines
+    interval, delta, everybody, zero = figure.axes[1].lines
     assert [*interval.get_xdata()] == [-3, 24] and [*delta.get_xdata()] == [10]
     assert [*zero.get_xdata()] == [0, 0] and [*everybody.get_xdata()] == [3, 3]
 
