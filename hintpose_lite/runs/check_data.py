@@ -9,6 +9,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data.coco import CocoPersons
+from ..data.paste import holds_joints
 from ..errors import DataError, RunError
 from ..files import write_whole
 
@@ -99,6 +100,9 @@ def odd_people(persons: CocoPersons) -> list[tuple[str, str]]:
             x, y, w, h = np.round(person.box).astype(int)
             if not mask[max(y, 0):y + h + 1, max(x, 0):x + w + 1].any():
                 found.append(("a segmentation outside its box", place))
+            elif not holds_joints(mask.view(np.uint8), person.keypoints):
+                found.append(("a segmentation that holds few of the visible joints; is it another "
+                              "person's?", place))
     return found
 
 

@@ -388,6 +388,15 @@ def test_all_bad_pictures_are_named_at_once(folder):
         "good.json", "img").summary() + "\nnothing odd was found\n")
 
 
+def test_masks_that_are_not_the_person_s_are_named(folder):
+    content = make(1)
+    first, second = content["annotations"]
+    second["segmentation"] = [[270, 60, 440, 60, 440, 130, 270, 130]]  # in the box, off the joints
+    put(content)
+    status, said = run("check-data", "ann.json", "img")
+    assert status == 1 and "annotation 2" in said and "annotation 1" not in said
+
+
 @pytest.mark.parametrize("name", ["Person", "athlete", "Human Body"])
 def test_the_category_that_has_keypoints_is_the_people_s(folder, name):
     content = make()
