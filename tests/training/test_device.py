@@ -6,7 +6,6 @@ so none is needed; an operation that mixes devices is refused as on a real one.
 
 from dataclasses import fields, replace
 
-import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -134,7 +133,7 @@ def test_targets_of_a_cue_network_wait_for_nothing(cuda):
 
 @pytest.mark.parametrize("codec", ["quarter", "dark", "udp"])
 def test_a_prediction_stays_there(cuda, codec):
-    cues = [Cue.point(1, 2), Cue.box((1, 1, 4, 4)), Cue.mask(np.ones((9, 9))), Cue.none()]
+    cues = [Cue.point(1, 2), Cue.box((1, 1, 4, 4)), Cue.points([(1, 2)], [-1]), Cue.none()]
     model = fake_model(replace(CONFIG.spec, codec=codec))
     rows, cuda = torch.zeros(4, dtype=torch.long, device="cuda"), cuda.to(CUDA)
     predictor = Predictor(model.eval())
