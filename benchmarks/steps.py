@@ -82,13 +82,12 @@ class Again(nn.Module):
         self.model = model
 
     def forward(self, images, cues, hops=None):
-        hint, outputs = None, []
+        outputs = []
         for _ in range(hops or self.model.spec.hops):
             f = self.model.stem_features(images, cues)
-            if hint is not None:
-                f = f + self.model.recurrent_refinement(f, hint)
-            heatmaps, hint = self.model._run_hop(f)
-            outputs.append(heatmaps)
+            if outputs:
+                f = f + self.model.recurrent_refinement(f, outputs[-1].detach())
+            outputs.append(self.model._run_hop(f))
         return torch.stack(outputs)
 
 
