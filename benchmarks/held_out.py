@@ -11,6 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
+from split import take
+
 IDS = Path(__file__).with_suffix(".json")  # COCO's ids of the pictures
 
 
@@ -23,16 +25,11 @@ def main():
     options = options.parse_args()
     wanted = {*json.loads(IDS.read_text())[options.which]}
     data = json.loads(options.annotations.read_text())
-    chosen = data | {
-        "images": [image for image in data["images"] if image["id"] in wanted],
-        "annotations": [entry for entry in data["annotations"] if entry["image_id"] in wanted]}
-    if len(chosen["images"]) < len(wanted):
-        raise SystemExit(f"{options.annotations} has {len(chosen['images'])} of {len(wanted)} "
-                         "pictures: give the annotations of val2017")
-    options.out.mkdir(parents=True)
-    (options.out / "people.json").write_text(json.dumps(chosen))
-    (options.out / "images").symlink_to(options.images.resolve())
-    print(f"{options.out}: {len(wanted)} pictures")
+    there = wanted.intersection(image["id"] for image in data["images"])
+    if there != wanted:
+        raise SystemExit(f"{options.annotations} has {len(there)} of {len(wanted)} pictures: give "
+                         "the annotations of val2017")
+    take(data, wanted, options.images, options.out)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,17 @@ import random
 from pathlib import Path
 
 
+def take(data: dict, wanted: set[int], images: Path, folder: Path) -> None:
+    """Writes what COCO's content says of some pictures into a new folder, as people.json beside a
+    link to the images."""
+    folder.mkdir(parents=True)
+    (folder / "images").symlink_to(images.resolve())
+    (folder / "people.json").write_text(json.dumps(data | {
+        "images": [image for image in data["images"] if image["id"] in wanted],
+        "annotations": [entry for entry in data["annotations"] if entry["image_id"] in wanted]}))
+    print(f"{folder}: {len(wanted)} pictures")
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("people", type=Path)
@@ -27,16 +38,9 @@ def main():
     random.Random(0).shuffle(chosen)
     held_out = {*chosen[:options.images]}
     for name in ("train", "val"):
-        folder = options.out / name
-        folder.mkdir(parents=True)
-        (folder / "images").symlink_to((options.people / "images").resolve())
         part = {image["id"] for image in data["images"]
                 if (image["id"] in held_out) == (name == "val")}
-        text = json.dumps(data | {
-            "images": [image for image in data["images"] if image["id"] in part],
-            "annotations": [entry for entry in data["annotations"] if entry["image_id"] in part]})
-        (folder / "people.json").write_text(text)
-        print(f"{folder}: {len(part)} pictures")
+        take(data, part, options.people / "images", options.out / name)
 
 
 if __name__ == "__main__":
