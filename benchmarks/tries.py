@@ -19,6 +19,7 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import torch
+from grow import grown
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -109,6 +110,15 @@ def taught(trainer: step.Trainer, teacher: str = "people-small"):
         yield
 
 
+@contextmanager
+def larger(trainer: step.Trainer):
+    """The network of the settings starts as a larger `crowd-tiny` that computes the same."""
+    spec = trainer.model.spec
+    start = grown(load_model("crowd-tiny"), width=spec.width, stem=spec.stem, modules=spec.modules)
+    trainer.model.load_state_dict(start.state_dict())
+    yield
+
+
 DEFAULT = "default"
 SOURCES = "coco=2 lspet=0.3 stanford40=0.6"  # how often each source is drawn where nothing is said
 SETTINGS = {
@@ -125,6 +135,8 @@ SETTINGS = {
     "one hop": dict(hops=1),
     "input 128 x 160": dict(input_size=(128, 160), target_sigma=1.5, cue_sigma=6.7),
     "input 192 x 256": dict(input_size=(192, 256), target_sigma=2.0, cue_sigma=10.0),
+    "width 24, grown from crowd-tiny": dict(init="none", width=24, stem=24),
+    "modules (1, 3, 3), grown from crowd-tiny": dict(init="none", modules=(1, 3, 3)),
     "from random weights": dict(init="none"),
     "from random weights, width 24": dict(init="none", width=24, stem=24),
     "from random weights, modules (1, 3, 3)": dict(init="none", modules=(1, 3, 3)),
@@ -135,6 +147,8 @@ CHANGES = {  # what is no setting, for as long as the training runs
     "poses with a limb of the neighbour": borrowed_limbs,
     "half of the targets from people-small": taught,
     "a quarter of the crops drawn": partly_drawn,
+    "width 24, grown from crowd-tiny": larger,
+    "modules (1, 3, 3), grown from crowd-tiny": larger,
 }
 
 
@@ -163,7 +177,7 @@ def main():
     options = argparse.ArgumentParser()
     options.add_argument("train", type=Path)
     options.add_argument("val", type=Path)
-    options.add_argument("--only", nargs="+", default=[*SETTINGS, *CHANGES])
+    options.add_argument("--only", nargs="+", default=list(SETTINGS | CHANGES))
     options.add_argument("--steps", type=int, default=1000)
     options = options.parse_args()
     torch.set_num_threads(1)
