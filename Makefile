@@ -44,7 +44,7 @@ html: $(READY) ## make web pages of the notebooks and their stored outputs, in b
 	rm -rf build/html
 	$(BIN)/python notebooks/build_site.py notebooks build/html
 
-check: $(READY) ## look at the environment, line by line
+check: $(READY) ## check the environment, line by line
 	$(BIN)/hintpose check
 
 clean: $(READY) ## remove generated runs and data, after showing them and asking

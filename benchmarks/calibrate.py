@@ -4,8 +4,8 @@
 
 Predicts every person of a data set that was not trained on, in their own box and in shared boxes,
 with a joint as the cue, and fits sigmoid(slope x logit(height) + offset) to whether a labelled
-joint was found within two OKS sigmas (2 sigma sqrt(area)). People of every second picture are used,
-those of the others fill the table. --out writes the network again, with the calibration.
+joint was found within two OKS sigmas (2 sigma sqrt(area)). The fit takes the pictures with an even
+id, the table those with an odd one. --out writes the network again, with the calibration.
 """
 
 import argparse

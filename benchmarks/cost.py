@@ -44,7 +44,7 @@ def of_step(config: TrainConfig, hops: int, batch: int) -> tuple[float, float]:
 
 
 def mean_hops(config: TrainConfig) -> dict[int, float]:
-    """The share of steps that run so many hops."""
+    """The share of steps for each number of hops."""
     most, late = config.spec.hops, 1 - config.hops_after
     shares = {1: config.hops_after, most: 0.0}
     shares[most] = shares.get(most, 0.0) + late * (1 - config.hop_dropout * (most > 1))

@@ -4,9 +4,9 @@
     HINTPOSE_SILENCES=silences.jsonl python -m pytest tests/browser
     python benchmarks/course.py silences.jsonl    # how long chapters run, and how long in silence
 
-Lines that a learner writes are counted in the solutions: the bodies of functions and classes that
-are handed to a check (`piece`, `exercise`), and lines outside functions that an exercise asks for,
-without blank lines, comments and docstrings.
+Lines that a learner writes are counted in the solutions: the bodies of those functions and classes
+that have a comment with "your" or "yours" in the chapter, without blank lines, comments and
+docstrings.
 """
 
 import ast

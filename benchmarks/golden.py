@@ -57,7 +57,7 @@ def module(new: str, old: str):
 
 
 def exam(folder: Path) -> dict:
-    """Asks both shipped networks about people in own and in shared boxes, with several cues."""
+    """Evaluates both crowd-tiny networks in own and in shared boxes, with several cues."""
     people, found = make_crowd(folder / "exam", 200, 2_000_000, 192, workers=1), {}
     model, twin = load_model("crowd-tiny"), load_model("crowd-tiny-nocue")
     old = figures(model, people, cue="centre", rows=[0]) is None
@@ -78,7 +78,7 @@ def figures(model, people, **question) -> dict | None:
 
 
 def training(folder: Path) -> dict:
-    """Trains 300 steps; returns what the run noted, and the exam of the weights that it saved."""
+    """Trains 300 steps; returns the run's metrics, and the exam of the weights that it saved."""
     assert hintpose(TRAIN, folder).startswith("status 0"), "the training failed"
     lines = map(json.loads, (folder / "run/metrics.jsonl").read_text().splitlines())
     found = {f"record {number}": {key: value for key, value in line.items() if key != "seconds"}

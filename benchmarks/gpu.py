@@ -1,12 +1,12 @@
-"""Everything that needs a GPU, in one run of less than eight minutes.
+"""Measures all that needs a GPU, in one run; no part begins after eight minutes.
 
     python benchmarks/gpu.py --out gpu.md [--data ANNOTATIONS IMAGES --val ANNOTATIONS IMAGES]
     python benchmarks/gpu.py --tiny            # the same on a CPU, small: a rehearsal
 
 Steps of W32 (batch 128) and W48 (64) beside a plain eager float32 loop, one to three hops and their
 memory, compiled inference, the loader's share of a step, and, with data, a short training of
-people-small and its exam. Every part prints its rows at once, into --out as well; a part that fails
-says so, and the next one follows. A part that would begin after --minutes is left out, and said.
+people-small and its exam. Every part prints its rows at once, into --out as well. If a part fails,
+its traceback is printed and the next one begins; the output names each part that was left out.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def main() -> int:
     options.add_argument("--out", type=Path)
     options.add_argument("--data", nargs=2)
     options.add_argument("--val", nargs=2)
-    options.add_argument("--steps", type=int, default=1500, help="of the short training")
+    options.add_argument("--steps", type=int, default=1500, help="steps of the short training")
     options.add_argument("--minutes", type=float, default=8.0)
     options = options.parse_args()
     device = "cpu" if options.tiny or not torch.cuda.is_available() else "cuda"

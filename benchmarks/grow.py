@@ -51,7 +51,7 @@ def widened(weight: Tensor, outputs: Tensor, inputs: Tensor, generator) -> Tenso
 
 
 def silence(module: FuseModule) -> None:
-    """A module whose outputs are its inputs."""
+    """Zeroes the last norms of a module, so that it returns its (non-negative) inputs."""
     last = [block.bn2 for block in module.modules() if isinstance(block, BasicBlock)]
     for path in (path for paths in module.fuse_layers for path in paths):
         last += [norm for norm in path.modules() if isinstance(norm, nn.BatchNorm2d)][-1:]

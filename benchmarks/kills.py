@@ -1,4 +1,4 @@
-"""Ends and resumes a training run fifty times, and checks that the result is the same.
+"""Ends and resumes a training run --kills times, and checks that the result is the same.
 
     python benchmarks/kills.py --kills 50 --steps 5000 --seed 0
 

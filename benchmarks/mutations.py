@@ -3,10 +3,10 @@
     python benchmarks/mutations.py [--loud 20000] [--silent 2000] [--seed 0]
 
 A loud mutation damages one value of the file at random: another type, a missing key, a number out
-of range, a text cut off. It must be read, be counted as skipped or repaired, or raise an error of
-the family. A silent one leaves a valid file that means something else: units, conventions of boxes,
-swapped axes, duplicated ids, other categories. It must be told: by an error, something skipped or
-repaired, or a remark. Prints both counts, and what was not told.
+of range. It must be read, be counted as skipped or repaired, or raise a HintPoseError. A silent one
+leaves a valid file that means something else: units, conventions of boxes, swapped axes, duplicated
+ids, other categories. It must be noticed: by an error, an entry that is skipped or repaired, or a
+remark. Prints both counts, and the first 20 loud mutations that ended otherwise.
 """
 
 import argparse
@@ -192,7 +192,7 @@ def main():
                     json.loads(text)["annotations"])  # an entry that is not there cannot be told
                 ends["used" if whole else "lost"] += 1
                 if not whole:
-                    bad.append(f"{place}: people are lost and nothing is told")
+                    bad.append(f"{place}: people are lost without a remark")
         print(f"{options.loud} loud mutations, seed {options.seed}: {dict(ends)}, "
               f"{len(bad)} unexplained ends")
         print(*bad[:20], sep="\n")
@@ -208,9 +208,9 @@ def main():
             found = opened(content, folder)
             asked[kind] += 1
             told[kind] += isinstance(found, HintPoseError) or found.odd
-        print(f"{options.silent} silent mutations: {sum(told.values())} told "
+        print(f"{options.silent} silent mutations: {sum(told.values())} noticed "
               f"({sum(told.values()) / options.silent:.1%})\n")
-        print("| mutation | told, per cent |\n|---|---:|")
+        print("| mutation | noticed, per cent |\n|---|---:|")
         for kind in kinds:
             print(f"| {kind} | {100 * told[kind] / asked[kind]:.0f} |")
 

@@ -79,7 +79,7 @@ def peaks(persons: CocoPersons, network: CueNetwork, protocol: str) -> dict[int,
 
 def peer_verdicts(persons: CocoPersons, protocol: str, poses: list[dict]
                   ) -> tuple[np.ndarray, Verdicts]:
-    """The same for the stored poses of a published network."""
+    """As `verdicts_of`, for the stored poses of a published network."""
     rows = evaluated_people(persons, protocol, "joint")
     of = {pose["annotation_id"]: pose for pose in poses}
     chosen = [of[int(identity)] for identity in persons.annotation_ids[rows]]

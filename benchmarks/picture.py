@@ -43,7 +43,8 @@ def main():
     options.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out, dpi=140)
     with Image.open(options.out) as picture:  # a third of the size
-        picture.convert("RGB").quantize(256).save(options.out, optimize=True)
+        fewer = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
+    fewer.save(options.out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def main():
                     "one by one": lambda: [tested(picture, boxes[i:i + 1], cues[i:i + 1])
                                            for i in range(len(boxes))]}, 3)
     print(f"\n{options.people} people of one 640x480 picture, three hops, flip test: "
-          f"{1000 * both['together'] / options.people:.1f} ms a person together, "
+          f"{1000 * both['together'] / options.people:.1f} ms per person together, "
           f"{1000 * both['one by one'] / options.people:.1f} one by one, ratio "
           f"{both['one by one'] / both['together']:.2f}")
     without_boxes(model, options.images)

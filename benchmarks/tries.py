@@ -4,8 +4,8 @@
     python benchmarks/tries.py TRAIN VAL --only default "weights averaged"
 
 TRAIN and VAL are folders with people.json and images/, as `split.py` makes them.
-Every row is the preset people-quick, the cue network with three hops, from `crowd-tiny`, with fewer
-steps and one thing changed; what is not a setting is changed here. Own and shared boxes, no flip
+Every row is preset people-quick, with a cue and three hops, from `crowd-tiny`, with fewer steps and
+one thing changed; CHANGES holds the changes that are not settings. Own and shared boxes, no flip
 test where nothing else is said. Prints Markdown, in per cent.
 """
 

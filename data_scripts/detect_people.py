@@ -22,7 +22,7 @@ from hintpose_lite.photos.detectors import Detections, Detector
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0 by default, 2 after an expected error."""
+    """Returns the exit status, as `exit_status` does."""
     return exit_status(lambda: detect(arguments), "stopped; the same command goes on")
 
 

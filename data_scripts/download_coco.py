@@ -12,16 +12,16 @@ from hintpose_lite.runs import download
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 1 if pictures are missing, 2 after an expected error, else 0."""
+    """Returns the exit status: 1 if pictures are missing, 2 or 130 as `exit_status`, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=download.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", default="data/coco", metavar="OUT", help="a folder")
     parser.add_argument("--only", choices=["val", "train"], help="one of the two splits")
-    parser.add_argument("--base", default=download.BASE, metavar="ADDRESS", help="of a mirror")
+    parser.add_argument("--base", default=download.BASE, metavar="ADDRESS", help="that of a mirror")
     parser.add_argument("--jobs", type=int, choices=range(1, 9), default=4, metavar="1-8")
     parser.add_argument("--keep-archives", action="store_true")
     parser.add_argument("--sha256", type=_digest, action="append", default=[], metavar="NAME=HEX",
-                        help="of an archive (TensorFlow Datasets lists them); may be repeated")
+                        help="SHA-256 of an archive (TensorFlow Datasets has it); repeatable")
     given = parser.parse_args(arguments)
     return exit_status(lambda: get(given), "stopped; the same command continues")
 

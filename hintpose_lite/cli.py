@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """All sub-commands and their options; each one's function is stored as `run`."""
     top = argparse.ArgumentParser(
-        prog="hintpose", description="Human pose estimation that can be told whom to look at.")
+        prog="hintpose", description="Human pose estimation with a cue that says who is meant.")
     top.add_argument("--version", action="version", version=f"hintpose-lite {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--overwrite", action="store_true", help="replace files in the way")
         return sub
 
-    command(check, "look at the environment, line by line")
+    command(check, "check the environment, line by line")
 
     sub = command(check_data, "name everything in a data set that cannot be used, or looks odd",
                   writes=True)
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--preset", default="crowd-quick")
     sub.add_argument("--out", required=True, metavar="FOLDER", help="finished parts are kept")
     sub.add_argument("--seeds", type=int, nargs="+", default=[0])
-    sub.add_argument("--jobs", type=int, help="trainings at once (default: the number of cores)")
+    sub.add_argument("--jobs", type=int, help="trainings at once (default: cores, at most 4)")
     _add_persons(sub, "--data", "train on these people instead of the preset's")
     _add_persons(sub, "--val", "evaluate on these people")
     _add_changes(sub)
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, metavar="FILE.SAFETENSORS")
     sub.add_argument("--steps", type=int, default=4000)
     sub.add_argument("--lr", type=float, default=4e-3, help="the highest learning rate")
-    sub.add_argument("--sigma", type=float, default=1.5, help="of a peak, in heatmap pixels")
+    sub.add_argument("--sigma", type=float, default=1.5, help="width of a peak, in heatmap pixels")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--init", metavar="W", help="a pose network whose layers to start from")
     _add_persons(sub, "--data", "train on these people instead of crowd scenes")
@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--hops", type=int, metavar="K")
     sub.add_argument("--detections", metavar="FILE", help="COCO results; for detected boxes")
     sub.add_argument("--no-flip", action="store_true", help="do not average with the mirror image")
-    sub.add_argument("--seed", type=int, default=0, help="of the cues")
+    sub.add_argument("--seed", type=int, default=0, help="seed of the cues")
     sub.add_argument("--out", type=Path, metavar="REPORT.JSON")
     sub.add_argument("--results", type=Path, metavar="FILE", help="write the poses, COCO's format")
     _add_device(sub, precision=True)
@@ -124,19 +124,19 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--detector", action="store_true",
                      help="boxes from torchvision's detector, whose weights are downloaded once")
     sub.add_argument("--cues", metavar="network|masks|keypoints|FILE",
-                     help="look for everybody whom the cue network, a detector, or a COCO result "
-                          "file names in a box; without boxes, they are the detector's or the "
-                          "file's too, or the whole picture")
+                     help="find everybody for whom the cue network, a detector or a COCO result "
+                          "file has a cue in a box; without boxes, those of the detector or the "
+                          "file are taken, or the whole picture")
     sub.add_argument("--image-id", action="append", type=int, metavar="N",
-                     help="which results in FILE are the picture's; the n-th goes with the n-th")
+                     help="image_id of a picture in FILE; the n-th is for the n-th PICTURE")
     sub.add_argument("--skeleton", metavar="S", help="the network's joints, as for train")
-    sub.add_argument("--category", metavar="NAME", help="of the people in --boxes")
+    sub.add_argument("--category", metavar="NAME", help="the people's category in --boxes")
     sub.add_argument("--min-score", type=float, default=0.0, metavar="S", help="leave out poses "
                      "with a lower score (0 to 1)")
     sub.add_argument("--recursive", action="store_true", help="the pictures of subfolders, too")
     sub.add_argument("--hops", type=int, metavar="K")
-    sub.add_argument("--looks", type=int, default=2, metavar="K", help="quick looks that look for "
-                     "the box of a click that has none (2; 0: the whole picture is its box)")
+    sub.add_argument("--looks", type=int, default=2, metavar="K", help="rounds of quick prediction "
+                     "that find the box of a click without one (default: 2; 0: the whole picture)")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="write pictures with the poses")
     sub.add_argument("--json", type=Path, metavar="POSES.JSON", help="write a COCO result file")
     _add_device(sub, precision=True)
@@ -345,7 +345,7 @@ def clean(options):
 def _add_joints(sub: argparse.ArgumentParser):
     sub.add_argument("--skeleton", metavar="S", help="the joints: coco (default), crowdpose, aic, "
                      "mpii, or a JSON file, see the README")
-    sub.add_argument("--category", metavar="NAME", help="of the people in the annotation files")
+    sub.add_argument("--category", metavar="NAME", help="the people's category in the files")
 
 
 def _bar(unit: str):
@@ -425,12 +425,12 @@ def _numbers(count: int, more: bool = False):
             raise ValueError
         return numbers
     # argparse says "invalid ..."
-    parse.__name__ = f"{count} numbers with commas between them" + ", or more pairs" * more
+    parse.__name__ = "X,Y[,X,Y...]" if more else "X,Y,W,H"
     return parse
 
 
 def _make_room(paths: list[Path | None], overwrite: bool):
-    """Before the work is done rather than after it: nothing is in the way, the folders exist."""
+    """Checks before the work that no file is in the way, and makes the folders."""
     for path in filter(None, paths):
         if path.is_dir():
             raise DataError(f"{path} is a folder: give the name of a file")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class HintPoseError(Exception):
-    """Base of all errors that are the input's fault and not a bug of ours."""
+    """Base of all errors caused by input, settings, disk or network, not by a bug of ours."""
 
 
 class DataError(HintPoseError):

@@ -10,7 +10,7 @@ from .errors import WriteError
 
 def write_whole(path: str | Path, write: Callable):
     """write(name) makes a file under another name beside `path`, which then takes its place at
-    once: nobody ever sees half of it, and a failure leaves what was there. Returns what `write`
+    once: half a file is never visible, and a failure leaves what was there. Returns what `write`
     returns. Raises WriteError."""
     path = Path(path)
     part = path.with_name(f".{path.stem}.part{path.suffix}")

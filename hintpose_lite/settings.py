@@ -11,8 +11,8 @@ WORDS = {ABOVE_0: "above 0", BELOW_1: "below 1"}
 
 
 def settle(settings, choices: Mapping = {}, limits: Mapping = {}) -> None:
-    """For `__post_init__` of a frozen dataclass: each field into its default's type (whole numbers
-    pass as floats, lists as tuples). Raises ConfigError for others, for a value that is not among
+    """For `__post_init__` of a frozen dataclass: converts each field to its default's type (whole
+    numbers to float, lists to tuple). Raises ConfigError for others, for a value that is not among
     the `choices` of its name, and for numbers outside the `limits` (low, high) of theirs."""
     for field in fields(settings):
         name = field.name

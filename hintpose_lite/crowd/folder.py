@@ -34,8 +34,8 @@ def make_crowd(folder: str | Path, images: int = 200, seed: int = 0, size: int =
     processes, None for one per core; the files do not depend on it. hard: most people overlap and
     look alike, else most stand apart in clothes of their own. progress: as for `evaluate`, steps
     are scenes; None: a bar in the terminal for 500 scenes and more. A folder of exactly these
-    scenes is opened as it is, an unfinished one is completed. Raises DataError if the folder holds
-    anything else or cannot be written.
+    scenes is opened as it is, an unfinished one is completed. Raises ConfigError for numbers out of
+    these ranges, and DataError if the folder holds anything else or cannot be written.
     """
     settings = {"generator": GENERATOR, "seed": seed, "images": images, "size": size,
                 "hard": bool(hard)}

@@ -1,4 +1,4 @@
-"""Procedural scenes: a cluttered background, two to six articulated people in overlapping groups,
+"""Procedural scenes: a cluttered background, one to seven articulated people in overlapping groups,
 and things in front of them. All annotations are read off the finished picture: a person's mask is
 what is left of the person after everybody nearer was painted, the box is its extent, and a joint is
 visible if its pixel shows the part of the body that the joint belongs to."""

@@ -132,8 +132,8 @@ def box_maps(boxes: Tensor, matrices: Tensor, size: tuple[int, int], softness: f
 
 
 def render_cues(cues: list[Cue], matrices: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
-    """Cue maps (N, 1, H, W) in [-1, 1] for N cues and their picture-to-crop maps (N, 2, 3). size =
-    (W, H) of the crop; sigma of a point's Gaussian in crop pixels."""
+    """Cue maps (N, 1, H, W) in [-1, 1] of N cues, with matrices (N, 2, 3) from picture to crop.
+    size: (W, H) of the crop; sigma: of a point's Gaussian, in crop pixels."""
     rows = [torch.from_numpy(np.column_stack([cue.xy, cue.labels])) if cue.kind == "points" else
             torch.zeros(1, 3) for cue in cues]  # x, y, label; 0 where there is no point
     table = pad_sequence(rows, batch_first=True).to(matrices.device)

@@ -25,13 +25,13 @@ def person_cue(persons: CocoPersons, row: int, source: str, *, middle=None, seed
                radius: float = 0.0, counts: Counter | None = None) -> Cue:
     """The cue of one person; whatever is random about it depends on (seed, annotation id).
 
-    source: "joint", a visible joint in the visible mask (else an occluded one); "any-joint",
-    any labelled joint; "interior", any pixel of the mask; "centroid", the mask's, pulled inside
+    source: "joint", a visible joint in the visible mask (else a hidden one); "any-joint", any
+    labelled one; "interior", any mask pixel; "centroid", the mask's, or the mask pixel nearest to
     it; "mask"; "points", up to three such visible joints and, as a negative, one of the partner;
     "box", the person's own box; "pose", all labelled joints, each off by its OKS scale; "none", no
     cue; "centre", the `middle` (x, y) of the box that is cropped; "wrong", the partner's joint.
-    radius: moves a joint by so many sqrt(area). `counts` counts what had to be replaced.
-    """
+    radius: a joint is moved by radius * sqrt(area). counts: of replacements, such as a joint for a
+    missing mask. ConfigError for an unknown source or a missing partner, DataError for a mask."""
     counts = Counter() if counts is None else counts
     person, partner = persons[row], persons.partner[row]
     if source not in CUES or (source == "wrong" and partner < 0):
@@ -107,7 +107,7 @@ def _visible_joints(person: PersonRecord, counts: Counter) -> np.ndarray:
         allowed &= covered(xy, mask)
     if not allowed.any():
         allowed = v == 1
-        counts["cues from an occluded joint, there being no visible one"] += int(allowed.any())
+        counts["cues from a hidden joint, there being no visible one"] += int(allowed.any())
     if not allowed.any():
         allowed = v == 2
         counts["cues from a visible joint outside the mask, there being no other"] += 1

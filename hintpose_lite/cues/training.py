@@ -23,9 +23,9 @@ class CueMix:
     """How often each kind of cue is drawn in training, as weights that need not sum to 1.
 
     joint:     a visible joint, moved by its own OKS scale.
-    any_joint: any labelled joint, moved by up to a tenth of sqrt(area). This is the report's
-               recipe; the amount is ours.
-    interior, centroid: a random, the central pixel of the visible mask.
+    any_joint: any labelled joint, moved by up to a tenth of sqrt(area) in x and in y. This is the
+               report's recipe; the amount is ours.
+    interior, centroid: a random pixel of the visible mask, or the one nearest to its centroid.
     points:    up to three points on the person and up to two negative ones on the partner.
     box, mask: the person's box, the visible mask itself.
     pose:      all joints, moved as for `joint`; some are left out.
@@ -81,7 +81,7 @@ def draw_cues(people, kinds: Tensor, sigmas: Tensor, size: tuple[int, int], sigm
 
     people: `data.crops.Items`. kinds: (N,), places in `KINDS`, on the CPU, so that choosing rows by
     kind does not wait for a GPU. sigmas: (K,), of OKS. size: (w, h) of the crop. sigma: of a point,
-    in crop pixels. jitter: as in `CueMix`. Points lie in the crop, also when they are moved.
+    in crop pixels. jitter: as in `CueMix`. Moved points stay in the crop, except those of a pose.
     """
     rows = {kind: (kinds == i).nonzero()[:, 0].to(people.areas.device, non_blocking=True)
             for i, kind in enumerate(KINDS)}
@@ -117,8 +117,8 @@ def draw_cues(people, kinds: Tensor, sigmas: Tensor, size: tuple[int, int], sigm
 
 def _other_points(neighbours: Tensor, size: tuple[int, int], generator: torch.Generator
                   ) -> tuple[Tensor, Tensor]:
-    """Two of the neighbours' joints (M, K, 3) in the crop (M, 2, 2), and labels (M, 5) for them and
-    the person's three points: 1, twice 1 or 0, and twice -1 or 0 for the neighbour's."""
+    """Two joints (M, 2, 2) of neighbours (M, K, 3) that lie in the crop, and labels (M, 5): 1 for
+    the person's first point, 1 or 0 for the other two, -1 or 0 for each of the neighbour's."""
     known = inside(neighbours, size)
     other = _pick(neighbours[..., :2], known, 2, generator)
     coins = torch.rand(len(known), 5, generator=generator, device=known.device)

@@ -14,8 +14,8 @@ from .crops import Augment, Items
 
 @dataclass(frozen=True)
 class Batch:
-    """images (N, 3, H, W) normalised; cues (N, 1, H, W) or None; targets (N, K, h, w);
-    weights (N, K), 1 for labelled joints; points (N, K, 2) in crop pixels."""
+    """images (N, 3, H, W) normalised; cues (N, 1, H, W) or None; targets (N, K, h, w); weights
+    (N, K), 1 for labelled joints in or near the crop, else 0; points (N, K, 2) in crop pixels."""
 
     images: Tensor
     cues: Tensor | None
@@ -25,7 +25,7 @@ class Batch:
 
 
 def normalise(images: Tensor, mean: tuple, std: tuple) -> Tensor:
-    """Images (N, 3, H, W) in [0, 255] to zero mean and unit deviation of each channel, float32."""
+    """Images (N, 3, H, W) in [0, 255] as (image / 255 - mean) / std of each channel, float32."""
     # In whole rows of pixels and channels this is several times faster.
     copy = images.to(torch.float32, copy=True, memory_format=torch.channels_last)
     rows = copy.permute(0, 2, 3, 1).flatten(2)

@@ -80,7 +80,7 @@ class CocoPersons(PeopleFile):
     check_pictures: whether to skip people whose picture is missing; category: the people's, where
     it is not clear (`entries.person_category`); without: names of pictures to leave out. Raises
     DataError if the file is not COCO-format, names two pictures by one id, or holds no labelled
-    person of that skeleton. Beside what `PeopleFile` lists, there are
+    person of that skeleton. Besides what `PeopleFile` lists, there are
 
     boxes:          (N, 4) float32: x, y, w, h of the N people.
     keypoints:      (N, K, 3) float32: x, y, v.
@@ -89,7 +89,7 @@ class CocoPersons(PeopleFile):
     overlap:        (N,) float64: the largest box IoU with any other non-crowd person.
     partner:        (N,) int64: row of the labelled person with that IoU (ties go to the lower
                     annotation id); -1 if nobody overlaps, or if that one is unlabelled.
-    has_mask:       (N,) bool.
+    has_mask:       (N,) bool: the entry has a segmentation, damaged or not.
     contested:      (N,) bool: one other labelled person has at least 3 labelled joints in the box.
     """
 
@@ -163,8 +163,8 @@ class CocoPersons(PeopleFile):
 
 
 class CocoPictures(PeopleFile):
-    """The pictures of a COCO file that tells nothing of the people on them, such as
-    image_info_test-dev2017.json. Raises DataError if there are none."""
+    """The pictures of a COCO file without annotations of people, such as
+    image_info_test-dev2017.json. Raises DataError if no picture is usable."""
 
     category = 1  # the person, in COCO's results
 

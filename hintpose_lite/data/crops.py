@@ -26,8 +26,8 @@ AHEAD = 4  # batches that each worker prepares in advance
 
 @dataclass(frozen=True)
 class Augment:
-    """How crops are varied in training. Ours are shift, shared, light, cue_height and paste, and
-    that half_body takes the extent of the joints as the box; all else is HRNet's recipe."""
+    """How crops are varied in training. shift, shared, light, cue_height and paste are ours, and so
+    is the half-body box, which is centred on the joints' extent; all else is HRNet's recipe."""
 
     rotation: float = 45.0
     # Degrees; standard deviation, clipped at twice that.

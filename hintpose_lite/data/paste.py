@@ -220,7 +220,7 @@ def _visible(keypoints: np.ndarray, area: float, mask: np.ndarray, over: np.ndar
 
 class Paster:
     """Pastes people of a data set into its other pictures; what it keeps takes `limit` bytes.
-    `read(row)` gives the picture of a person. What is drawn depends on generator and epoch only."""
+    `read(row)` gives a person's picture. A paste depends on seed, epoch, row and generator."""
 
     def __init__(self, persons: CocoPersons, read: Callable[[int], np.ndarray], seed: int,
                  limit: int):

@@ -53,12 +53,12 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     protocol: "own", each person's own box; "shared", for people with a partner, the union of both
         boxes; "detected", the boxes of `detections`.
     cue: where the cue comes from, see `person_cue`. By default "joint", and "none" for detected
-        boxes. There, "box", "mask" and "pose" are those of every detection itself; all other words
+        boxes. There, "box", "mask" and "pose" are each detection's own; all other words but "none"
         take the cues from the labels, which also tell real detections from false ones, so that AP
         cannot be compared with published AP. Or a cue source as in `detectors`: of the cues that it
         finds in the box, the one nearest to the person's centroid. A network without a cue input is
         run on the same people, and the report says so.
-    hops, flip, batch: as for `predict`. seed: of the cues; each person's is drawn independently.
+    hops, flip, batch: as for `Predictor`. seed: of the cues; each person's is drawn independently.
     detections: a COCO result file or list (image_id, bbox or keypoints, score; with segmentation
         for the cue "mask"). Our matching, for person AP and label cues: by falling score, each
         box takes the unmatched person with the largest box IoU, if at least .5; others are misses.
@@ -82,9 +82,9 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     source = cue if model.spec.cue else "none"
     chosen = evaluated_people(persons, protocol, cue, rows)
     if not len(chosen) and rows is None:
-        raise DataError(f"{protocol} boxes with the cue {cue!r} have nobody to evaluate: of "
-                        f"{len(persons)} people nobody shares a box with another labelled person. "
-                        "Take own boxes")
+        raise DataError(f"with {protocol} boxes and the cue {cue!r} nobody can be evaluated: none "
+                        f"of {len(persons)} people shares a box with another labelled person. "
+                        "Take own boxes, and no wrong cue")
     if protocol == "detected":
         queries = _detection_queries(persons, detections, counts)
     else:
@@ -198,7 +198,7 @@ class _Queries:
 
 def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
                  rows: Iterable[int] | None = None) -> np.ndarray:
-    """Rows of the people that `evaluate` takes with these arguments, in ascending order."""
+    """Rows (n,), ascending, of the people whom `evaluate` takes; ConfigError for bad `rows`."""
     chosen = np.arange(len(persons)) if rows is None else np.unique([*rows])
     if len(chosen) and chosen.dtype.kind not in "iu":
         raise ConfigError("rows are whole numbers; of a mask, give np.flatnonzero(mask)")
@@ -220,7 +220,7 @@ def _detection_queries(persons: CocoPersons | CocoPictures, detections, counts: 
         name, *size = persons.pictures[int(found.image_ids[row])]
         return read_picture(persons.images / name, tuple(size))
 
-    # Stands in for the data set in `predict`: a detection has a picture, but perhaps no person.
+    # Stands in for persons in `predict_people`: a detection has a picture, but perhaps no person.
     pictures = SimpleNamespace(skeleton=persons.skeleton, image_ids=found.image_ids, read=read)
     return _Queries(pictures, np.arange(len(found.boxes)), torch.from_numpy(found.boxes),
                     torch.from_numpy(found.scores).float(), found.person, found.entries)

@@ -29,8 +29,8 @@ class Verdicts:
 
     oks:       OKS of the prediction to the person; NaN where nothing was predicted.
     scores:    the prediction's score.
-    outcome:   "meant", "other" or "neither"; "left out" with too few joints in common with the
-               partner; "alone" without a partner.
+    outcome:   "meant", "other" or "neither" (also without a prediction); "left out" with too few
+               joints in common with the partner; "alone" without a partner.
     separated, swapped: how many joints lie apart from the partner's, and how many of those were
                found nearer to the partner's.
     pair:      1 or 0, whether both were found, for the first of two people who are each other's

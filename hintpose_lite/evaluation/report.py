@@ -17,13 +17,13 @@ OLD_CUES = {"any": "any-joint", "person-box": "box", "box": "centre", "joints": 
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation. AP, OKS and all rates lie in [0, 1]; None where there was nobody to count.
+    """One evaluation. AP and all rates lie in [0, 1]; a figure is None if nobody was counted.
 
     protocol, cue, radius, hops, flip, seed, precision: the arguments of `evaluate`.
     identity:   the figures of all people at the last hop, see below; the same for each overlap
                 stratum (strata), for "overlap >= .3", "contested" and "uncontested" (groups), and
                 for each hop (per_hop).
-    picture_ap: COCO's ten figures on whole pictures; None for shared boxes and for subsets.
+    picture_ap: COCO's ten figures on whole pictures; None for shared boxes, subsets, wrong cues.
     counts:     how many entries were replaced, left out or not matched, by reason.
     versions:   of the libraries that the figures depend on.
 
@@ -33,7 +33,7 @@ class Report:
     joint_swap_rate, the share of those found nearer to the partner's; left_out, people with fewer
     than three joints in common with their partner; alone, people without a partner; pairs, two
     counted people who are each other's partners; both, the share of pairs with both found; and
-    followed, the swap_rate where the cue was the wrong one (not per hop).
+    followed, the swap_rate if the cue was "wrong" (in `identity` only).
     """
 
     protocol: str
@@ -66,7 +66,7 @@ class Report:
         title += f"{'on' if self.flip else 'off'}, seed {self.seed}"
         if self.precision != "float32":
             title += f", {self.precision}"
-        if self.protocol == "detected" and self.cue not in ("none", "box", "mask", "pose"):
+        if self.protocol == "detected" and not self.cue.startswith(("none", "box", "mask", "pose")):
             title += "; cues from the labels: not comparable with published AP"
         lines = [title, ""]
         strata = {f"overlap {label}": row for label, row in self.strata.items()}

@@ -1,4 +1,4 @@
-"""Detections of people, as COCO results with boxes, and whose they are."""
+"""Detections of people: COCO results with boxes, matched with the labelled people."""
 
 import warnings
 from collections import Counter
@@ -34,15 +34,15 @@ def read_detections(persons, source: str | Path | list, counts: Counter) -> Dete
     persons: `CocoPersons`, or `CocoPictures`, which have nobody."""
     found = read_results(persons, source, "bbox", counts)
     solid = [result for result in found if min(result[1][2:]) >= LEAST_SIDE]
-    counts["results left out, of a box without area"] = len(found) - len(solid)
+    counts["results left out, their box has no area"] = len(found) - len(solid)
     image_ids = np.array([image for image, *_ in solid], np.int64)
     boxes = np.array([box for _, box, *_ in solid], np.float32).reshape(-1, 4)
     scores = np.array([score for *_, score, _ in solid], float)
     person = match_detections(persons, image_ids, boxes, scores)
-    counts["detections that are nobody's"] = unmatched = int((person < 0).sum())
+    counts["detections that match nobody"] = unmatched = int((person < 0).sum())
     if len(boxes) >= 2 and len(boxes) - unmatched < 0.7 * len(persons):
         _warn_of_other_boxes(persons, image_ids, boxes, scores, len(boxes) - unmatched)
-    counts["people without a detection, a miss"] = len(persons) - len(boxes) + unmatched
+    counts["people missed, without a detection"] = len(persons) - len(boxes) + unmatched
     return Detections(image_ids, boxes, scores, [entry for *_, entry in solid], person)
 
 

@@ -74,7 +74,7 @@ def read_json(path: Path, what: str, hook=None):
 
 
 def stand_in(start: bytes) -> str | None:
-    """What a file that starts so is instead of the one expected, and what to do, or None."""
+    """Says what a file with these first bytes is instead, and what to do; None if not known."""
     start = start.lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "it is a web page or XML: download or export the file itself"
@@ -107,10 +107,10 @@ def person_category(categories: list, annotations: list, skeleton: Skeleton, pat
                     name: str | None = None) -> tuple[int, str | None]:
     """The id of the person category, and a remark if it is not as expected (else None).
 
-    name: the category to take. Otherwise it is the one called "person", in whatever spelling, if
-    its annotations have keypoints; else the only one; else the only one whose annotations have
-    them. Its keypoint names must be the skeleton's, apart from case, spaces, "-" and "_"; further
-    names at the end are ignored. Raises DataError.
+    name: the category to take. Otherwise, of those whose annotations have keypoints (of all, if no
+    annotation has any), the one called "person", in any spelling, or else the only one. Its names
+    of keypoints must be the skeleton's, apart from case, spaces, "-" and "_"; further names at the
+    end are ignored. Raises DataError.
     """
     known = [entry for entry in categories if integer(entry, "id") is not None]
     wanted = plain(name or "person")
@@ -175,7 +175,7 @@ def number(value) -> int | float | None:
 
 
 def numbers(values, count: int) -> list | None:
-    """`count` finite numbers as a list, also from a tuple, an array or text entries; else None."""
+    """`count` numbers within 1e9 as a list, also from a tuple, array or text entries; else None."""
     if isinstance(values, np.ndarray):
         values = values.ravel()
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != count:

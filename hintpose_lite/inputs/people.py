@@ -37,8 +37,8 @@ class Skipped:
 class PeopleFile:
     """What a COCO-format keypoint file holds.
 
-    pictures:    image id -> (file_name, width, height) of the usable pictures; sources: the same
-                 for the "source" of the picture's entry, or "".
+    pictures:    image id -> (file_name, width, height) of the usable pictures; sources: image id ->
+                 the text under "source" in the picture's entry, or "".
     category:    the id of the people's category; description: the file's own, or "".
     counts:      how many people are "unlabelled", "crowd", or of an "other category".
     repaired:    how many values were read otherwise than they are written, by reason.
@@ -94,7 +94,7 @@ class PeopleFile:
             self._note("image", row, entry, self._add_picture(entry, files, without))
         if twice := len(self.pictures) - len({name for name, *_ in self.pictures.values()}):
             self.remarks.append(f"suspicion: {twice} pictures are listed under another id as well; "
-                                "if the names have lost their folders, joints are on wrong ones")
+                                "if names have lost their folders, joints may be on wrong pictures")
 
     def findings(self) -> list[str]:
         """A line each for remarks, and for what was counted, repaired and skipped."""
@@ -136,8 +136,8 @@ class PeopleFile:
             if name in (other, None) or files is not None and files.get(name) == other:
                 return "duplicate id (the first is used)"
             raise DataError(f"{self.annotations}: two pictures have the id {identity}, {other} and "
-                            f"{name}, so it is not known whose the annotations are. If two exports "
-                            "were put together, number one of them anew")
+                            f"{name}, so it is unclear which one the annotations belong to. If two "
+                            "exports were joined, renumber the pictures of one")
         sized = all(side and side > 0 for side in sides)
         if not isinstance(name, str) or not sized and files is None:
             return "no file_name, or no positive integer width and height"

@@ -14,8 +14,8 @@ def read_results(people: PeopleFile, source: str | Path | list, key: str,
     """Image id, value (4 or 3K numbers), score and whole entry of each COCO result of a person.
 
     source: a file, or a list of entries with image_id, score and `key`, which is "keypoints", or
-    "bbox", for which the extent of keypoints stands in. counts: where entries of other categories
-    and of unknown pictures are counted; without it, they raise DataError, as broken ones always do.
+    "bbox", by default that of keypoints or RLE mask. counts: where entries of other categories and
+    of unknown pictures are counted; without it, these raise DataError, as broken ones always do.
     """
     name, found = load_results(source)
     if not isinstance(found, list):

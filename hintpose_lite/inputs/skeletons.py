@@ -17,8 +17,8 @@ def _made(names: str, limbs: str, sigmas: tuple[float, ...]) -> Skeleton:
 
 
 def from_parts(parts: dict) -> Skeleton:
-    """A skeleton from names, swaps (or mirror), limbs, sigmas and perhaps upper, where joints are
-    names or indices. Raises ConfigError."""
+    """A skeleton from names, swaps (or mirror), limbs, sigmas and perhaps upper; joints are names
+    or indices. ConfigError for an unknown name, KeyError, ValueError for parts that do not fit."""
     names = tuple(map(str, parts["names"]))
     place = {plain(name): i for i, name in enumerate(names)}
 

@@ -80,8 +80,8 @@ def suspect_units(boxes: np.ndarray, keypoints: np.ndarray, sizes: np.ndarray) -
 
 
 def fits(boxes: np.ndarray, keypoints: np.ndarray, sizes: np.ndarray) -> float:
-    """The share of boxes (N, 4) that lie in their picture and hold nine tenths of their labelled
-    joints (N, K, 3)."""
+    """The share of boxes (N, 4) that lie in their picture and leave out at most a tenth of the K
+    joints (N, K, 3), where an unlabelled joint counts as inside. sizes: (N, 2) of the pictures."""
     low, high = boxes[:, None, :2], boxes[:, None, :2] + boxes[:, None, 2:]
     xy, labelled = keypoints[..., :2], keypoints[..., 2] > 0
     inside = ((xy >= low - 1) & (xy <= high + 1)).all(-1) | ~labelled

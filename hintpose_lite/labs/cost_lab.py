@@ -49,7 +49,7 @@ def cost_figure(config: TrainConfig, people: int, *measured) -> Figure:
     changes = {"as planned": {}, "no cue": {"cue": False}, "one hop": {"hops": 1},
                "twice the batch": {"batch": 2 * config.batch}, "20 epochs": {"epochs": 20.0}}
     runs = [price(config.override(new), people, *measured)[1] for new in changes.values()]
-    texts = [f"{duration(value)} (× {value / runs[0]:.3g})" for value in runs]
+    texts = [f"{duration(value)} (× {value / runs[0]:.2g})" for value in runs]
     figure = Figure(figsize=(7.2, 2.8), layout="compressed")
     axis = figure.add_subplot()
     for row, (value, text) in enumerate(zip(runs, texts, strict=True)):

@@ -24,8 +24,8 @@ from .widgets import Moving, encoded
 
 STYLES = (("o-", BLUE), ("s--", ORANGE), ("^:", GREEN), ("D-.", PURPLE))
 # Key in metrics.jsonl, label, what its values are multiplied by.
-PANELS = (("loss", "loss", 1), ("lr", "learning rate", 1), ("ap", "person AP (per cent)", 100),
-          ("identity", "right person (per cent)", 100))
+PANELS = (("loss", "loss (thousandths)", 1000), ("lr", "learning rate (thousandths)", 1000),
+          ("ap", "person AP (per cent)", 100), ("identity", "right person (per cent)", 100))
 ALT = ("Four charts over steps: loss on a logarithmic scale, learning rate, person AP, share of "
        "right persons with a dashed line at one half")
 
@@ -57,6 +57,7 @@ def chart(runs: dict[str, list[dict]], steps: int) -> Figure:
                       markersize=4, label=name)
             axis.set_ylabel(label)
     axes[0, 0].set_yscale("log")
+    axes[0, 0].yaxis.set(major_formatter="{x:.3g}", minor_formatter="{x:.3g}")
     axes[0, 1].set_ylim(bottom=0)
     for axis in axes[1]:
         axis.set(xlabel="step", ylim=(-3, 103))

@@ -184,6 +184,6 @@ def gallery_figure(persons: CocoPersons, answers, reasons: dict, count: int = 3)
         column[0].set_title("OKS {:.2f}, with the other {:.2f}".format(*near[k]), fontsize=9)
         column[1].set_xlabel("\n".join(name for name in reasons if reasons[name][k]) or "(none)",
                              fontsize=9)
-    axes[0, 0].set_ylabel("asked, found", fontsize=10)
-    axes[1, 0].set_ylabel("true", fontsize=10)
+    axes[0, 0].set_ylabel("cue and answer", fontsize=10)
+    axes[1, 0].set_ylabel("true pose", fontsize=10)
     return figure

@@ -11,8 +11,8 @@ PRECISIONS = ("auto", "bf16", "float32")
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of that name, or ConfigError if it does not exist here. Without a name: "cuda" if
-    PyTorch sees a GPU, which is the one that torchrun gives this process, or the first."""
+    """The device of that name; ConfigError if there is none here. None: "cuda" if there is a GPU,
+    else "cpu". "cuda" is the GPU that torchrun assigns to this process, by default the first."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu", *(f"cuda:{i}" for i in range(count))]
     if torch.backends.mps.is_available():
@@ -27,9 +27,9 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device):
-    """A context in which networks compute in bf16 or float32 (of which PyTorch rounds convolutions
-    on a GPU to TF32, unless it is told not to). "auto" takes bf16 where it is fast:
-    on CUDA GPUs from Ampere on (older ones only emulate it), and on CPUs with AVX512-BF16."""
+    """A context in which networks compute in bf16 or float32 (in which PyTorch by default rounds
+    convolutions on a GPU to TF32). "auto" is bf16 where it is fast: on CUDA GPUs from Ampere on
+    (older ones emulate it), and on CPUs with AVX512-BF16. Raises ConfigError for other words."""
     if precision not in PRECISIONS:
         raise ConfigError(f"precision {precision!r} does not exist; choose {', '.join(PRECISIONS)}")
     if precision == "bf16" or (precision == "auto" and _has_fast_bf16(device)):

@@ -125,7 +125,7 @@ class InputRefinement(nn.Module):
 
 class RecurrentRefinement(nn.Module):
     """The correction (N, C, H, W) of features (N, C, H, W) by the output (N, outputs, H, W) of the
-    last hop; zero until trained."""
+    hop before; zero until trained."""
 
     def __init__(self, channels: int, outputs: int, hidden: int):
         super().__init__()
@@ -259,14 +259,14 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor, cues: Tensor | None = None, hops: int | None = None,
                 rows: Tensor | None = None) -> Tensor:
-        """As of `HintPose`; every network runs as many hops as the one with the fewest."""
+        """As `HintPose.forward`. By default, all run the hops of the network with the fewest."""
         hops = self.spec.hops if hops is None else hops
         return torch.stack([model(images, cues, hops, rows) for model in self.models]).mean(0)
 
 
 def as_hintpose(model: "HRNet | Ensemble", **settings) -> "HintPose | Ensemble":
-    """The same network, sharing its weights, behind HintPose's interface (no cue, one hop), with
-    `settings` of `Spec` that a plain HRNet does not know: input_size, codec, ..."""
+    """An HRNet as a HintPose without a cue and with one hop, sharing its weights. settings: fields
+    of `Spec` that an HRNet lacks. A HintPose or Ensemble is returned as it is."""
     if isinstance(model, HintPose | Ensemble):
         return model
     with torch.random.fork_rng(devices=[]):  # its first weights are thrown away at once

@@ -3,7 +3,7 @@
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation",
 CVPR 2019. A network of parallel branches at strides 4, 8, 16 and 32. Each stage adds one branch
 at half the resolution, and every module ends by mixing all branches with all others ("fuse").
-Parameters have the names of the published checkpoints, so those load without translation.
+Parameters have the names of the authors' checkpoints; `weights.published` translates others.
 """
 
 import torch

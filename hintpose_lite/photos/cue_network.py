@@ -130,9 +130,9 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
     and layers are taken, apart from the final one and HintPose's additions; "none": a small network
     with random weights. sigma: of a peak, in heatmap pixels; where it is hard to tell where people
     have their middles, narrow peaks stay too low to be found. Training takes minutes on one core,
-    so there are no checkpoints. The same arguments give the same file on a CPU. Raises
-    CheckpointError if `out` exists (and not `overwrite`) or cannot be written, RunError if the loss
-    is not finite.
+    so there are no checkpoints. The same arguments give the same file on a CPU. Raises RunError if
+    the loss is not finite, WriteError if `out` cannot be written, and CheckpointError if it exists
+    (and not `overwrite`) or does not end in .safetensors.
     """
     with torch.random.fork_rng(devices=[]):  # layers draw from the global generator
         torch.manual_seed(seed)
@@ -161,7 +161,7 @@ def train_cuenet(persons: CocoPersons, out: str | Path, *, steps: int = 4000, ba
             optimiser.step()
             if step % SHOWN == SHOWN - 1 or step == steps - 1:
                 if not math.isfinite(value := loss.item()):  # it will not become finite again
-                    raise RunError(f"the loss is not finite before step {step + 1}: take a lower "
+                    raise RunError(f"the loss is no longer finite at step {step + 1}: take a lower "
                                    "lr")
                 bar.set_postfix(loss=f"{value:.2e}")
     return save_model(model, out, half=True, overwrite=overwrite)

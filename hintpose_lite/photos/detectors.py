@@ -143,8 +143,8 @@ class ResultFile:
     """The people that another model found, from a COCO result file.
 
     results: a file, or a list of entries with image_id, score, and keypoints (a joint is known if
-    its third number is above 0.2) or an RLE segmentation with a bbox. The default bbox of keypoints
-    is the extent of the known ones. Raises DataError for an entry that cannot be used. score: the
+    its third number is above 0.2) or an RLE segmentation. The default bbox is the extent of the
+    known joints, or of the mask. Raises DataError for an entry that cannot be used. score: the
     least score of a person. image_ids: of all pictures, ascending. left_out: the number of people
     with a lower score or a box without area; others: of results of other categories than 1, the
     person, which are not read.

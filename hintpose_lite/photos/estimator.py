@@ -21,7 +21,7 @@ from ..pose.skeleton import COCO17, Skeleton
 from ..weights.weights import load_model
 from .duplicates import distinct, second_cues, told_apart
 
-BATCH = 64  # people in memory at once, as many as `predict` takes
+BATCH = 64  # people in memory at once, as many as `predict_people` takes
 MARGIN = 0.1  # of a pose's extent, added on every side of it to make a box
 SIZES = 5  # squares in which a first look seeks a person, each half as wide as the one before
 
@@ -46,13 +46,13 @@ class Pose:
 
 
 class PoseEstimator:
-    """Finds the poses of people in single pictures, exactly as `predict` does for data sets.
+    """Finds the poses of people in single pictures, exactly as `Predictor` does for data sets.
 
     model: a name or path for `load_model`, or a HintPose or HRNet, which is put into eval mode and
     used on its device. detector: takes a picture (H, W, 3) uint8 RGB, returns boxes (n, 4) x, y,
     w, h in picture pixels; if it has a method `detect` as `Detector` has, its scores count. source:
     takes both, and names the people in each box by cues, see `detectors`. flip, hops: as for
-    `predict`; a call can give others. looks: how many rounds of quick prediction (one hop, no flip
+    `Predictor`; calls can give others. looks: how many rounds of quick prediction (one hop, no flip
     test) find a box for a cue that has none: the first tries squares of several sizes around the
     cue and keeps the best pose, each later one takes the box of the pose before. Two find most
     people; with 0 the box is the whole picture. precision: of the network, as for `evaluate`:
@@ -242,7 +242,7 @@ def check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
 
 
 def _check_inside(cues: list[Cue], boxes: Tensor, size: tuple[int, int]) -> None:
-    """Raises DataError where a network would not even see the points of a cue."""
+    """Raises DataError if none of a cue's positive points lies in its crop."""
     crops = corners(pad(boxes, size[0] / size[1])).numpy()
     for i, (cue, crop) in enumerate(zip(cues, crops, strict=True)):
         own = cue.xy[cue.labels > 0] if cue.kind == "points" else ()

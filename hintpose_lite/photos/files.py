@@ -147,13 +147,13 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
         if results.left_out:
             print(f"note: {cues}: {results.left_out} result(s) without area", file=sys.stderr)
         if image_ids and None not in known:
-            raise ConfigError("--boxes knows which results are whose: leave out --image-id")
+            raise ConfigError("--boxes already gives the image ids: leave out --image-id")
         if None in known:
             known = image_ids or (results.image_ids if len(photos) == 1 else [])
             if len(known) != len(photos):
                 raise ConfigError(f"{cues} has results of {len(results.image_ids)} pictures "
-                                  f"({entries.few(results.image_ids)}): say with one --image-id "
-                                  "for each PICTURE which are its own")
+                                  f"({entries.few(results.image_ids)}): give one --image-id "
+                                  "for each PICTURE, the one of its results")
     for photo, photo.image_id in zip(photos, known, strict=True):
         photo.source, photo.results = source, results
     return detector if detect else None
@@ -162,7 +162,7 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
 def describe(model, name: str) -> str:
     """Says what a network was trained on, and what else to take if it was drawn people only."""
     if model.trained_on == DESCRIPTION:
-        return (f"the weights {name} have seen {DESCRIPTION} only and are not meant for "
+        return (f"the weights {name}, trained on {DESCRIPTION} only, are not meant for "
                 "photographs; for those take --model people-small (small, takes cues), or "
                 "--model hrnet-w32-coco (public, takes no cue)")
     return f"the weights {name} were trained on {model.trained_on or 'data that they do not name'}"

@@ -25,8 +25,8 @@ LICENCES = {"CC BY 2.0": "https://creativecommons.org/licenses/by/2.0/",
 
 @dataclass(frozen=True)
 class Photograph:
-    """What is known of a photograph before it is fetched; page: of the photograph at its author's,
-    bytes: its length."""
+    """What is known of a photograph before it is fetched; page: address of its page, which leads to
+    the author; bytes: length of its file."""
 
     id: int
     title: str
@@ -46,7 +46,7 @@ def fetch(id: int, base: str | None = None) -> np.ndarray:
     """A photograph (H, W, 3) uint8, downloaded once to $HINTPOSE_CACHE or ~/.cache/hintpose_lite.
 
     base: the address of the folder of pictures; the default is $HINTPOSE_GALLERY or `BASE`.
-    DataError for an id that the gallery does not have, FetchError if the picture does not come.
+    DataError for an id that the gallery does not have, FetchError if the download fails.
     """
     photograph, name = _known(id), f"{id:012d}.jpg"
     address = f"{(base or address_base()).rstrip('/')}/{name}"
@@ -62,7 +62,7 @@ def credit(id: int) -> str:
 
 
 def offer(id: int) -> str:
-    """What fetching a photograph means: its length, the server, the licence, the author's page."""
+    """Says what would be fetched: length of the file, server, licence, and the author's page."""
     photograph = _known(id)
     return (f"fetch a photograph: {photograph.bytes / 1000:.0f} kB, from "
             f"{urlsplit(address_base()).hostname}, {photograph.licence}, author: {photograph.page}")

@@ -13,7 +13,7 @@ def oks(predicted: Tensor, truth: Tensor, areas: Tensor, sigmas) -> Tensor:
     The mean over the labelled joints (v > 0) of exp(-d^2 / (2 area (2 sigma)^2)).
     predicted: (..., K, 2) and truth: (..., K, 3), x and y in picture pixels, v in 0, 1, 2.
     areas: (...,) of the truth, square pixels. sigmas: (K,). The leading shapes broadcast.
-    Returns (...,); 0 where no joint is labelled or a labelled joint's prediction is NaN.
+    Returns (...,); 0 without labelled joints or with a NaN at one. ValueError if K differs.
     """
     sigmas = torch.as_tensor(sigmas, dtype=predicted.dtype, device=predicted.device)
     if not predicted.shape[-2] == truth.shape[-2] == len(sigmas):

@@ -94,7 +94,7 @@ def _compare(name: str, version: str | None, needed, fix: str, otherwise: str = 
     """otherwise: the status if the package is missing or too old."""
     if version and needed.contains(version, prereleases=True):
         return Check("OK", name, f"{version} ({needed})")
-    return Check(otherwise, name, f"{version or 'missing'}, needed is {needed}", fix)
+    return Check(otherwise, name, f"{version or 'missing'}, {needed} is needed", fix)
 
 
 def _torch_computes() -> str:

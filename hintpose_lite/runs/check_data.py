@@ -20,7 +20,7 @@ def check_data(persons: CocoPersons, fix: str | Path | None = None, overwrite: b
     """Prints everything that is odd, with counts and the first three of each kind. Returns the exit
     status: 0 if nothing was found, 1 otherwise.
 
-    fix: a new file for the people that can be used, in COCO's format, with every repair made.
+    fix: a new file for the people who can be used, in COCO's format, with every repair made.
     """
     if fix is not None and Path(fix).exists() and not overwrite:
         raise DataError(f"{fix} exists already: choose another name, or add --overwrite")
@@ -39,7 +39,7 @@ def check_data(persons: CocoPersons, fix: str | Path | None = None, overwrite: b
     if fix is not None:
         usable = repaired(persons, {name for _, name in bad})
         write_whole(fix, lambda name: name.write_text(json.dumps(usable)))
-        print(f"{fix}: the people that can be used, as they were read")
+        print(f"{fix}: the people who can be used, as the file was read")
     return int(bool(found) or persons.odd)
 
 
@@ -73,7 +73,7 @@ def _open(path: Path) -> None:
 
 
 def refuse_bad_pictures(persons: CocoPersons) -> None:
-    """Raises RunError that names all pictures that the quick check finds bad."""
+    """Raises RunError with the number of pictures that fail the quick check, and the first 20."""
     if found := bad_pictures(persons, quick=True):
         names = ", ".join(f"{name} ({reason})" for reason, name in found[:20])
         raise RunError(f"{len(found)} pictures of {persons.annotations} cannot be used: {names}; "

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from ..training.folder import is_running
 
-KNOWN = ("config.json", "metrics.jsonl", "last.pt", "model.safetensors", "report*.json", "stop",
-         "lock", "train.log", "table.md", "cost_of_hops.txt", "*.part", "*.part.*",
-         "annotations.json", "unfinished.json", "images/" + 12 * "[0-9]" + ".jpg",
+KNOWN = ("config.json", "metrics.jsonl", "last.pt", "model.safetensors", "best.safetensors",
+         "report*.json", "stop", "lock", "train.log", "table.md", "cost_of_hops.*", "*.part",
+         "*.part.*", "annotations.json", "unfinished.json", "images/" + 12 * "[0-9]" + ".jpg",
          "info.json", "shard-?????.bin")
 
 
 def clean(root: Path, ask: bool = True):
-    """Lists the generated folders under root, and removes them, if ask after the user's consent."""
+    """Lists the generated folders under root, and removes them; with `ask`, only on consent."""
     folders = generated(root)
     for folder in folders:
         size = sum(file.lstat().st_size for file in folder.rglob("*"))

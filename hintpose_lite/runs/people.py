@@ -9,7 +9,7 @@ from ..training.config import TrainConfig
 
 
 def open_data(config: TrainConfig, data=None, val=None) -> tuple[CocoPersons, CocoPersons]:
-    """Training and validation people.
+    """Training and validation people. Raises ConfigError, DataError.
 
     data, val: (annotations, images), CocoPersons or None. Without data, crowd scenes are drawn
     under `data/`, or opened again. Without val, a run on given data is validated on the same data,

@@ -45,8 +45,8 @@ def announce(trainer: Trainer, out: Path) -> None:
     if trainer.group.is_first:
         refuse_bad_pictures(trainer.people)
     if trainer.group.is_first and not len(evaluated_people(trainer.people, "shared", "joint")):
-        print(f"{out}: nobody of the training people shares a box with somebody else, so the "
-              "validation in shared boxes may have nobody, too; that in own boxes stands beside it",
+        print(f"{out}: no two of the training people share a box, so the validation in shared "
+              "boxes may count nobody either; own boxes are validated as well",
               flush=True)
     if trainer.group.is_first and trainer.crops.paster and len(trainer.crops.paster.rows):
         print(f"{out}: {trainer.crops.paster.summary()}", flush=True)

@@ -10,7 +10,7 @@ from ..training.config import PRESETS, TrainConfig
 LIGHT = Augment(rotate=0.0, scale=0.15, half_body=0.0, shared=0.6, light=0.2)
 SMALL = Spec(width=16, stem=16, modules=(1, 1, 1), blocks=1, input_size=(96, 128), codec="dark",
              target_sigma=1.2, cue_sigma=5.0, cue_channels=8)
-# HRNet's recipe to the letter: no cue, one hop, quarter decoding, 210 epochs; nothing of ours.
+# HRNet's recipe but for half-body boxes and unrounded targets: no cue, one hop, 210 epochs.
 FIELD = TrainConfig(spec=Spec(cue=False, hops=1), augment=Augment(shift=0.0, shared=0.0, light=0.0),
                     schedule="step", epochs=210.0, batch=128, warmup=0, init="imagenet",
                     compile=True, images=0, validate_every=10_000, checkpoint_every=1000)

@@ -121,7 +121,7 @@ def run_variant(config: TrainConfig, out: Path, data, val, device: torch.device,
 
 
 def summary(done: dict, variants: list[str], seeds) -> str:
-    """The Markdown table of {(variant, seed): {evaluation: Report}}, not wider than long."""
+    """The Markdown table of {(variant, seed): {evaluation: Report}}, with its longer side down."""
     columns = {name: zip(*(figures_of(done[name, seed]) for seed in seeds), strict=True)
                for name in variants}
     table = [["per cent", *(title for title, *_ in COLUMNS)],

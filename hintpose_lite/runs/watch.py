@@ -147,7 +147,7 @@ def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
         if status(folder).complete:
             return say(f"{folder} is complete, there is nothing to stop")
         if not is_running(folder):
-            return say(f"nobody is training in {folder}, there is nothing to stop")
+            return say(f"no process trains in {folder}, there is nothing to stop")
         flag.touch()
         return say(f"{folder} will save and end after its present step, since the file {flag} "
                    "exists now; the command that started the run continues it")
@@ -166,7 +166,7 @@ def watch(folder: str | Path, stop: bool = False, interval: float = 2.0,
                 return say("stopped; the command that started the run continues it")
             if not running:
                 said = last_words(folder)
-                return say("nobody is training here: the run was stopped, or its process ended; "
+                return say("no process trains here: the run was stopped, or its process ended; "
                            "the command that started it continues it"
                            + (f". Its {LOG} ends with: {said}" if said else ""))
             said = "" if entries[-1].step else last_words(folder)  # before the first entry

@@ -26,7 +26,7 @@ LIMITS = {name: limits for names, limits in {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides what a run learns, beside the number of processes."""
+    """Everything that decides what a run learns, apart from the number of processes."""
 
     spec: Spec = Spec()
     # The network, and how it is used.
@@ -102,8 +102,8 @@ class TrainConfig:
         if not any(weights[:hops]):
             raise ConfigError(f"hop_weights={weights}: give one of the {hops} hop(s) a weight")
         if self.spec.input_size[0] > self.spec.input_size[1]:
-            raise ConfigError(f"input_size={self.spec.input_size}, width and height: people are "
-                              "trained on in crops that are not wider than high")
+            raise ConfigError(f"input_size={self.spec.input_size}, width and height: a "
+                              "training needs crops that are not wider than high")
         if (self.hop_dropout or self.hops_after) and not weights[0]:
             raise ConfigError(f"hop_weights={weights}: with hop_dropout or hops_after some steps "
                               "run a single hop, so the first weight must be above 0")
@@ -138,8 +138,8 @@ class TrainConfig:
                                        for part, values in new.items()})
 
     def resolve(self, people: int, joints: int, processes: int, device: str) -> "TrainConfig":
-        """The config for so many people with so many joints, on that kind of device, with steps
-        counted from the epochs. Raises ConfigError for what does not go together."""
+        """The config with steps counted from its epochs, for these numbers of people, joints and
+        processes, on this kind of device. Raises ConfigError for what does not go together."""
         if self.spec.joints != joints:
             raise ConfigError(f"joints={self.spec.joints}: the data set's skeleton has {joints}")
         if self.batch % processes:

@@ -57,7 +57,7 @@ def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: C
     people are trained on, held_out are for validation. position: the line of the progress bar,
     where several runs share a screen. before: called with the trainer and `out` before the first
     step of a new run. Raises RunError if `out` is not a run folder, another process trains there,
-    memory runs out, or the loss is not finite; ConfigError, DataError for settings and data.
+    memory runs out, or the loss is not finite; other HintPoseErrors for settings, data and init.
     """
     out, place = Path(out), choose_device(device)
     with process_group(place) as group:

@@ -66,7 +66,7 @@ def fetch(url: str, path: str | Path, sha256: str | None = None, *,
                          f"at the address, the network and the space on the disk.{kept} Or get "
                          f"the file another way and put it at {path}") from error
     finally:
-        with suppress(OSError):  # whoever has waited for it finds the file
+        with suppress(OSError):  # a process that has waited for it finds the file
             lock.unlink()
     return path
 
@@ -91,7 +91,7 @@ def remote_size(url: str) -> int | None:
 
 
 def need_space(needed: float, folder: Path, what: object):
-    """FetchError unless so many bytes are free where folder is, which must exist."""
+    """Raises FetchError unless `needed` bytes are free on the disk of folder, which must exist."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise FetchError(f"{what} needs {needed / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} "
@@ -143,7 +143,7 @@ def _attempt(url: str, part: Path, hashed: bool, progress):
     with response:
         given = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         if response.status == 206 and not (given and int(given[1]) == start):
-            raise ConnectionError(f"asked for the bytes from {start}, and got others")
+            raise ConnectionError(f"the server did not send the bytes from {start} on")
         start = start if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None

@@ -1,9 +1,9 @@
 """Reading weights files, ours and those that others published, into one naming.
 
-Known, by the names inside the file and never by the name of the file, are our safetensors, which
-carry the network's `Spec`; pose HRNets as their authors published them, and as mmpose 0.x and 1.x
-store them; and HRNets trained to classify ImageNet (authors, timm, mmpretrain, and the layout whose
-head is called `head.0.0.0.`), which fill all of a pose network but its final layer.
+The layout is recognised by the names inside the file (of its own name only .safetensors counts).
+Known are our safetensors, with the network's `Spec`; pose HRNets of the authors, of mmpose 0.x and
+of mmpose 1.x; and HRNets trained to classify ImageNet (authors, timm, mmpretrain, and the layout
+whose head is called `head.0.0.0.`), which fill all of a pose network but its final layer.
 
 Pickles are read with torch's `weights_only`, so that a file can't run code.
 """
@@ -40,7 +40,7 @@ class StoredWeights:
     trained_on: str = ""
 
     def architecture(self) -> dict:
-        """HRNet's settings, read off names and shapes. Raises CheckpointError if it is none."""
+        """HRNet's settings, from names and shapes. CheckpointError if the file holds no HRNet."""
         try:
             settings = {"width": self.state["transition1.0.0.weight"].shape[0],
                         "stem": self.state["conv1.weight"].shape[0],

@@ -1,5 +1,5 @@
-"""Saving networks, loading them, and giving new ones their first weights. Loading is strict: what a
-file has too much is an error, and so is what it lacks, but for parts that start anew by design."""
+"""Saving networks, loading them, and giving new ones their first weights. Loading is strict: an
+unknown entry is an error, and so is a missing one, except for parts that start anew by design."""
 
 import json
 import re
@@ -105,7 +105,7 @@ def settings_in_name(path: Path) -> dict:
 
 
 def load_weights(model: HRNet, source: str | Path | Mapping | StoredWeights) -> tuple[str, ...]:
-    """Fills a network from a file or a state dictionary; returns the names without values.
+    """Fills a network from a file or a state dictionary; returns the names that the source lacks.
 
     The source may lack a backbone's final layer, HintPose's additions and batch counters. Anything
     else that is missing, unknown or of another shape raises CheckpointError, and changes nothing.
@@ -145,7 +145,7 @@ def _may_miss(name: str, found: StoredWeights) -> bool:
 def initialise(model: HRNet, init: str | Path, say: Callable[[str], None] = print) -> None:
     """Gives a fresh network its first weights, and says which. init: "none" keeps the random ones;
     "imagenet" downloads a classifier of the same width (32 and 48 exist); else a name or path as
-    for `load_model`, which says what is raised."""
+    for `load_model`. Raises CheckpointError, ConfigError, FetchError."""
     if init == "none":
         return say("weights: random, none were asked for (init='none')")
     if init == "imagenet":

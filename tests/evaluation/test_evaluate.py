@@ -403,10 +403,10 @@ def test_detected_boxes_are_matched_missed_and_suppressed(tmp_path, predictor):
     assert report.people == 4 and report.ap == pytest.approx(51 / 101)  # two of four found
     assert report.identity["meant"] == 2 and report.identity["alone"] == 2
     assert report.counts == {
-        "results left out, of another category": 1, "results left out, of a box without area": 1,
+        "results left out, of another category": 1, "results left out, their box has no area": 1,
         "results left out, on a picture that the data set lacks": 1,
-        "detections that are nobody's": 2,
-        "people without a detection, a miss": 2}
+        "detections that match nobody": 2,
+        "people missed, without a detection": 2}
     # three hits of four: person 2 is found without a match; the double of person 0 is suppressed
     assert report.picture_ap["AP"] == pytest.approx(76 / 101)
 
@@ -521,7 +521,7 @@ def test_joint_cue_is_a_visible_joint_in_the_mask(tmp_path):
     persons = write(tmp_path, [[SIDE_BY_SIDE[0]]],
                     p0={**person, "keypoints": keypoints.ravel().tolist()})
     assert drawn("joint") == {(20, 50)}
-    assert +counts == {"cues from an occluded joint, there being no visible one": 40}
+    assert +counts == {"cues from a hidden joint, there being no visible one": 40}
     counts.clear()
     keypoints[1, 2], keypoints[3, 0] = 0, 500  # off the picture, too
     persons = write(tmp_path, [[SIDE_BY_SIDE[0]]],

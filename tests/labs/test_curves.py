@@ -59,13 +59,14 @@ def shown(monkeypatch):
 def test_curves_are_the_entries(make_run):
     figure = curves(make_run("one", 1500, *LOSSES, CHECKED))
     loss, lr, ap, right = figure.axes
-    assert_allclose(loss.lines[0].get_xydata(), [(500, 0.004), (1000, 0.003)])
-    assert_allclose(lr.lines[0].get_xydata(), [(500, 0.001), (1000, 0.0005)])
+    assert_allclose(loss.lines[0].get_xydata(), [(500, 4), (1000, 3)])
+    assert_allclose(lr.lines[0].get_xydata(), [(500, 1), (1000, 0.5)])
     assert_allclose(ap.lines[0].get_xydata(), [(1000, 25)])
     assert_allclose(right.lines[0].get_xydata(), [(1000, 70)])
     assert loss.get_yscale() == "log" and loss.get_xlim()[1] >= 1500 and not figure.legends
     assert [axis.get_ylabel() for axis in figure.axes] == [
-        "loss", "learning rate", "person AP (per cent)", "right person (per cent)"]
+        "loss (thousandths)", "learning rate (thousandths)", "person AP (per cent)",
+        "right person (per cent)"]
     assert "one: step 1,000 of 1,500, loss 3.00e-03, AP 25%, right 70%." in figure.get_label()
 
 

@@ -46,12 +46,12 @@ def test_a_sound_installation(sound, tmp_path, capsys):
 def test_too_old_and_missing_packages_are_named_with_the_fix(sound, tmp_path, capsys):
     sound["torch"], sound["pillow"] = "2.10.1", None
     checks = by_name(tmp_path)
-    assert checks["torch"] == Check("FAIL", "torch", "2.10.1, needed is >=2.11",
+    assert checks["torch"] == Check("FAIL", "torch", "2.10.1, >=2.11 is needed",
                                     'pip install "torch>=2.11"')
-    assert checks["pillow"].detail == "missing, needed is >=10"
+    assert checks["pillow"].detail == "missing, >=10 is needed"
     assert main(tmp_path) == 1
     out = capsys.readouterr().out
-    assert '[FAIL] torch: 2.10.1, needed is >=2.11\n       -> pip install "torch>=2.11"' in out
+    assert '[FAIL] torch: 2.10.1, >=2.11 is needed\n       -> pip install "torch>=2.11"' in out
     assert "checks that failed: 2" in out
 
 

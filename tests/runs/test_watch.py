@@ -117,7 +117,7 @@ def test_watching_says_each_entry_once_until_the_end(folder, monkeypatch):
 def test_stopping_writes_the_file_the_loop_looks_for(folder, monkeypatch):
     said = []
     watch(folder, stop=True, say=said.append)
-    assert not (folder / "stop").exists() and "nobody is training" in said.pop()
+    assert not (folder / "stop").exists() and "no process trains" in said.pop()
     monkeypatch.setattr(runs, "is_running", lambda _: True)
     watch(folder, stop=True, say=said.append)
     assert (folder / "stop").exists() and "will save and end" in said[0]
@@ -175,7 +175,7 @@ def test_a_run_of_its_own_can_be_watched_killed_and_continued(crowd, tmp_path, m
     wait_for(lambda: not is_running(folder))
     reached, said = status(folder).step, []
     watch(folder, say=said.append)
-    assert said[-1].startswith("nobody is training here")
+    assert said[-1].startswith("no process trains here")
 
     start(crowd, folder, steps=100_000)
     wait_for(lambda: status(folder).step > reached)
