@@ -256,9 +256,9 @@ def evaluate(options):
 
 def _detect(options, device):
     """Poses in the detections of pictures without labels, for a server that knows the labels."""
-    from .data.coco import CocoPictures
     from .evaluation.evaluate import detect
     from .files import write_whole
+    from .inputs.people import CocoPictures
     if not options.results or options.out or not options.detections:
         raise ConfigError(f"{options.data[0]} has no annotations, so nothing can be scored here: "
                           "give --detections, and --results a file for the poses, without --out")

@@ -142,7 +142,9 @@ def render_cues(cues: list[Cue], matrices: Tensor, size: tuple[int, int], sigma:
     if boxes:
         values = matrices.new_tensor(np.stack([cues[i].xywh for i in boxes]))
         maps[boxes] = box_maps(values, matrices[boxes], size, sigma / 4)
-    for i, cue in enumerate(cues):  # masks have the sizes of their pictures, so one by one
-        if cue.kind == "mask":
-            maps[i, 0] = torch.from_numpy(crop(cue.array, matrices[i].cpu(), size)).to(maps)
+    masks = [i for i, cue in enumerate(cues) if cue.kind == "mask"]
+    if masks:  # they have the sizes of their pictures, so they are cut one by one
+        places = matrices.cpu()
+        cut = [crop(cues[i].array, places[i], size) for i in masks]
+        maps[masks, 0] = torch.from_numpy(np.stack(cut)).to(maps)
     return maps

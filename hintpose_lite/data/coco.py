@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..inputs.entries import read_annotations, uncollected
-from ..inputs.masks import decode_mask
+from ..inputs.entries import uncollected
+from ..inputs.masks import usable_mask
 from ..inputs.people import PeopleFile
-from ..inputs.pictures import read_picture
 from ..inputs.suspicions import suspicions
 from ..pose.skeleton import COCO17, Skeleton
 
@@ -43,11 +41,7 @@ class Person:
         is damaged."""
         if isinstance(self.segmentation, np.ndarray):
             return self.segmentation
-        try:
-            return decode_mask(self.segmentation, *self.image_size)
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{self}: damaged segmentation ({error}); repair or remove it"
-                            ) from error
+        return usable_mask(self.segmentation, self.image_size, self)
 
     def union(self, other: "Person") -> np.ndarray:
         """The smallest box (4,) around both people."""
@@ -119,11 +113,6 @@ class CocoPersons(PeopleFile):
         self.has_mask = np.array([mask is not None for mask in self._segmentations], bool)
         self.remarks += suspicions(self)
 
-    @property
-    def odd(self) -> bool:
-        """Whether the summary says something that a user should read."""
-        return bool(self.skipped or self.repaired or self.remarks)
-
     @cached_property
     def sha256(self) -> str:
         """SHA-256, in hex, of the people and their pictures' names, which binds a run to them."""
@@ -146,8 +135,7 @@ class CocoPersons(PeopleFile):
 
     def read(self, i: int) -> np.ndarray:
         """The picture of person i: see `read_picture`."""
-        person = self[i]
-        return read_picture(person.path, person.image_size)
+        return self.picture(int(self.image_ids[i]))
 
     def summary(self) -> str:
         """Returns lines of text: what the file holds, and what was skipped and why."""
@@ -160,23 +148,6 @@ class CocoPersons(PeopleFile):
             "without a label",
             f"  contested: {self.contested.sum()}; by overlap: {', '.join(by_overlap)}",
             *self.findings()])
-
-
-class CocoPictures(PeopleFile):
-    """The pictures of a COCO file without annotations of people, such as
-    image_info_test-dev2017.json. Raises DataError if no picture is usable."""
-
-    category = 1  # the person, in COCO's results
-
-    def __init__(self, annotations: str | Path, images: str | Path, skeleton: Skeleton = COCO17):
-        super().__init__(annotations, images, skeleton)
-        self.read_pictures(read_annotations(self.annotations, ["images"]), check=True)
-        self.image_ids, self.boxes = np.zeros(0, np.int64), np.zeros((0, 4), np.float32)
-        if not self.pictures:
-            raise DataError("\n".join([f"no usable picture in {annotations}", *self.findings()]))
-
-    def __len__(self) -> int:
-        return 0  # people
 
 
 def _relations(images: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray,

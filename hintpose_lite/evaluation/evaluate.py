@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -20,14 +19,14 @@ from torch.nn import functional as F
 from .. import __version__
 from ..cues.cue import Cue
 from ..cues.evaluation import CUES, nearest_cue, person_cue
-from ..data.coco import STRATA, CocoPersons, CocoPictures
+from ..data.coco import STRATA, CocoPersons
 from ..errors import ConfigError, DataError
 from ..files import write_whole
-from ..inputs.detections import read_detections
+from ..inputs.detections import Detections, read_detections
 from ..inputs.entries import numbers
-from ..inputs.masks import decode_mask
-from ..inputs.pictures import read_picture
-from ..model.hintpose import Spec, as_hintpose
+from ..inputs.masks import usable_mask
+from ..inputs.people import CocoPictures
+from ..model.hintpose import as_hintpose
 from ..pose.geometry import center, pad, union
 from ..pose.oks import oks_nms, rescore
 from .judge import judge, score_results
@@ -86,15 +85,15 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
                         f"of {len(persons)} people shares a box with another labelled person. "
                         "Take own boxes, and no wrong cue")
     if protocol == "detected":
-        queries = _detection_queries(persons, detections, counts)
+        queries = read_detections(persons, detections, counts)
     else:
-        boxes = torch.as_tensor(persons.boxes)
+        boxes = torch.from_numpy(persons.boxes)
         shared = union(boxes, boxes[persons.partner]) if protocol == "shared" else boxes
-        queries = _Queries(persons, chosen, shared[chosen], torch.ones(len(chosen)), chosen)
+        queries = Detections(persons, persons.image_ids[chosen], shared[chosen].numpy(),
+                             np.ones(len(chosen)), None, chosen)
     predictor = Predictor(model, hops, flip, persons.skeleton, precision)
-    cues = _Cues(persons, queries, source, seed, radius, counts)
-    keypoints, joint_scores = _predict(predictor, queries, cues, batch, progress)
-    scores = rescore(queries.scores, joint_scores)
+    cues = _Cues(queries, source, seed, radius, counts)
+    keypoints, joint_scores, scores = _predict(predictor, cues, batch, progress)
     place = np.full(len(persons), -1)  # of each person's query; else the entry past the end
     place[queries.person[queries.person >= 0]] = np.flatnonzero(queries.person >= 0)
     points = F.pad(keypoints, (0, 0, 0, 0, 0, 1), value=torch.nan)[:, place[chosen]]
@@ -106,7 +105,7 @@ def evaluate(model, persons: CocoPersons, *, protocol: str = "own",
     identity["followed"] = identity["swap_rate"] if source == "wrong" else None
     picture_ap = None
     if whole:
-        found = _results(persons, queries, model.spec, keypoints[-1], joint_scores[-1], scores[-1])
+        found = _results(predictor, queries, keypoints[-1], joint_scores[-1], scores[-1])
         picture_ap = score_results(persons, found)
         if results is not None:
             write_whole(results, lambda name: name.write_text(json.dumps(found)))
@@ -137,12 +136,11 @@ def detect(model, pictures: CocoPictures, detections: str | Path | list, *, cue:
         raise ConfigError(f"cue {cue!r} comes from labels, and {pictures.annotations} has none: "
                           f"choose none, {', '.join(OWN_CUES)}")
     model, counts = as_hintpose(model), Counter()
-    queries = _detection_queries(pictures, detections, counts)
+    queries = read_detections(pictures, detections, counts)
     predictor = Predictor(model, hops, flip, pictures.skeleton, precision)
-    cues = _Cues(pictures, queries, cue if model.spec.cue else "none", 0, 0.0, counts)
-    keypoints, joint_scores = _predict(predictor, queries, cues, batch, progress)
-    scores = rescore(queries.scores, joint_scores)[-1]
-    found = _results(pictures, queries, model.spec, keypoints[-1], joint_scores[-1], scores)
+    cues = _Cues(queries, cue if model.spec.cue else "none", 0, 0.0, counts)
+    keypoints, joint_scores, scores = _predict(predictor, cues, batch, progress)
+    found = _results(predictor, queries, keypoints[-1], joint_scores[-1], scores[-1])
     return found, Counter({what: n for what, n in counts.items()
                            if what.startswith("results") and n})
 
@@ -183,19 +181,6 @@ def _check_settings(protocol, cue, detections, radius, seed, batch, results, who
             raise ConfigError(why)
 
 
-@dataclass(frozen=True, eq=False)
-class _Queries:
-    """D boxes (D, 4) with scores (D,), the pictures that they lie in (rows (D,) of `source`), and
-    whose they are (person (D,), a row of the data set or -1). entries: of detections."""
-
-    source: CocoPersons | SimpleNamespace
-    rows: np.ndarray
-    boxes: Tensor
-    scores: Tensor
-    person: np.ndarray
-    entries: list[dict] | None = None
-
-
 def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
                  rows: Iterable[int] | None = None) -> np.ndarray:
     """Rows (n,), ascending, of the people whom `evaluate` takes; ConfigError for bad `rows`."""
@@ -212,36 +197,19 @@ def evaluated_people(persons: CocoPersons, protocol: str, cue: str | Callable,
     return chosen[paired] if protocol == "shared" or cue == "wrong" else chosen
 
 
-def _detection_queries(persons: CocoPersons | CocoPictures, detections, counts: Counter
-                       ) -> _Queries:
-    found = read_detections(persons, detections, counts)
-
-    def read(row: int) -> np.ndarray:
-        name, *size = persons.pictures[int(found.image_ids[row])]
-        return read_picture(persons.images / name, tuple(size))
-
-    # Stands in for persons in `predict_people`: a detection has a picture, but perhaps no person.
-    pictures = SimpleNamespace(skeleton=persons.skeleton, image_ids=found.image_ids, read=read)
-    return _Queries(pictures, np.arange(len(found.boxes)), torch.from_numpy(found.boxes),
-                    torch.from_numpy(found.scores).float(), found.person, found.entries)
-
-
-def _own_cue(persons: CocoPersons | CocoPictures, image: int, box: Tensor, entry: dict,
-             source: str) -> Cue:
-    """The cue of a detection, from its own box (4,), mask or pose."""
-    where, segmentation = f"the detection on image {image}", entry.get("segmentation")
+def _own_cue(queries: Detections, i: int, source: str) -> Cue:
+    """The cue of detection i, from its own box, mask or pose."""
     if source == "box":
-        return Cue.box(box)
+        return Cue.box(queries.boxes[i])
+    image, entry = int(queries.image_ids[i]), queries.entries[i]
+    where = f"the detection on image {image}"
     if source == "pose":
-        keypoints = numbers(entry.get("keypoints"), 3 * len(persons.skeleton))
+        keypoints = numbers(entry.get("keypoints"), 3 * len(queries.skeleton))
         if keypoints is None:
             raise DataError(f"{where} has no keypoints, so the cue cannot be its pose")
         pose = np.reshape(keypoints, (-1, 3))
         return Cue.pose(pose) if (pose[:, 2] > 0).any() else Cue.none()
-    try:
-        mask = decode_mask(segmentation, *persons.pictures[image][1:])
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{where} has a damaged segmentation ({error})") from error
+    mask = usable_mask(entry.get("segmentation"), queries.people.pictures[image][1:], where)
     if mask is None:
         raise DataError(f"{where} has no segmentation, so the cue cannot be its mask")
     return Cue.mask(mask) if mask.any() else Cue.none()
@@ -252,53 +220,53 @@ class _Cues(Sequence):
     """The cue of each query, made when it is needed: a mask is as large as its picture. source,
     seed, radius: the arguments of `evaluate`."""
 
-    persons: CocoPersons | CocoPictures
-    queries: _Queries
+    queries: Detections
     source: str | Callable
     seed: int
     radius: float
     counts: Counter
 
     def __len__(self) -> int:
-        return len(self.queries.rows)
+        return len(self.queries)
 
     def __getitem__(self, i: int) -> Cue:
-        row, box, entries = int(self.queries.person[i]), self.queries.boxes[i], self.queries.entries
-        if entries is not None and self.source in OWN_CUES:
-            image = int(self.queries.source.image_ids[i])
-            return _own_cue(self.persons, image, box, entries[i], self.source)
+        row, box = int(self.queries.person[i]), torch.from_numpy(self.queries.boxes[i])
+        if self.queries.entries is not None and self.source in OWN_CUES:
+            return _own_cue(self.queries, i, self.source)
         if row < 0:
             return Cue.none()
         if callable(self.source):
-            return nearest_cue(self.persons, row, self.source, box, self.counts)
-        return person_cue(self.persons, row, self.source, middle=center(box).tolist(),
+            return nearest_cue(self.queries.people, row, self.source, box, self.counts)
+        return person_cue(self.queries.people, row, self.source, middle=center(box).tolist(),
                           seed=self.seed, radius=self.radius, counts=self.counts)
 
 
-def _predict(predictor: Predictor, queries: _Queries, cues: _Cues, batch: int, progress
-             ) -> tuple[Tensor, Tensor]:
-    """Keypoints (T, D, K, 2) and joint scores (T, D, K) of all queries."""
-    bar = progress and progress(len(queries.rows))
-    found = predictor.predict_people(queries.source, queries.rows, queries.boxes,
+def _predict(predictor: Predictor, cues: _Cues, batch: int, progress
+             ) -> tuple[Tensor, Tensor, Tensor]:
+    """Keypoints (T, D, K, 2), joint scores (T, D, K) and scores (T, D) of all queries."""
+    queries, bar = cues.queries, progress and progress(len(cues))
+    found = predictor.predict_people(queries, range(len(queries)),
+                                     torch.from_numpy(queries.boxes),
                                      None if cues.source == "none" else cues, batch=batch,
                                      progress=bar and bar.update)
     if bar:
         bar.close()
-    keypoints, scores = found.keypoints, found.scores
-    if not (keypoints.isfinite().all() and scores.isfinite().all()):
+    if not (found.keypoints.isfinite().all() and found.scores.isfinite().all()):
         raise DataError("the network's output is not finite: its weights are damaged or diverged")
-    return keypoints, scores
+    scores = rescore(torch.from_numpy(queries.scores).float(), found.scores)
+    return found.keypoints, found.scores, scores
 
 
-def _results(persons: CocoPersons | CocoPictures, queries: _Queries, spec: Spec, points: Tensor,
-             joint_scores: Tensor, scores: Tensor) -> list[dict]:
+def _results(predictor: Predictor, queries: Detections, points: Tensor, joint_scores: Tensor,
+             scores: Tensor) -> list[dict]:
     """COCO results after OKS-NMS, at most 20 per picture."""
-    width, height = spec.input_size
-    areas = pad(queries.boxes, width / height)[:, 2:].prod(1)  # HRNet's, of the padded boxes
-    images = torch.as_tensor(queries.source.image_ids[queries.rows])
-    kept = oks_nms(points, scores, areas, persons.skeleton.sigmas, images=images,
+    width, height = predictor.model.spec.input_size
+    boxes = pad(torch.from_numpy(queries.boxes), width / height)
+    areas = boxes[:, 2:].prod(1)  # HRNet's, of the padded boxes
+    images = torch.from_numpy(queries.image_ids)
+    kept = oks_nms(points, scores, areas, predictor.skeleton.sigmas, images=images,
                    limit=PEOPLE_A_PICTURE)
     table = torch.cat([points, joint_scores[..., None]], -1)[kept].flatten(1)
     rows = zip(images[kept].tolist(), table.tolist(), scores[kept].tolist(), strict=True)
-    return [{"image_id": image, "category_id": persons.category, "keypoints": keypoints,
+    return [{"image_id": image, "category_id": queries.people.category, "keypoints": keypoints,
              "score": score} for image, keypoints, score in rows]

@@ -10,6 +10,7 @@ import torch
 
 from ..pose.geometry import iou
 from .entries import LEAST_SIDE
+from .people import PeopleFile
 from .results import read_results
 from .suspicions import readings
 
@@ -18,14 +19,27 @@ MATCH = .5  # box IoU from which a detection is a person's
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """D detections: image_ids (D,), boxes (D, 4) float32, scores (D,), the D entries of the file,
-    and person (D,), a row of the data set, or -1 where nobody matches."""
+    """D boxes (D, 4) float32 in pictures image_ids (D,) of a file, with scores (D,), the D entries
+    of a result file, if they are from one, and person (D,), a row of the data set, or -1 for
+    nobody."""
 
+    people: PeopleFile
     image_ids: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
-    entries: list[dict]
+    entries: list[dict] | None
     person: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def skeleton(self):
+        return self.people.skeleton
+
+    def read(self, i: int) -> np.ndarray:
+        """The picture (H, W, 3) that box i lies in."""
+        return self.people.picture(int(self.image_ids[i]))
 
 
 def read_detections(persons, source: str | Path | list, counts: Counter) -> Detections:
@@ -43,7 +57,7 @@ def read_detections(persons, source: str | Path | list, counts: Counter) -> Dete
     if len(boxes) >= 2 and len(boxes) - unmatched < 0.7 * len(persons):
         _warn_of_other_boxes(persons, image_ids, boxes, scores, len(boxes) - unmatched)
     counts["people missed, without a detection"] = len(persons) - len(boxes) + unmatched
-    return Detections(image_ids, boxes, scores, [entry for *_, entry in solid], person)
+    return Detections(persons, image_ids, boxes, scores, [entry for *_, entry in solid], person)
 
 
 def match_detections(persons, image_ids: np.ndarray, boxes: np.ndarray, scores: np.ndarray
@@ -72,6 +86,6 @@ def _warn_of_other_boxes(persons, image_ids: np.ndarray, boxes: np.ndarray, scor
     said = f"only {matched} of {len(persons)} people have a detection"
     if best > matched + 0.3 * len(persons):
         warnings.warn(f"{said}. Suspicion: the boxes are {name}, not x, y, w, h; read so, {best} "
-                      "people have one. Convert the file", stacklevel=6)
+                      "people have one. Convert the file", stacklevel=5)
     elif matched < 0.1 * min(len(persons), len(boxes)):
-        warnings.warn(f"{said}; perhaps they are of other pictures", stacklevel=6)
+        warnings.warn(f"{said}; perhaps they are of other pictures", stacklevel=5)

@@ -3,6 +3,8 @@
 import numpy as np
 from pycocotools import mask as rle
 
+from ..errors import DataError
+
 
 def decode_mask(segmentation: list | dict | None, width: int, height: int) -> np.ndarray | None:
     """A COCO segmentation (polygons; RLE, compressed or not) as (height, width) bool; None if there
@@ -27,6 +29,15 @@ def decode_mask(segmentation: list | dict | None, width: int, height: int) -> np
         return None
     pixels = rle.decode(rle.merge(rle.frPyObjects(polygons, height, width)))
     return np.ascontiguousarray(pixels).view(bool)  # row after row: OpenCV would copy it each time
+
+
+def usable_mask(segmentation: list | dict | None, size: tuple[int, int], where
+                ) -> np.ndarray | None:
+    """`decode_mask` of a picture of size = (width, height), with DataError, which says `where`."""
+    try:
+        return decode_mask(segmentation, *size)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{where}: damaged segmentation ({error}); repair or remove it") from error
 
 
 def box_of_mask(segmentation) -> list[float] | None:

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..pose.skeleton import Skeleton
+from ..pose.skeleton import COCO17, Skeleton
 from . import entries
 from .entries import box_problem, integer, number, numbers, read_keypoints
 from .masks import decode_mask
 from .names import find_pictures, what_lies_in
-from .pictures import picture_size
+from .pictures import picture_size, read_picture
 
 MISSING = "picture file is missing"
 AREA_OF_BOX = 0.53  # of a person's box, on average over COCO's people (crowdpose-api has the same)
@@ -95,6 +95,16 @@ class PeopleFile:
         if twice := len(self.pictures) - len({name for name, *_ in self.pictures.values()}):
             self.remarks.append(f"suspicion: {twice} pictures are listed under another id as well; "
                                 "if names have lost their folders, joints may be on wrong pictures")
+
+    @property
+    def odd(self) -> bool:
+        """Whether the summary says something that a user should read."""
+        return bool(self.skipped or self.repaired or self.remarks)
+
+    def picture(self, image_id: int) -> np.ndarray:
+        """The picture of an id: see `read_picture`."""
+        name, *size = self.pictures[image_id]
+        return read_picture(self.images / name, tuple(size))
 
     def findings(self) -> list[str]:
         """A line each for remarks, and for what was counted, repaired and skipped."""
@@ -220,3 +230,20 @@ class PeopleFile:
             return float(mask.sum())
         self.repaired[f"areas taken as {AREA_OF_BOX} of the box, the file having none"] += 1
         return float(AREA_OF_BOX * entry["bbox"][2] * entry["bbox"][3])
+
+
+class CocoPictures(PeopleFile):
+    """The pictures of a COCO file without annotations of people, such as
+    image_info_test-dev2017.json. Raises DataError if no picture is usable."""
+
+    category = 1  # the person, in COCO's results
+
+    def __init__(self, annotations: str | Path, images: str | Path, skeleton: Skeleton = COCO17):
+        super().__init__(annotations, images, skeleton)
+        self.read_pictures(entries.read_annotations(self.annotations, ["images"]), check=True)
+        self.image_ids, self.boxes = np.zeros(0, np.int64), np.zeros((0, 4), np.float32)
+        if not self.pictures:
+            raise DataError("\n".join([f"no usable picture in {annotations}", *self.findings()]))
+
+    def __len__(self) -> int:
+        return 0  # people

@@ -80,12 +80,9 @@ class Spec:
                 raise ConfigError(f"{field.name}={value}: {len(default)} numbers are needed")
         check_size(*self.input_size)
 
-    def to_dict(self) -> dict:
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping) -> "Spec":
-        """Undoes to_dict, also after a trip through JSON. Raises CheckpointError."""
+        """Undoes asdict, also after a trip through JSON. Raises CheckpointError."""
         names = {field.name for field in fields(cls)}
         older = {"final_kernel": 1, "calibration": (1.0, 0.0)}  # what older files do not have
         values = {**older, **values} if isinstance(values, Mapping) else {}
@@ -102,11 +99,6 @@ class Spec:
             raise CheckpointError(f"the stored spec cannot be used: {error}") from error
 
 
-def _zero(layer: nn.Conv2d) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-
-
 class InputRefinement(nn.Module):
     """The correction [features, cue] -> features' channels; zero until trained.
 
@@ -117,7 +109,8 @@ class InputRefinement(nn.Module):
         super().__init__()
         self.embed = ConvBN(channels + 1, hidden)
         self.correct = nn.Conv2d(hidden, channels, 3, padding=1)
-        _zero(self.correct)
+        nn.init.zeros_(self.correct.weight)
+        nn.init.zeros_(self.correct.bias)
 
     def forward(self, features: Tensor, cues: Tensor) -> Tensor:
         return self.correct(self.embed(torch.cat([features, cues], dim=1)))
@@ -131,7 +124,8 @@ class RecurrentRefinement(nn.Module):
         super().__init__()
         self.extract = ConvBN(outputs, hidden, 1)
         self.update = nn.Conv2d(channels + hidden, channels, 1)
-        _zero(self.update)
+        nn.init.zeros_(self.update.weight)
+        nn.init.zeros_(self.update.bias)
 
     def forward(self, features: Tensor, output: Tensor) -> Tensor:
         return self.update(torch.cat([features, self.extract(output)], dim=1))
@@ -254,7 +248,8 @@ class Ensemble(nn.Module):
             if len(values) > 1:
                 raise ConfigError(f"networks with {name}={' and '.join(sorted(values))} cannot be "
                                   "averaged")
-        self.spec = replace(models[0].spec, hops=min(model.spec.hops for model in models))
+        self.spec = replace(models[0].spec, hops=min(model.spec.hops for model in models),
+                            calibration=Spec.calibration)  # each network's fits that network only
         self.trained_on = "; ".join(dict.fromkeys(model.trained_on for model in models))
 
     def forward(self, images: Tensor, cues: Tensor | None = None, hops: int | None = None,

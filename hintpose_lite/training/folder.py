@@ -70,22 +70,15 @@ def _differences(found, wanted, name: str = "") -> list[str]:
 
 
 @contextmanager
-def locked(out: Path, patience: float = 1.0):
-    """Locks the run folder until the process ends, in whatever way. Waits up to `patience` seconds,
-    since `is_running` locks a folder for an instant, too."""
+def locked(out: Path):
+    """Locks the run folder until the process ends, in whatever way, and removes config.json, which
+    frees it, if the start fails before anything else is written."""
     try:
-        with FileLock(out / "lock", timeout=patience):
-            yield
+        lock = FileLock(out / "lock").acquire(timeout=1.0)  # `is_running` holds it for an instant
     except Timeout:
         raise RunError(f"another process is training in {out}: follow it with `hintpose watch "
                        f"{out}`, end it with --stop, or train into another folder") from None
-
-
-@contextmanager
-def claimed(out: Path):
-    """Locks the run folder, and removes config.json, which frees it, if the start fails before
-    anything else is written."""
-    with locked(out):
+    with lock:
         try:
             yield
         except HintPoseError:
@@ -100,9 +93,9 @@ def is_running(out: str | Path) -> bool:
     if not Path(out, "lock").exists():
         return False  # locking would make the file
     try:
-        with locked(Path(out), patience=0):
+        with FileLock(Path(out, "lock"), timeout=0):
             return False
-    except RunError:
+    except Timeout:
         return True
 
 

@@ -68,7 +68,7 @@ def train(config: TrainConfig, out: str | Path, people: CocoPersons, held_out: C
                                          "data": people.sha256})
         if run_folder.is_validated(out, config.steps) and (out / "model.safetensors").exists():
             return out
-        with run_folder.claimed(out) if group.is_first else nullcontext():
+        with run_folder.locked(out) if group.is_first else nullcontext():
             group.wait()
             if group.is_first:
                 (out / "stop").unlink(missing_ok=True)  # it was meant for an earlier start
@@ -89,7 +89,7 @@ def _run(config: TrainConfig, people: CocoPersons, held_out: CocoPersons, out: P
         if started:
             _resume(trainer, out / "last.pt")
             if group.is_first:  # the last start may have ended between writing the two files
-                _save_weights(trainer, out)
+                _save(trainer, out)
         elif before is not None:
             before(trainer, out)
         if group.is_first:
@@ -134,7 +134,7 @@ def fitting_batch(config: TrainConfig, people: CocoPersons, device) -> int:
 
 def _resume(trainer: Trainer, path: Path) -> None:
     try:
-        trainer.load(torch.load(path, map_location=trainer.device, weights_only=True))
+        trainer.load(torch.load(path, map_location="cpu", weights_only=True))
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # unpickling a damaged file raises nearly anything
@@ -170,6 +170,8 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
                     or trainer.step % config.checkpoint_every == 0):
                 loss = float(group.mean(_finite_mean(losses, trainer.step, out)))
                 trainer.seconds = time.time() - start
+                if not all(p.isfinite().all() for p in trainer.model.parameters()):
+                    raise _not_finite("weights are", trainer.step, out)
                 if group.is_first:  # after a kill between the two, the next start removes the entry
                     run_folder.append_metrics(out, {
                         "step": trainer.step, "loss": loss, "seconds": trainer.seconds,
@@ -210,18 +212,17 @@ def _finite_mean(losses: list[Tensor], step: int, out: Path) -> Tensor:
     values = torch.stack(losses)
     if not values.isfinite().all():
         first = step - len(losses) + 1 + int((~values.isfinite()).nonzero()[0])
-        raise RunError(f"the loss is not finite at step {first}; {out}/last.pt, if it is there, "
-                       "still holds an earlier step. Try a lower lr, a longer warmup, or "
-                       "precision=float32, in a new run folder")
+        raise _not_finite("loss is", first, out)
     return values.mean()
+
+
+def _not_finite(what: str, step: int, out: Path) -> RunError:
+    return RunError(f"the {what} not finite at step {step}; {out}/last.pt, if it is there, still "
+                    "holds an earlier step. Try a lower lr, a longer warmup, or "
+                    "precision=float32, in a new run folder")
 
 
 def _save(trainer: Trainer, out: Path) -> None:
     with run_folder.writing(f"the checkpoint of step {trainer.step} to {out}"):
         write_whole(out / "last.pt", lambda name: torch.save(trainer.state(), name))
-    _save_weights(trainer, out)
-
-
-def _save_weights(trainer: Trainer, out: Path) -> None:
-    with run_folder.writing(f"the weights of step {trainer.step} to {out}"):
         save_model(trainer.model, out / "model.safetensors", overwrite=True)

@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -84,7 +85,7 @@ def _trace(net: HintPose, hops: int) -> bytes:
                           input_names=list(inputs), output_names=["heatmaps"],
                           dynamic_axes={**dict.fromkeys(inputs, {0: "N"}), "heatmaps": {1: "N"}})
     graph = onnx.load_model_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(graph, {"hintpose_spec": json.dumps(net.spec.to_dict()),
+    onnx.helper.set_model_props(graph, {"hintpose_spec": json.dumps(asdict(net.spec)),
                                         "hintpose_hops": str(hops)})
     return graph.SerializeToString()
 

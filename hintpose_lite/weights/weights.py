@@ -5,7 +5,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def save_model(model: HRNet, path: str | Path, *, half: bool = False,
         raise CheckpointError(f"{path} exists: choose another name, or pass overwrite=True")
     state = {name: (value.half() if half and value.ndim == 4 else value).cpu().contiguous()
              for name, value in model.state_dict().items()}
-    about = json.dumps({**model.spec.to_dict(), "trained_on": model.trained_on})
+    about = json.dumps({**asdict(model.spec), "trained_on": model.trained_on})
     # A single entry beside the tensors, since safetensors writes several in any order.
     write_whole(path, lambda name: name.write_bytes(save(state, {"spec": about})))
     return path

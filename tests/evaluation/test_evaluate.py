@@ -76,12 +76,13 @@ def predictor(monkeypatch):
             return match(persons, *found)
 
         def predict(self, source, rows, boxes, cues, *, batch=64, progress=None):
-            persons = source if isinstance(source, CocoPersons) else known[-1]
+            persons = source.people
+            rows = np.arange(len(source)) if source.entries is not None else source.person
             asked.append(SimpleNamespace(rows=rows, boxes=boxes, cues=cues and [*cues],
                                          flip=self.flip, hops=self.hops,
-                                         pictures=source.image_ids[rows]))
+                                         pictures=source.image_ids))
             people = [np.abs(persons.boxes - box.numpy()).sum(1).argmin() for box in boxes]
-            people = rows if source is persons else people
+            people = people if source.entries is not None else rows
             poses = np.array([[answer(persons, i) for i in people] for answer in answers])
             points = torch.from_numpy(poses.astype(np.float32))
             points = points.reshape(len(answers), len(rows), len(persons.skeleton), 2)

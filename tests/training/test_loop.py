@@ -249,6 +249,23 @@ def test_stopping_does_not_save_a_loss_that_is_not_finite(crowd, tmp_path, monke
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 2
 
 
+def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(crowd, tmp_path, monkeypatch):
+    original = Trainer.run_step
+
+    def diverging(self):
+        loss = original(self)
+        if self.step == 4:  # an update that spoils the weights, after a loss that was finite
+            self.model.conv1.weight.data.mul_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(Trainer, "run_step", diverging)
+    with pytest.raises(RunError, match="step 4"):
+        run(tmp_path / "run", crowd)
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 2
+    assert all(value.isfinite().all() for value in
+               load_model(tmp_path / "run" / "model.safetensors").state_dict().values())
+
+
 def test_a_full_disk_is_explained(crowd, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

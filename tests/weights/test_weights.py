@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import OrderedDict
+from dataclasses import asdict
 from types import ModuleType
 
 import numpy as np
@@ -332,7 +333,7 @@ def test_files_with_a_bad_spec_are_refused(spec, tmp_path):
 
 def test_a_spec_of_another_network_is_refused(tmp_path):
     path = save_model(hint_net(), tmp_path / "a.safetensors")
-    spec = json.dumps(hint_net(width=8).spec.to_dict())
+    spec = json.dumps(asdict(hint_net(width=8).spec))
     save_file(load_file(path), tmp_path / "b.safetensors", {"spec": spec})
     with pytest.raises(CheckpointError, match="width 4"):
         load_model(tmp_path / "b.safetensors")
