@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 torch.set_num_threads(1)  # tests run side by side
 
@@ -77,3 +78,18 @@ def scene():
     """A drawn pair who share a box."""
     from hintpose_lite.labs.scene import pair_scene
     return pair_scene()
+
+
+@pytest.fixture(scope="session")
+def warp():
+    """PyTorch's own way to cut crops, which `geometry.crop` is compared with: pictures (N, C, H, W)
+    and maps (N, 2, 3) from picture to crop give (N, C, height, width)."""
+    from hintpose_lite.pose.geometry import apply, invert, pixel_grid
+
+    def warped(pictures, matrices, size):
+        places = invert(matrices)
+        grid = apply(places, pixel_grid(size, places))  # of the crops' pixels, in the pictures
+        last = torch.tensor([pictures.shape[3] - 1.0, pictures.shape[2] - 1.0])
+        return F.grid_sample(pictures, (2 * grid / last - 1).view(-1, size[1], size[0], 2),
+                             align_corners=True)
+    return warped

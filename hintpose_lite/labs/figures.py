@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from ..cues.cue import Cue
-from ..data.crops import crop
 from ..evaluation.predict import Predictor, cut_crops, prepare
 from ..inputs.pictures import as_picture
 from ..model.hintpose import as_hintpose
 from ..photos.draw import HEIGHT, blank_figure, draw_cue, draw_poses, heatmap_overlay, panel_size
 from ..photos.estimator import check_boxes, check_cues
-from ..pose.geometry import PADDING, apply, corners, crop_matrix, invert, pad
+from ..pose.geometry import PADDING, apply, corners, crop, crop_matrix, invert, pad
 from ..pose.heatmaps import decode
 from ..pose.oks import oks
 from ..pose.skeleton import COCO17, Skeleton

@@ -14,10 +14,9 @@ from pycocotools import mask as rle
 
 from ..crowd.scenes import draw_scene
 from ..cues.cue import Cue
-from ..data.crops import crop
 from ..errors import DataError
 from ..photos.draw import draw_cue, draw_names, draw_poses, panel_size
-from ..pose.geometry import apply, crop_matrix, invert, iou, pad, union
+from ..pose.geometry import apply, crop, crop_matrix, invert, iou, pad, union
 from ..pose.oks import oks
 from ..pose.skeleton import COCO17
 from .figures import look

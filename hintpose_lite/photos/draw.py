@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..cues.cue import Cue
 from ..model.hrnet import STRIDE
-from ..pose.geometry import corners, warp
+from ..pose import geometry
 from ..pose.oks import LOW
 from ..pose.skeleton import COCO17, Skeleton
 
@@ -80,7 +80,8 @@ def draw_cue(picture: np.ndarray, cue: Cue, *, zoom: int = 1, tint: float = 0.45
         radius = size / 2 if len(cue.xy) > 5 else size
         _paint(canvas, cue.xy, zoom, radius, _draw_points, cue.labels)
     elif cue.kind == "box":
-        _paint(canvas, corners(torch.as_tensor(cue.xywh)).view(2, 2), zoom, size / 3, _draw_frame)
+        ends = geometry.corners(torch.as_tensor(cue.xywh)).view(2, 2)
+        _paint(canvas, ends, zoom, size / 3, _draw_frame)
     elif cue.kind == "mask":
         canvas = _draw_mask(canvas.convert("RGB"), cue.array, max(1.0, size / 5), tint)
     return np.array(canvas.convert("RGB"))
@@ -114,10 +115,10 @@ def heatmap_overlay(crop: np.ndarray, maps: Tensor, codec: str = "quarter") -> n
     edge = int(codec == "udp")
     steps = [size * (1 - edge / (STRIDE * count)) / (count - edge)  # panel pixels per heatmap pixel
              for size, count in zip(crop.shape[1::-1], maps.shape[:0:-1], strict=True)]
-    matrix = torch.tensor([[[steps[0], 0, 0], [0, steps[1], 0]]])
-    top = warp(maps.float().amax(0)[None, None], matrix, crop.shape[1::-1])[0, 0]
+    matrix = [[steps[0], 0, 0], [0, steps[1], 0]]
+    top = geometry.crop(maps.float().amax(0).numpy(), matrix, crop.shape[1::-1])
     grey = np.repeat(crop.mean(2, keepdims=True) * 0.5 + 25, 3, axis=2).astype(np.uint8)
-    return overlay(grey, top / top.max().clamp(min=1e-6), PURPLE, 0.9)
+    return overlay(grey, top / max(top.max(), 1e-6), PURPLE, 0.9)
 
 
 def _canvas(picture: np.ndarray, zoom: int) -> Image.Image:

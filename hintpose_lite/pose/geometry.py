@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 PADDING = 1.25  # HRNet pads every box by this factor before it is cropped
@@ -104,20 +103,6 @@ def pixel_grid(size: tuple[int, int], like: Tensor) -> Tensor:
     """Centres of all pixels of a picture of size = (width, height): (height * width, 2)."""
     y, x = (torch.arange(n, device=like.device, dtype=like.dtype) for n in reversed(size))
     return torch.cartesian_prod(y, x).flip(-1)
-
-
-def warp(pictures: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resamples float pictures (N, C, H, W) with maps (N, 2, 3) into crops of size (width, height).
-
-    `matrix` takes picture points to crop points, as for `apply`. Bilinear; what lies outside the
-    picture counts as 0, like cv2.warpAffine with a constant border. Returns (N, C, height, width).
-    """
-    places = apply(invert(matrix), pixel_grid(size, matrix))  # of the crop's pixels, in the picture
-    last = constant((max(pictures.shape[3] - 1, 1), max(pictures.shape[2] - 1, 1)), matrix.device,
-                    matrix.dtype)
-    grid = (2 * places / last - 1).view(-1, size[1], size[0], 2)  # outermost centres at -1 and 1
-    return F.grid_sample(pictures, grid.to(pictures.dtype), mode="bilinear", padding_mode="zeros",
-                         align_corners=True)
 
 
 def crop(picture: np.ndarray, matrix, size: tuple[int, int]) -> np.ndarray:

@@ -44,13 +44,13 @@ def test_a_crop_shows_a_blob_where_its_matrix_says(side, rotation):
 
 
 @pytest.mark.parametrize("rotation", [0.0, 33.0])
-def test_a_crop_is_the_warp_of_the_whole_picture(rotation):
+def test_a_crop_is_the_warp_of_the_whole_picture(rotation, warp):
     rng = np.random.default_rng(0)
     picture = cv2.GaussianBlur(rng.integers(0, 255, (90, 120, 3)).astype(np.uint8), (0, 0), 2)
     matrix = geometry.crop_matrix(geometry.pad(torch.tensor([[30.0, -10, 50, 70]])), (48, 64),
                                   torch.tensor([rotation]))
     whole = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
-    expected = geometry.warp(whole, matrix, (48, 64))[0].permute(1, 2, 0).numpy()
+    expected = warp(whole, matrix, (48, 64))[0].permute(1, 2, 0).numpy()
     difference = np.abs(crop(picture, matrix[0], (48, 64)) - expected)
     assert difference.max() < 3 and difference.mean() < 0.6
     assert (expected == 0).any(), "part of this box lies outside the picture"

@@ -9,7 +9,7 @@ from hintpose_lite.data.batches import normalise
 from hintpose_lite.errors import ConfigError, DataError
 from hintpose_lite.evaluation.predict import Predictor, cut_crops, prepare
 from hintpose_lite.model.hintpose import HintPose, Spec
-from hintpose_lite.pose.geometry import apply, crop_matrix, pad, warp
+from hintpose_lite.pose.geometry import apply, crop_matrix, pad
 from hintpose_lite.pose.heatmaps import decode, encode, mirror
 from hintpose_lite.pose.skeleton import COCO17
 
@@ -83,7 +83,7 @@ def test_the_flip_test_is_mirror_symmetric():
     assert not torch.allclose(forgotten, straight, atol=1e-2)
 
 
-def test_wide_boxes_in_large_pictures_lose_nothing():
+def test_wide_boxes_in_large_pictures_lose_nothing(warp):
     """A crop shows the same as a warp of the whole picture."""
     spec = Spec(**TINY, cue=False, hops=1)
     y, x = np.mgrid[:480, :640]
