@@ -11,6 +11,9 @@ from pathlib import Path
 from . import __version__
 from .errors import ConfigError, DataError, WriteError, exit_status
 
+# Options that name files which a command reads; it never replaces them.
+READ = ("data", "val", "boxes", "cues", "detections", "poses", "model", "init")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one sub-command; returns the exit status (2: an error that was explained)."""
@@ -100,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--cue", help="where the cue comes from (default: joint; none for detected "
                      "boxes, whose box, mask and pose are their own): joint, any-joint, "
                      "interior, centroid, mask, points, box, pose, none for no cue, the controls "
-                     "centre and wrong, or network for the cue network's")
+                     "centre and wrong, or network for the cue network's (or FILE.safetensors)")
     sub.add_argument("--hops", type=int, metavar="K")
     sub.add_argument("--detections", metavar="FILE", help="COCO results; for detected boxes")
     sub.add_argument("--no-flip", action="store_true", help="do not average with the mirror image")
@@ -124,14 +127,14 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--detector", action="store_true",
                      help="boxes from torchvision's detector, whose weights are downloaded once")
     sub.add_argument("--cues", metavar="network|masks|keypoints|FILE",
-                     help="find everybody for whom the cue network, a detector or a COCO result "
-                          "file has a cue in a box; without boxes, those of the detector or the "
-                          "file are taken, or the whole picture")
+                     help="find everybody for whom the cue network (or FILE.safetensors), a "
+                          "detector or a COCO result file has a cue in a box; without boxes, those "
+                          "of the detector or the file are taken, or the whole picture")
     sub.add_argument("--image-id", action="append", type=int, metavar="N",
                      help="image_id of a picture in FILE; the n-th is for the n-th PICTURE")
     sub.add_argument("--skeleton", metavar="S", help="the network's joints, as for train")
     sub.add_argument("--category", metavar="NAME", help="the people's category in --boxes")
-    sub.add_argument("--min-score", type=float, default=0.0, metavar="S", help="leave out poses "
+    sub.add_argument("--min-score", type=_share, default=0.0, metavar="S", help="leave out poses "
                      "with a lower score (0 to 1)")
     sub.add_argument("--recursive", action="store_true", help="the pictures of subfolders, too")
     sub.add_argument("--hops", type=int, metavar="K")
@@ -158,6 +161,7 @@ def check(_) -> int:
 
 
 def check_data(options):
+    _make_room([options.fix and Path(options.fix)], options)
     from .data.coco import CocoPersons
     from .runs.check_data import check_data as report
     persons = CocoPersons(*options.data, skeleton=_skeleton(options), category=options.category)
@@ -172,6 +176,7 @@ def crowd(options):
 
 
 def train(options):
+    from .runs.check_data import refuse_bad_pictures
     from .runs.people import open_data
     from .runs.preflight import announce
     from .training.folder import refuse_others
@@ -182,7 +187,10 @@ def train(options):
     if options.skeleton:
         config = config.override({"joints": len(_skeleton(options))})
     people = [_persons(paths, options) for paths in (options.data, options.val)]
-    run(config, options.out, *open_data(config, *people), device=device, before=announce)
+    people = open_data(config, *people)
+    if options.val:
+        refuse_bad_pictures(people[1])
+    run(config, options.out, *people, device=device, before=announce)
 
 
 def study(options):
@@ -211,7 +219,7 @@ def cuenet(options):
     from .crowd.folder import crowd_scenes
     from .photos.cue_network import train_cuenet
     device = _device(options)
-    _make_room([Path(options.out)], options.overwrite)
+    _make_room([Path(options.out)], options)
     persons = _persons(options.data) or crowd_scenes(4000, 192, 0)
     train_cuenet(persons, options.out, steps=options.steps, lr=options.lr, sigma=options.sigma,
                  seed=options.seed, init=options.init or "none", device=device,
@@ -227,10 +235,18 @@ def evaluate(options):
             raise ConfigError(f"--poses scores a file as it is: leave out {', '.join(more)}")
         from .evaluation.judge import score_results
         from .evaluation.report import coco_table
-        return print(coco_table(score_results(_persons(options.data, options), options.poses)))
+        from .inputs.results import read_results
+        persons = _persons(options.data, options)
+        posed = {image for image, *_ in read_results(persons, options.poses, "keypoints")}
+        if not posed:
+            raise DataError(f"{options.poses} holds no pose: there is nothing to score")
+        if lost := len({*persons.image_ids.tolist()} - posed):
+            print(f"note: {lost} of the {len({*persons.image_ids.tolist()})} pictures with people "
+                  f"have no pose in {options.poses}; their people count as missed", file=sys.stderr)
+        return print(coco_table(score_results(persons, options.poses)))
     from .evaluation.evaluate import evaluate as score
     device = _device(options)
-    _make_room([options.out, options.results], options.overwrite)
+    _make_room([options.out, options.results], options)
     if options.out and options.out == options.results:
         raise ConfigError("--out and --results name the same file: give each its own")
     from .inputs.entries import has_annotations
@@ -238,9 +254,10 @@ def evaluate(options):
     if options.protocol == "detected" and not has_annotations(options.data[0]):
         return _detect(options, device)
     model, persons = _models(options.model, device), _persons(options.data, options)
-    if options.cue == "network":
+    if options.cue and (options.cue == "network" or options.cue.endswith(".safetensors")):
         from .photos.cue_network import CueNetwork, network_for
-        options.cue = CueNetwork(network_for(model), device=device)
+        name = network_for(model) if options.cue == "network" else options.cue
+        options.cue = CueNetwork(name, device=device)
     if not options.skip_bad:  # which has read them all
         refuse_bad_pictures(persons)
     report = score(model, persons,
@@ -284,7 +301,8 @@ def predict(options):
     photos = find_photos(options.pictures, options.box, options.out, options.recursive, unread)
     if options.boxes:
         add_boxes(photos, options.boxes, skeleton, options.category)
-    _make_room([*(photo.drawing for photo in photos), options.json], options.overwrite)
+    _make_room([*(photo.drawing for photo in photos), options.json], options,
+               [photo.path for photo in photos])
     names = options.model or ["people-small"]
     model = _models(names, device)
     detector = add_sources(photos, options.cues, options.detector, options.image_id, device,
@@ -332,7 +350,7 @@ def export(options):
     from .weights.onnx import export_onnx
     from .weights.weights import load_model
     device = _device(options)
-    _make_room([options.out], options.overwrite)
+    _make_room([options.out], options)
     export_onnx(load_model(options.model, device), options.out, options.hops,
                 overwrite=options.overwrite)
 
@@ -429,12 +447,24 @@ def _numbers(count: int, more: bool = False):
     return parse
 
 
-def _make_room(paths: list[Path | None], overwrite: bool):
-    """Checks before the work that no file is in the way, and makes the folders."""
+def _share(text: str) -> float:
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return float(text)
+
+
+def _make_room(paths: list[Path | None], options, inputs: list[Path] = ()):
+    """Checks before the work that no file is in the way, and makes the folders. A file that the
+    command reads, from its options or from `inputs`, is never replaced."""
+    named = [getattr(options, name, None) for name in READ]
+    read = {Path(part).resolve() for one in (*named, inputs) if one
+            for part in ([one] if isinstance(one, str | Path) else one)}
     for path in filter(None, paths):
         if path.is_dir():
             raise DataError(f"{path} is a folder: give the name of a file")
-        if path.exists() and not overwrite:
+        if path.resolve() in read:
+            raise DataError(f"{path} is read by this command: write into another file")
+        if path.exists() and not options.overwrite:
             raise DataError(f"{path} exists already: choose another name, or add --overwrite")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

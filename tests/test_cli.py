@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from unittest.mock import ANY
 
+import numpy as np
 import pytest
 
 import hintpose_lite
@@ -17,7 +18,7 @@ from hintpose_lite.errors import DataError
 from hintpose_lite.pose.skeleton import COCO17
 from hintpose_lite.training.folder import locked
 
-PHOTOS = [SimpleNamespace(drawing=None)] * 6
+PHOTOS = [SimpleNamespace(path=Path("a.jpg"), drawing=None)] * 6
 
 
 @pytest.fixture
@@ -49,6 +50,8 @@ def calls(monkeypatch):
         "evaluation.evaluate": {"evaluate": note("evaluate", report)},
         "evaluation.report": {"coco_table": note("coco_table", "COCO's table")},
         "evaluation.judge": {"score_results": note("score_results", "figures")},
+        "inputs.results": {"read_results": lambda persons, file, *_: [] if file == "empty.json" else
+                           [(1, [], 0.5, None)]},
         "photos.estimator": {"PoseEstimator": note("PoseEstimator", "estimator")},
         "photos.files": {
             "find_photos": note("find_photos", PHOTOS), "add_boxes": note("add_boxes"),
@@ -78,6 +81,8 @@ class People(tuple):
     """Stands in for the people of a file, of which one cannot be used."""
 
     odd = True
+
+    image_ids = np.array([1, 1, 2])
 
     skipped = ("annotation 7",)
 
@@ -125,6 +130,7 @@ def test_train(calls):
     assert calls == [
         ("preset", ("crowd-quick",), {}),
         ("override", ({"lr": "1e-3", "note": "a=b", "init": "imagenet"},), {}),
+        ("refuse_bad_pictures", (("persons", "b.json", "b"),), {}),
         ("train", ("config", "runs/a", ("persons", "a.json", "a"), ("persons", "b.json", "b")),
          dict(device="best", before="announce"))]
 
@@ -245,12 +251,36 @@ def test_evaluate_a_result_file(calls, capsys):
     assert main("evaluate --poses r.json --data a.json a".split()) == 0
     assert calls == [("score_results", (("persons", "a.json", "a"), "r.json"), {}),
                      ("coco_table", ("figures",), {})]
-    assert capsys.readouterr().out == "COCO's table\n"
+    said = capsys.readouterr()
+    assert said.out == "COCO's table\n" and "1 of the 2 pictures" in said.err
+    assert main("evaluate --poses empty.json --data a.json a".split()) == 2
+    assert "empty.json" in capsys.readouterr().err
 
 
-def test_evaluate_with_the_cue_network(calls):
-    assert main("evaluate --model m --cue network --data a.json a".split()) == 0
-    assert calls[-1][2]["cue"] == "cues for model on best"
+@pytest.mark.parametrize(("cue", "network"), [("network", "cues for model"),
+                                              ("own.safetensors", "own.safetensors")])
+def test_evaluate_with_a_cue_network(calls, cue, network):
+    assert main(f"evaluate --model m --cue {cue} --data a.json a".split()) == 0
+    assert calls[-1][2]["cue"] == f"{network} on best"
+
+
+@pytest.mark.parametrize("command", [
+    "predict a.jpg --json a.jpg", "evaluate --model m --data a.json a --results a.json",
+    "evaluate --model m --data b.json b --protocol detected --detections a.json --out a.json",
+    "export --model a.onnx --out a.onnx", "check-data a.json a --fix a.json"])
+def test_what_a_command_reads_is_never_replaced(calls, command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = command.split()[-1]
+    Path(name).write_text("mine")
+    assert main([*command.split(), "--overwrite"]) == 2
+    assert name in capsys.readouterr().err and Path(name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("share", ["nan", "50", "-1"])
+def test_scores_are_shares(calls, share, capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "a.jpg", "--min-score", share])
+    assert share in capsys.readouterr().err and not calls
 
 
 @pytest.mark.parametrize("command", [
@@ -339,6 +369,7 @@ def generated(tmp_path, monkeypatch):
         "runs/a/report.json": "{}", "runs/a/lock": "",
         "runs/deep/b/config.json": RUN,
         "runs/added/config.json": RUN, "runs/added/thesis.tex": "years of work",
+        "runs/mine/config.json": RUN, "runs/mine/report-mine.json": "{}",
         "data/crowd/annotations.json": scenes, "data/crowd/images/000000000001.jpg": "",
         "data/half/unfinished.json": scenes,
         "data/cache/info.json": '{"made_of": "a.json", "shards": [], "complete": true}',
@@ -372,8 +403,10 @@ def test_clean_removes_what_we_made_and_nothing_else(generated, capsys):
     assert Path("data/mydb/lock").read_text() == "7", "another program's"
     assert Path("runs/link/run/config.json").is_file()
     out = capsys.readouterr().out
-    kept, *removed = out.splitlines()[:-1]
-    assert "runs/added" in kept and "thesis.tex" in kept
+    lines = out.splitlines()[:-1]
+    kept, removed = sorted(lines[:2]), lines[2:]
+    assert "runs/added" in kept[0] and "thesis.tex" in kept[0]
+    assert "runs/mine" in kept[1] and "report-mine.json" in kept[1]
     assert [line.split()[-1] + "/" for line in removed] == sorted(OURS)
     assert out.endswith("removed 5 generated folder(s) under runs and data\n")
     assert main(["clean"]) == 0  # nothing left: nothing to ask

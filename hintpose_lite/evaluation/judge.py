@@ -156,7 +156,7 @@ def _ground_truth(persons: CocoPersons) -> COCO:
             people.append({"image_id": integer(entry, "image_id"),
                            "bbox": numbers(entry["bbox"], 4), "keypoints": [0] * joints,
                            "area": number(entry.get("area")) or 1.0, "num_keypoints": 0,
-                           "iscrowd": int(bool(entry.get("iscrowd")))})
+                           "iscrowd": int(entries.is_crowd(entry))})
     for i, person in enumerate(people):
         person.update(id=i + 1, category_id=1)  # COCOeval takes an id of 0 for "not matched"
     truth = COCO()

@@ -174,6 +174,11 @@ def number(value) -> int | float | None:
     return value if good else None
 
 
+def is_crowd(entry: dict) -> bool:
+    """Whether an annotation is a crowd region; "0", "false" and nothing mean that it is not."""
+    return str(entry.get("iscrowd") or 0).strip().lower() not in ("0", "0.0", "false", "")
+
+
 def numbers(values, count: int) -> list | None:
     """`count` numbers within 1e9 as a list, also from a tuple, array or text entries; else None."""
     if isinstance(values, np.ndarray):

@@ -184,7 +184,7 @@ class PeopleFile:
             return "duplicate id (the first is used)"
         if picture is None:
             return "image_id names no usable image"
-        crowd = entry.get("iscrowd")
+        crowd = entries.is_crowd(entry)
         if crowd and not self.crowds_are_people:
             self.counts["crowd"] += 1
             return None

@@ -153,6 +153,7 @@ class ResultFile:
     def __init__(self, results: str | Path | list, score: float = -math.inf):
         self._name, found = entries.load_results(results)
         self._people: dict[int, list[dict]] = {}
+        self.file_names: dict[int, str] = {}  # of the pictures, where the entries have them
         self.others = 0
         for i, entry in enumerate(found if isinstance(found, list) else [None]):
             image = entries.integer(entry, "image_id")
@@ -165,6 +166,8 @@ class ResultFile:
                 raise DataError(f"{self._name}, entry {i} (image_id {image}): COCO results are a "
                                 "list of entries with an integer image_id, a score, and 51 numbers "
                                 "as keypoints, or an RLE segmentation and a bbox; convert the file")
+            if isinstance(name := entry.get("file_name"), str):
+                self.file_names[image] = Path(name).name
             if min(read["bbox"][2:]) > 0 and read["score"] >= score:
                 self._people.setdefault(image, []).append(read)
         self.left_out = len(found) - self.others - sum(map(len, self._people.values()))

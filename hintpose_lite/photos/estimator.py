@@ -242,12 +242,17 @@ def check_cues(cues, shape: tuple[int, int], takes_cues: bool) -> list[Cue]:
 
 
 def _check_inside(cues: list[Cue], boxes: Tensor, size: tuple[int, int]) -> None:
-    """Raises DataError if none of a cue's positive points lies in its crop."""
+    """Raises DataError if nothing of a cue lies in its crop: no positive point, no pixel."""
     crops = corners(pad(boxes, size[0] / size[1])).numpy()
     for i, (cue, crop) in enumerate(zip(cues, crops, strict=True)):
-        own = cue.xy[cue.labels > 0] if cue.kind == "points" else ()
+        own = cue.xy[cue.labels > 0] if cue.kind == "points" else np.zeros((0, 2))
+        if cue.kind == "mask":
+            own = np.argwhere(cue.array > 0)[:, ::-1]
+        elif cue.kind == "box":  # of all its points, the one nearest to the crop's middle
+            end = cue.xywh[:2] + cue.xywh[2:]
+            own = np.clip((crop[:2] + crop[2:]) / 2, cue.xywh[:2], end)[None]
         if len(own) and not ((own >= crop[:2]) & (own <= crop[2:])).all(1).any():
-            raise DataError(f"cue {i}: point {own[0].tolist()} lies outside its box "
+            raise DataError(f"cue {i}: its {cue.kind} at {own[0].tolist()} lies outside its box "
                             f"{boxes[i].tolist()}, context included: move one of them")
 
 

@@ -128,17 +128,18 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
                 ) -> Detector | None:
     """Sets the cue sources of pictures. Returns the detector that finds boxes, or None.
 
-    cues: a kind of detector; "network" for the cue network called `network`; a COCO result file,
-    with the image_ids of the pictures if they are not known yet; or None. detect: takes boxes from
-    a detector. device: where detector and cue network run.
+    cues: a kind of detector; "network" for the cue network called `network`, or the file of
+    another one (.safetensors); a COCO result file, with the image_ids of the pictures if they are
+    not known yet; or None. detect: takes boxes from a detector. device: where detector and cue
+    network run.
     """
     detector = Detector(cues if cues in NETWORKS else "keypoints", device=device)
     source = results = None
     known = [photo.image_id for photo in photos]
     if cues in NETWORKS:
         detect, source = True, detector.cues
-    elif cues == "network":
-        source = CueNetwork(network, device=device)
+    elif cues == "network" or cues and cues.endswith(".safetensors"):
+        source = CueNetwork(network if cues == "network" else cues, device=device)
     elif cues:
         results = ResultFile(cues)
         if results.others:
@@ -154,9 +155,26 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
                 raise ConfigError(f"{cues} has results of {len(results.image_ids)} pictures "
                                   f"({entries.few(results.image_ids)}): give one --image-id "
                                   "for each PICTURE, the one of its results")
+        _check_results(results, cues, photos, known, bool(image_ids))
     for photo, photo.image_id in zip(photos, known, strict=True):
         photo.source, photo.results = source, results
     return detector if detect else None
+
+
+def _check_results(results: ResultFile, name: str, photos: list[Photo], known: list[int],
+                   chosen: bool) -> None:
+    """Raises ConfigError for results that name another picture, or for an image id chosen by the
+    user that has none. Notes how many of the pictures have no result."""
+    for photo, image_id in zip(photos, known, strict=True):
+        named = results.file_names.get(image_id, photo.path.name)
+        if named != photo.path.name:
+            raise ConfigError(f"the results of image_id {image_id} in {name} are of {named}, not "
+                              f"of {photo.path.name}: give the --image-id of that picture")
+        if chosen and image_id not in results.image_ids:
+            raise ConfigError(f"{name} has no results of image_id {image_id}; it has those of "
+                              f"{entries.few(results.image_ids)}")
+    if lost := sum(image_id not in results.image_ids for image_id in known):
+        print(f"note: {name}: no results for {lost} of {len(known)} picture(s)", file=sys.stderr)
 
 
 def describe(model, name: str) -> str:

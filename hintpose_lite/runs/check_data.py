@@ -39,7 +39,8 @@ def check_data(persons: CocoPersons, fix: str | Path | None = None, overwrite: b
     if fix is not None:
         usable = repaired(persons, {name for _, name in bad})
         write_whole(fix, lambda name: name.write_text(json.dumps(usable)))
-        print(f"{fix}: the people who can be used, as the file was read")
+        print(f"{fix}: the people who can be used, as the file was read, for training; crowd "
+              "regions and people without joints are not in it, so COCO's AP on it differs")
     return int(bool(found) or persons.odd)
 
 
@@ -52,7 +53,7 @@ def bad_pictures(persons: CocoPersons, quick: bool) -> list[tuple[str, str]]:
         name = persons.pictures[image][0]
         try:
             if quick:
-                _open(persons.images / name)
+                _open(persons.images / name, persons.pictures[image][1:])
             else:
                 persons.read(row)
         except (DataError, OSError, ValueError) as error:
@@ -61,10 +62,13 @@ def bad_pictures(persons: CocoPersons, quick: bool) -> list[tuple[str, str]]:
     return found
 
 
-def _open(path: Path) -> None:
-    """Raises ValueError or OSError for a picture that cannot be opened, or a JPEG that is cut."""
+def _open(path: Path, size: tuple[int, int]) -> None:
+    """Raises ValueError or OSError for a picture that cannot be opened or has another size than
+    (width, height) or (height, width), and for a JPEG that is cut."""
     with Image.open(path) as picture:
         kind = picture.format
+        if sorted(picture.size) != sorted(size):
+            raise ValueError(f"picture: has size {picture.size}, its annotations are for {size}")
     if kind == "JPEG":
         with open(path, "rb") as file:
             file.seek(max(0, path.stat().st_size - 4096))

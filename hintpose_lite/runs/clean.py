@@ -10,7 +10,8 @@ from pathlib import Path
 from ..training.folder import is_running
 
 KNOWN = ("config.json", "metrics.jsonl", "last.pt", "model.safetensors", "best.safetensors",
-         "report*.json", "stop", "lock", "train.log", "table.md", "cost_of_hops.*", "*.part",
+         "report.json", "report-shared.json", "report-shared-*.json", "report-wrong.json",
+         "report-own.json", "stop", "lock", "train.log", "table.md", "cost_of_hops.*", "*.part",
          "*.part.*", "annotations.json", "unfinished.json", "images/" + 12 * "[0-9]" + ".jpg",
          "info.json", "shard-?????.bin")
 

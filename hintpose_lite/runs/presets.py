@@ -20,7 +20,7 @@ PEOPLE = TrainConfig(
                  target_sigma=1.5, cue_sigma=6.7, cue_amplitude=1.6),
     augment=Augment(rotation=30.0, rotate=0.5, scale=0.25, half_body=0.2, shared=0.6,
                     cue_height=0.625, paste=0.4),
-    steps=8000, lr=2.5e-3, weight_decay=0.05, hop_dropout=0.5, hops_after=0.8,
+    images=0, steps=8000, lr=2.5e-3, weight_decay=0.05, hop_dropout=0.5, hops_after=0.8,
     freeze_after=0.8, validate_every=2000, checkpoint_every=250)
 LARGE = Spec(cue=False, hops=1, width=48, input_size=(288, 384), target_sigma=3.0)
 # HintPose on top: hops come late and batch norms are frozen at the first drop of the rate, so that

@@ -9,8 +9,10 @@ import multiprocessing
 import os
 import signal
 import statistics
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from ..evaluation.report import Report, markdown
 from ..files import write_whole
 from ..model.device import choose_device
 from ..training.config import TrainConfig
-from ..training.folder import open_folder
+from ..training.folder import is_validated, open_folder
 from ..training.loop import train
 from ..weights.weights import load_model
 from .people import open_data
@@ -77,7 +79,8 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
             print(people.summary(), flush=True)
     open_folder(out, {"config": config.to_dict(), "data": persons.sha256,
                       "held_out": held_out.sha256})
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as pool:
+    with (_ending_together(),
+          ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as pool):
         # Long runs start first, so that no long run is left for the end.
         order = sorted(tasks, key=lambda task: -tasks[task].spec.hops * tasks[task].steps)
         futures = {task: pool.submit(run_variant, tasks[task], out / _folder(*task), data, val,
@@ -90,6 +93,22 @@ def study(config: TrainConfig, out: str | Path, seeds=(0,), *, variants: dict | 
     table = summary(done, list(variants), seeds)
     write_whole(out / "table.md", lambda name: name.write_text(table + "\n", encoding="utf-8"))
     return table
+
+
+@contextmanager
+def _ending_together():
+    """SIGTERM ends the study as Ctrl-C does, and its processes with it."""
+    def end(*_):
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGINT)
+        raise KeyboardInterrupt
+    main = threading.current_thread() is threading.main_thread()  # else signals cannot be set
+    before = signal.signal(signal.SIGTERM, end) if main else None
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _begin() -> None:
@@ -107,6 +126,9 @@ def run_variant(config: TrainConfig, out: Path, data, val, device: torch.device,
     """Trains and evaluates one variant, apart from what is finished; returns its reports."""
     persons, held_out = open_data(config, data, val)
     train(config, out, persons, held_out, device=device, position=position, before=announce)
+    if not is_validated(out, config.steps):
+        raise RunError(f"{out} was stopped before its end, so the study has no table yet; the same "
+                       "command continues it")
     model = load_model(out / "model.safetensors", device)
     reports = {}
     for name, arguments in QUESTIONS.items():

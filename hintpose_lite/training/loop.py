@@ -181,6 +181,7 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
                 bar.set_postfix(loss=f"{loss:.2e}")
     if stopped and group.is_first:
         (out / "stop").unlink(missing_ok=True)
+        print(f"{out}: stopped after step {trainer.step}; the same command continues the run")
 
 
 def validate(trainer: Trainer, persons: CocoPersons, out: Path, people: int = VALIDATED) -> dict:

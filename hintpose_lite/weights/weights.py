@@ -186,6 +186,9 @@ def _locate(name_or_path: str | Path) -> tuple[Path, dict]:
     if name_or_path in PUBLIC:
         address, settings = PUBLIC[name_or_path]
         return _download(address), {"codec": "quarter", **settings}
+    if (Path(name_or_path) / "model.safetensors").is_file():
+        raise CheckpointError(f"{name_or_path} is a run folder: give "
+                              f"{Path(name_or_path) / 'model.safetensors'}")
     if not Path(name_or_path).is_file():
         raise CheckpointError(f"{name_or_path} is neither a file nor a known network; those are "
                               f"{', '.join((*SHIPPED, *PUBLIC))}")

@@ -22,6 +22,7 @@ from hintpose_lite.data.coco import CocoPersons
 from hintpose_lite.errors import CheckpointError, DataError
 from hintpose_lite.evaluation.evaluate import evaluate
 from hintpose_lite.evaluation.judge import score_results
+from hintpose_lite.inputs.entries import is_crowd
 from hintpose_lite.inputs.pictures import read_picture
 from hintpose_lite.inputs.skeletons import SHIPPED, load_skeleton
 from hintpose_lite.model.hintpose import HintPose, Spec
@@ -473,6 +474,13 @@ def test_gzip_is_read_and_other_files_are_named_for_what_they_are(folder):
         Path("other.json").write_text(text)
         with pytest.raises(DataError, match=word):
             CocoPersons("other.json", "img")
+
+
+@pytest.mark.parametrize(("crowd", "is_one"), [
+    (None, False), (0, False), ("0", False), ("0.0", False), (False, False), ("false", False),
+    ("", False), (1, True), ("1", True), (True, True), ("true", True)])
+def test_crowds_may_be_marked_in_many_ways(crowd, is_one):
+    assert is_crowd({"iscrowd": crowd}) == is_one and not is_crowd({})
 
 
 def test_a_category_may_have_the_number_0(folder):

@@ -154,6 +154,12 @@ def test_cues_that_cannot_be_used_are_named(estimator, cue, message):
 def test_a_click_outside_its_box_is_named(estimator):
     with pytest.raises(DataError, match="cue 1"):
         estimator(PICTURE, [BOX, BOX], [Cue.point(20, 20), Cue.point(70, 50)])
+    far = np.zeros((60, 80), bool)
+    far[20:30, 70:] = True
+    for cue in (Cue.mask(far), Cue.box((70, 20, 8, 8))):
+        with pytest.raises(DataError, match=cue.kind):
+            estimator(PICTURE, [BOX], [cue])
+    assert len(estimator(PICTURE, [BOX], [Cue.box((20, 20, 55, 30))])) == 1  # reaches into it
     just_outside, partly = Cue.point(BOX[0] - 2, 20), Cue.points([(20, 20), (70, 50)])
     assert len(estimator(PICTURE, [BOX, BOX], [just_outside, partly])) == 2
 

@@ -195,6 +195,12 @@ def test_cues_come_from_networks_and_result_files(folder, crowd, tmp_path, capsy
     assert [photo.image_id for photo in photos] == [8, 5] and photos[0].source is None
     assert photos[0].results.image_ids == [5, 8]
     assert "note" not in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="7"):
+        add_sources(find_photos([str(folder)]), str(path), False, [8, 7])
+    named = [dict(entry, file_name="images/z.png") for entry in json.loads(path.read_text())]
+    (tmp_path / "named.json").write_text(json.dumps(named))
+    with pytest.raises(ConfigError, match=r"z\.png"):
+        add_sources(find_photos([str(folder)]), str(tmp_path / "named.json"), False, [8, 5])
     path.write_text(json.dumps([{"image_id": i, "score": 1, "keypoints": 51 * [0]} for i in (5, 8)]
                                + [{"image_id": 5, "score": 1, "keypoints": 17 * [9, 9, 1],
                                    "bbox": [1, 2, 3, 4]}]))

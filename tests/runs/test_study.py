@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from hintpose_lite.errors import ConfigError
+from hintpose_lite.errors import ConfigError, RunError
 from hintpose_lite.evaluation.report import Report
 from hintpose_lite.runs import study as module
 from hintpose_lite.runs.presets import TrainConfig
 from hintpose_lite.runs.study import VARIANTS, study, summary
+from hintpose_lite.training.folder import is_running
 
 TINY = TrainConfig.preset("crowd-quick", width=4, stem=8, cue_channels=4, input_size=(64, 96),
                           steps=2,
@@ -57,7 +58,8 @@ def test_settings_that_a_variant_refuses_do_not_bind_the_folder(tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_ctrl_c_ends_all_of_it(crowd, tmp_path):
+@pytest.mark.parametrize("stop", ["ctrl-c", "terminate"])
+def test_a_signal_ends_all_of_it(crowd, tmp_path, stop):
     """One process, four variants: the first is stopped, and no other one begins."""
     command = [sys.executable, "-m", "hintpose_lite", "study", "--jobs", "1", "--out",
                tmp_path / "study", "--set", "steps=100000", "--set", "batch=2",
@@ -69,11 +71,26 @@ def test_ctrl_c_ends_all_of_it(crowd, tmp_path):
         end = time.monotonic() + 120
         while not [*tmp_path.glob("study/*/config.json")] and time.monotonic() < end:
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        if stop == "ctrl-c":
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        else:
+            process.terminate()  # the study alone, as a batch system does
         assert process.wait(60) == 130
+        folder, = [path.parent for path in tmp_path.glob("study/*/config.json")]
+        while is_running(folder) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not is_running(folder)
     finally:
         process.kill()
     assert len([*tmp_path.glob("study/*/config.json")]) == 1
+
+
+def test_a_run_that_was_stopped_has_no_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "open_data", lambda *_: (None, None))
+    monkeypatch.setattr(module, "train", lambda *_, **__: None)
+    monkeypatch.setattr(module, "is_validated", lambda *_: False)
+    with pytest.raises(RunError, match=tmp_path.name):
+        module.run_variant(TINY, tmp_path, None, None, "a device")
 
 
 def test_no_jobs_are_refused_before_anything_is_made(tmp_path):
@@ -87,6 +104,7 @@ def test_answers_come_from_the_device_of_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "open_data", lambda *_: (None, None))
     monkeypatch.setattr(module, "train", lambda *_, **__: None)
     monkeypatch.setattr(module, "load_model", lambda path, device: asked.append(device))
+    monkeypatch.setattr(module, "is_validated", lambda *_: True)
     monkeypatch.setattr(module, "QUESTIONS", {})
     module.run_variant(TINY, tmp_path, None, None, "a device")
     assert asked == ["a device"]
