@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show stops nothing
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"  # no line of code
     try:
         return exit_status(lambda: options.run(options))
     except BrokenPipeError:  # such as of `hintpose ... | head`: nobody reads any more

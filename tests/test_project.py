@@ -24,7 +24,7 @@ LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 # The largest number of lines. Raising one is a decision that belongs into the Package map.
 CORE = ("pose", "model", "cues", "data", "evaluation", "training")
 LIMITS = {"core": (CORE, 3640),  # aim: 2,400
-          "rooms of their own, and the files beside them": (LEVEL.keys() - {*CORE, "labs"}, 5880),
+          "rooms of their own, and the files beside them": (LEVEL.keys() - {*CORE, "labs"}, 5910),
           "labs": (("labs",), 1890)}
 
 # Stated here a second time on purpose: notebooks and other people's scripts rely on these.

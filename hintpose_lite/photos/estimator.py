@@ -205,10 +205,17 @@ def check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
     for i, (x, y, w, h) in enumerate(boxes.reshape(-1, 4).tolist()):
         problem = ("is not finite" if not np.isfinite([x, y, w, h]).all() else
                    "has no area: w and h must be above 0" if min(w, h) <= 0 else
+                   "has less than a pixel: x, y, w, h are pixels" if min(w, h) < 1 else
                    f"lies outside the picture of {size[0]} x {size[1]} pixels"
                    if x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0 else None)
         if problem:
             raise DataError(f"{name} {i} (x {x:g}, y {y:g}, w {w:g}, h {h:g}) {problem}")
+        seen = [min(start + side, end) - max(start, 0) for start, side, end in
+                zip((x, y), (w, h), size, strict=True)]
+        if seen[0] * seen[1] < 0.5 * w * h:
+            warnings.warn(f"{name} {i} (x {x:g}, y {y:g}, w {w:g}, h {h:g}) lies outside the "
+                          "picture for the most part; are its last numbers the lower right corner?",
+                          stacklevel=3)
     return torch.from_numpy(boxes.reshape(-1, 4))
 
 

@@ -19,6 +19,7 @@ from ..files import write_whole
 from ..inputs import entries
 from ..inputs.people import PeopleFile
 from ..inputs.pictures import read_picture
+from ..inputs.suspicions import suspect_boxes
 from ..pose.skeleton import COCO17, Skeleton
 from .cue_network import CueNetwork
 from .detectors import NETWORKS, PERSON, Detector, ResultFile
@@ -26,7 +27,7 @@ from .draw import draw_people
 from .estimator import PoseEstimator
 
 UNREAD = (".heic", ".heif", ".avif", ".gif", ".raw", ".dng", ".cr2", ".nef", ".arw", ".psd")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 
 
 @dataclass
@@ -78,9 +79,13 @@ def find_photos(names: list[str], boxes=None, out: Path | None = None, recursive
     photos = [Photo(path, out and out / f"{path.stem}_poses.png", boxes=boxes) for path in found]
     if out and {photo.drawing.resolve() for photo in photos} & {path.resolve() for path in found}:
         raise ConfigError(f"a drawing would replace a picture in {out}: give another --out")
-    if out and len({photo.drawing for photo in photos}) < len(photos):
-        raise ConfigError("two of the pictures have the same name, and so would their drawings: "
-                          "give them one at a time, each with an --out of its own")
+    drawn: dict[Path, Path] = {}
+    for photo in photos if out else ():
+        if photo.drawing in drawn:
+            raise ConfigError(f"{drawn[photo.drawing]} and {photo.path} would both be drawn as "
+                              f"{photo.drawing}: give them one at a time, each with an --out of "
+                              "its own")
+        drawn[photo.drawing] = photo.path
     return photos
 
 
@@ -97,6 +102,12 @@ def add_boxes(photos: list[Photo], annotations: str | Path, skeleton: Skeleton =
     people = [entry for entry, area in found if area > 0] or [entry for entry, _ in found]
     boxes = np.array([entry["bbox"] for entry in people], np.float32)
     image_ids = np.array([entry["image_id"] for entry in people])
+    posed = [i for i, entry in enumerate(people) if any(entry.get("keypoints") or ())]
+    if posed:  # joints can tell that the boxes are of another convention
+        joints = np.array([people[i]["keypoints"] for i in posed]).reshape(len(posed), -1, 3)
+        sizes = np.array([file.pictures[int(image)][1:] for image in image_ids[posed]])
+        if said := suspect_boxes(boxes[posed], joints, sizes):
+            print(f"note: {annotations}: {said}", file=sys.stderr)
     ids: dict[str, list[int]] = {}
     for image_id, (name, *_) in file.pictures.items():
         ids.setdefault(Path(name).name, []).append(image_id)

@@ -151,6 +151,13 @@ def test_cues_that_cannot_be_used_are_named(estimator, cue, message):
         estimator(PICTURE, [BOX, BOX], [Cue.none(), cue])
 
 
+def test_a_box_that_looks_like_two_corners_is_noted(estimator):
+    with pytest.warns(UserWarning, match="box 1"):
+        estimator(PICTURE, [BOX, (40, 30, 79, 59)])
+    with pytest.raises(DataError, match="pixel"):
+        estimator(PICTURE, [(0.1, 0.1, 0.5, 0.9)])
+
+
 def test_a_click_outside_its_box_is_named(estimator):
     with pytest.raises(DataError, match="cue 1"):
         estimator(PICTURE, [BOX, BOX], [Cue.point(20, 20), Cue.point(70, 50)])

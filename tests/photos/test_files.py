@@ -177,6 +177,19 @@ def test_pictures_that_the_annotations_do_not_list_are_told_before_the_work(fold
         add_boxes(find_photos([str(folder)]), crowd.annotations)
 
 
+def test_boxes_of_another_convention_are_suspected(crowd, tmp_path, capsys):
+    content = json.loads(crowd.annotations.read_text())
+    photos = find_photos([str(crowd.images)])
+    add_boxes(photos, crowd.annotations)
+    assert "suspicion" not in capsys.readouterr().err
+    for person in content["annotations"]:
+        x, y, w, h = person["bbox"]
+        person["bbox"] = [x, y, x + w, y + h]
+    (tmp_path / "corners.json").write_text(json.dumps(content))
+    add_boxes(photos, tmp_path / "corners.json")
+    assert "x0, y0, x1, y1" in capsys.readouterr().err
+
+
 def test_cues_come_from_networks_and_result_files(folder, crowd, tmp_path, capsys):
     photos = find_photos([str(folder)])
     assert add_sources(photos, None, False, None) is None and photos[0].source is None
