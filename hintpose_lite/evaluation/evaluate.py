@@ -171,8 +171,8 @@ def _check_settings(protocol, cue, detections, radius, seed, batch, results, who
              f"{seed=} must be a whole number of at least 0, and {batch=} of at least 1"),
             (not radius >= 0, f"{radius=} must be at least 0"),
             (results is not None and not whole,
-             "a result file holds all people's poses in own or detected boxes: give no rows, and "
-             "neither shared boxes nor wrong cues"),
+             "a result file holds all people's poses in own or detected boxes: leave out results "
+             "(--results), or rows, shared boxes and the wrong cue"),
             (results is not None and not overwrite and Path(results).exists(),
              f"{results} exists: give the result file another name"),
             (results is not None and (Path(results).is_dir() or not Path(results).parent.is_dir()),

@@ -40,7 +40,8 @@ def draw_poses(picture: np.ndarray, poses: Sequence, skeleton: Skeleton = COCO17
         width = max(1.2, zoom * max(pose.box[2:]) / 80)
         _paint(canvas, pose.keypoints, zoom, width, _draw_pose, pose.scores, skeleton)
         if pose.cue is not None and pose.cue.kind == "points":
-            _paint(canvas, pose.cue.xy, zoom, 2.5 * width, _draw_points, pose.cue.labels)
+            radius = width if len(pose.cue.xy) > 5 else 2.5 * width  # of a pose: small
+            _paint(canvas, pose.cue.xy, zoom, radius, _draw_points, pose.cue.labels)
     return np.array(canvas.convert("RGB"))
 
 

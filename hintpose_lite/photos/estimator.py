@@ -70,6 +70,10 @@ class PoseEstimator:
         if (joints := as_hintpose(model).spec.joints) != len(skeleton):
             raise ConfigError(f"the network has {joints} joints, skeleton= {len(skeleton)}: give "
                               "the skeleton that it was trained with")
+        for name, given in (("detector", detector), ("source", source)):
+            if isinstance(given, str):
+                raise ConfigError(f"{name}={given!r}: give a Detector, a CueNetwork, or a function "
+                                  "of your own")
         if type(looks) is not int or looks < 0:
             raise ConfigError(f"looks={looks!r}: give a whole number of at least 0")
         self.model, self.detector, self.source = as_hintpose(model).eval(), detector, source

@@ -151,6 +151,12 @@ def test_cues_that_cannot_be_used_are_named(estimator, cue, message):
         estimator(PICTURE, [BOX, BOX], [Cue.none(), cue])
 
 
+@pytest.mark.parametrize("part", ["source", "detector"])
+def test_a_source_is_something_to_call(model, part):
+    with pytest.raises(ConfigError, match=part):
+        PoseEstimator(model, **{part: "network"})
+
+
 def test_a_box_that_looks_like_two_corners_is_noted(estimator):
     with pytest.warns(UserWarning, match="box 1"):
         estimator(PICTURE, [BOX, (40, 30, 79, 59)])
