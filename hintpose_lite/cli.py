@@ -13,7 +13,8 @@ from . import __version__
 from .errors import ConfigError, DataError, WriteError, exit_status
 
 # Options that name files which a command reads; it never replaces them.
-READ = ("data", "val", "boxes", "cues", "detections", "poses", "model", "init")
+READ = ("data", "val", "boxes", "cues", "detections", "poses", "model", "init", "cue",
+        "skeleton")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -340,7 +341,8 @@ def _refuse_two_ways(options):
         if getattr(options, one) and getattr(options, other):
             raise ConfigError(f"--{one} and --{other} say the same in two ways, or contradict each "
                               "other: give one of them")
-    if options.image_id and (options.cues in (None, "network", "masks", "keypoints")):
+    if options.image_id and (options.cues in (None, "network", "masks", "keypoints")
+                             or options.cues.endswith(".safetensors")):
         raise ConfigError("--image-id says which results of a file belong to a picture: give the "
                           "file with --cues, or leave it out")
     if options.box and options.click and len(options.box) != len(options.click):
@@ -453,6 +455,9 @@ def _share(text: str) -> float:
     if not 0 <= float(text) <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
     return float(text)
+
+
+_share.__name__ = "number from 0 to 1"  # argparse says "invalid ..."
 
 
 def _make_room(paths: list[Path | None], options, inputs: list[Path] = ()):

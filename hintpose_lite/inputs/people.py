@@ -66,7 +66,7 @@ class PeopleFile:
         self.remarks += [remark] if remark else []
         known = {integer(entry, "id") for entry in content["categories"]} - {None}
         self.read_pictures(content, check_pictures, without)
-        posed = [bool(entry.get("iscrowd")) for entry in content["annotations"]
+        posed = [entries.is_crowd(entry) for entry in content["annotations"]
                  if isinstance(entry, dict) and isinstance(entry.get("keypoints"), list)
                  and any(entry["keypoints"][2::3])]
         self.crowds_are_people = sum(posed) > max(1, len(posed) // 2)  # some tools mark all masks

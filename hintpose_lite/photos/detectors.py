@@ -167,7 +167,7 @@ class ResultFile:
                                 "list of entries with an integer image_id, a score, and 51 numbers "
                                 "as keypoints, or an RLE segmentation and a bbox; convert the file")
             if isinstance(name := entry.get("file_name"), str):
-                self.file_names[image] = Path(name).name
+                self.file_names[image] = name.replace("\\", "/").rsplit("/", 1)[-1]
             if min(read["bbox"][2:]) > 0 and read["score"] >= score:
                 self._people.setdefault(image, []).append(read)
         self.left_out = len(found) - self.others - sum(map(len, self._people.values()))

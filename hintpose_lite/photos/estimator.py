@@ -209,7 +209,7 @@ def check_boxes(boxes, size: tuple[int, int], name: str = "box") -> Tensor:
     for i, (x, y, w, h) in enumerate(boxes.reshape(-1, 4).tolist()):
         problem = ("is not finite" if not np.isfinite([x, y, w, h]).all() else
                    "has no area: w and h must be above 0" if min(w, h) <= 0 else
-                   "has less than a pixel: x, y, w, h are pixels" if min(w, h) < 1 else
+                   "lies within one pixel: x, y, w, h are pixels" if max(x + w, y + h) <= 1 else
                    f"lies outside the picture of {size[0]} x {size[1]} pixels"
                    if x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0 else None)
         if problem:

@@ -102,11 +102,10 @@ def add_boxes(photos: list[Photo], annotations: str | Path, skeleton: Skeleton =
     people = [entry for entry, area in found if area > 0] or [entry for entry, _ in found]
     boxes = np.array([entry["bbox"] for entry in people], np.float32)
     image_ids = np.array([entry["image_id"] for entry in people])
-    posed = [i for i, entry in enumerate(people) if any(entry.get("keypoints") or ())]
-    if posed:  # joints can tell that the boxes are of another convention
-        joints = np.array([people[i]["keypoints"] for i in posed]).reshape(len(posed), -1, 3)
-        sizes = np.array([file.pictures[int(image)][1:] for image in image_ids[posed]])
-        if said := suspect_boxes(boxes[posed], joints, sizes):
+    if any(area > 0 for _, area in found):  # joints can tell of another convention of the boxes
+        joints = np.array([entry["keypoints"] for entry in people]).reshape(len(people), -1, 3)
+        sizes = np.array([file.pictures[int(image)][1:] for image in image_ids])
+        if said := suspect_boxes(boxes, joints, sizes):
             print(f"note: {annotations}: {said}", file=sys.stderr)
     ids: dict[str, list[int]] = {}
     for image_id, (name, *_) in file.pictures.items():
@@ -174,16 +173,17 @@ def add_sources(photos: list[Photo], cues: str | None, detect: bool,
 
 def _check_results(results: ResultFile, name: str, photos: list[Photo], known: list[int],
                    chosen: bool) -> None:
-    """Raises ConfigError for results that name another picture, or for an image id chosen by the
-    user that has none. Notes how many of the pictures have no result."""
+    """Raises ConfigError for results that name another picture, or if none of the image ids that
+    the user chose has any. Notes how many of the pictures have no result."""
     for photo, image_id in zip(photos, known, strict=True):
         named = results.file_names.get(image_id, photo.path.name)
-        if named != photo.path.name:
+        if entries.plain(named) != entries.plain(photo.path.name):
             raise ConfigError(f"the results of image_id {image_id} in {name} are of {named}, not "
-                              f"of {photo.path.name}: give the --image-id of that picture")
-        if chosen and image_id not in results.image_ids:
-            raise ConfigError(f"{name} has no results of image_id {image_id}; it has those of "
-                              f"{entries.few(results.image_ids)}")
+                              f"of {photo.path.name}: take the results or the --image-id of that "
+                              "picture")
+    if chosen and not {*known} & {*results.image_ids}:
+        raise ConfigError(f"{name} has no results of image_id {entries.few(known)}; it has those "
+                          f"of {entries.few(results.image_ids)}")
     if lost := sum(image_id not in results.image_ids for image_id in known):
         print(f"note: {name}: no results for {lost} of {len(known)} picture(s)", file=sys.stderr)
 

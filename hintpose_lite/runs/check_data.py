@@ -46,7 +46,7 @@ def check_data(persons: CocoPersons, fix: str | Path | None = None, overwrite: b
 
 def bad_pictures(persons: CocoPersons, quick: bool) -> list[tuple[str, str]]:
     """(reason, file) of the pictures that cannot be used. quick: only whether each can be opened,
-    and is not cut off."""
+    has its size and is not cut off."""
     rows = {int(image): row for row, image in enumerate(persons.image_ids)}
     found = []
     for image, row in tqdm(rows.items(), "pictures", disable=len(rows) < 500):

@@ -12,7 +12,7 @@ import statistics
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +24,12 @@ from ..evaluation.report import Report, markdown
 from ..files import write_whole
 from ..model.device import choose_device
 from ..training.config import TrainConfig
-from ..training.folder import is_validated, open_folder
+from ..training.folder import open_folder
 from ..training.loop import train
 from ..weights.weights import load_model
 from .people import open_data
 from .preflight import announce
+from .watch import status
 
 VARIANTS = {"baseline": {"cue": False, "hops": 1}, "+cue": {"cue": True, "hops": 1},
             "+recurrence": {"cue": False, "hops": 3}, "+both": {"cue": True, "hops": 3}}
@@ -100,7 +101,8 @@ def _ending_together():
     """SIGTERM ends the study as Ctrl-C does, and its processes with it."""
     def end(*_):
         for child in multiprocessing.active_children():
-            os.kill(child.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(child.pid, signal.SIGINT)
         raise KeyboardInterrupt
     main = threading.current_thread() is threading.main_thread()  # else signals cannot be set
     before = signal.signal(signal.SIGTERM, end) if main else None
@@ -108,7 +110,7 @@ def _ending_together():
         yield
     finally:
         if main:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _begin() -> None:
@@ -126,7 +128,7 @@ def run_variant(config: TrainConfig, out: Path, data, val, device: torch.device,
     """Trains and evaluates one variant, apart from what is finished; returns its reports."""
     persons, held_out = open_data(config, data, val)
     train(config, out, persons, held_out, device=device, position=position, before=announce)
-    if not is_validated(out, config.steps):
+    if not status(out).complete:
         raise RunError(f"{out} was stopped before its end, so the study has no table yet; the same "
                        "command continues it")
     model = load_model(out / "model.safetensors", device)

@@ -156,7 +156,6 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
             last = trainer.step == config.steps
             due = last or (trainer.step > 0 and trainer.step % config.validate_every == 0)
             if due and not run_folder.is_validated(out, trainer.step):
-                bar.set_postfix_str("validating")
                 result = validate(trainer, held_out, out)
                 if group.is_first:
                     run_folder.append_metrics(out, result)

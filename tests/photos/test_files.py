@@ -209,7 +209,7 @@ def test_cues_come_from_networks_and_result_files(folder, crowd, tmp_path, capsy
     assert photos[0].results.image_ids == [5, 8]
     assert "note" not in capsys.readouterr().err
     with pytest.raises(ConfigError, match="7"):
-        add_sources(find_photos([str(folder)]), str(path), False, [8, 7])
+        add_sources(find_photos([str(folder)]), str(path), False, [9, 7])
     named = [dict(entry, file_name="images/z.png") for entry in json.loads(path.read_text())]
     (tmp_path / "named.json").write_text(json.dumps(named))
     with pytest.raises(ConfigError, match=r"z\.png"):

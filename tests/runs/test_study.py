@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_a_signal_ends_all_of_it(crowd, tmp_path, stop):
 def test_a_run_that_was_stopped_has_no_figures(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "open_data", lambda *_: (None, None))
     monkeypatch.setattr(module, "train", lambda *_, **__: None)
-    monkeypatch.setattr(module, "is_validated", lambda *_: False)
+    monkeypatch.setattr(module, "status", lambda *_: SimpleNamespace(complete=False))
     with pytest.raises(RunError, match=tmp_path.name):
         module.run_variant(TINY, tmp_path, None, None, "a device")
 
@@ -104,7 +105,7 @@ def test_answers_come_from_the_device_of_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "open_data", lambda *_: (None, None))
     monkeypatch.setattr(module, "train", lambda *_, **__: None)
     monkeypatch.setattr(module, "load_model", lambda path, device: asked.append(device))
-    monkeypatch.setattr(module, "is_validated", lambda *_: True)
+    monkeypatch.setattr(module, "status", lambda *_: SimpleNamespace(complete=True))
     monkeypatch.setattr(module, "QUESTIONS", {})
     module.run_variant(TINY, tmp_path, None, None, "a device")
     assert asked == ["a device"]
