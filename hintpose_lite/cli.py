@@ -13,8 +13,7 @@ from . import __version__
 from .errors import ConfigError, DataError, WriteError, exit_status
 
 # Options that name files which a command reads; it never replaces them.
-READ = ("data", "val", "boxes", "cues", "detections", "poses", "model", "init", "cue",
-        "skeleton")
+READ = ("data", "val", "boxes", "cues", "detections", "poses", "model", "init", "cue", "skeleton")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -189,8 +188,7 @@ def train(options):
     refuse_others(Path(options.out))  # before scenes are drawn for it
     if options.skeleton:
         config = config.override({"joints": len(_skeleton(options))})
-    people = [_persons(paths, options) for paths in (options.data, options.val)]
-    people = open_data(config, *people)
+    people = open_data(config, *(_persons(paths, options) for paths in (options.data, options.val)))
     if options.val:
         refuse_bad_pictures(people[1])
     run(config, options.out, *people, device=device, before=announce)
@@ -240,12 +238,13 @@ def evaluate(options):
         from .evaluation.report import coco_table
         from .inputs.results import read_results
         persons = _persons(options.data, options)
+        asked = {*persons.image_ids.tolist()}
         posed = {image for image, *_ in read_results(persons, options.poses, "keypoints")}
         if not posed:
             raise DataError(f"{options.poses} holds no pose: there is nothing to score")
-        if lost := len({*persons.image_ids.tolist()} - posed):
-            print(f"note: {lost} of the {len({*persons.image_ids.tolist()})} pictures with people "
-                  f"have no pose in {options.poses}; their people count as missed", file=sys.stderr)
+        if lost := len(asked - posed):
+            print(f"note: {lost} of the {len(asked)} pictures with people have no pose in "
+                  f"{options.poses}; their people count as missed", file=sys.stderr)
         return print(coco_table(score_results(persons, options.poses)))
     from .evaluation.evaluate import evaluate as score
     device = _device(options)
@@ -452,9 +451,10 @@ def _numbers(count: int, more: bool = False):
 
 
 def _share(text: str) -> float:
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return float(text)
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise ValueError
+    return share
 
 
 _share.__name__ = "number from 0 to 1"  # argparse says "invalid ..."

@@ -89,7 +89,8 @@ def _run(config: TrainConfig, people: CocoPersons, held_out: CocoPersons, out: P
         if started:
             _resume(trainer, out / "last.pt")
             if group.is_first:  # the last start may have ended between writing the two files
-                _save(trainer, out)
+                with run_folder.writing(f"the weights of step {trainer.step} to {out}"):
+                    save_model(trainer.model, out / "model.safetensors", overwrite=True)
         elif before is not None:
             before(trainer, out)
         if group.is_first:
@@ -170,7 +171,7 @@ def _loop(trainer: Trainer, out: Path, held_out: CocoPersons, progress: bool,
                     or trainer.step % config.checkpoint_every == 0):
                 loss = float(group.mean(_finite_mean(losses, trainer.step, out)))
                 trainer.seconds = time.time() - start
-                if not all(p.isfinite().all() for p in trainer.model.parameters()):
+                if not torch.stack([p.isfinite().all() for p in trainer.model.parameters()]).all():
                     raise _not_finite("weights are", trainer.step, out)
                 if group.is_first:  # after a kill between the two, the next start removes the entry
                     run_folder.append_metrics(out, {
